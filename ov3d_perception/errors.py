@@ -1,0 +1,52 @@
+"""Every error a user can cause. Each message names the cause and, after it, the remedy."""
+
+from __future__ import annotations
+
+
+class Ov3dError(Exception):
+    """Base of all errors with a known cause; ``str(error)`` is "<cause>. <remedy>."."""
+
+    def __init__(self, cause: str, remedy: str) -> None:
+        super().__init__(f"{cause.rstrip('.')}. {remedy.rstrip('.')}.")
+        self.cause = cause
+        self.remedy = remedy
+
+
+class CalibrationError(Ov3dError):
+    """Missing, zero, or inconsistent camera intrinsics or extrinsics."""
+
+
+class TransformError(Ov3dError):
+    """No transform between two frames, or one too old for the data's stamp."""
+
+
+class PointCloudError(Ov3dError):
+    """A point cloud that cannot be read: layout, fields, truncated data, nothing finite."""
+
+
+class ImageError(Ov3dError):
+    """An image of unknown encoding, or one that does not decode."""
+
+
+class DatasetError(Ov3dError):
+    """A data set folder with missing or inconsistent files; all of them are listed."""
+
+
+class BagError(Ov3dError):
+    """A bag that is missing, truncated, or lacks a needed topic."""
+
+
+class EncoderError(Ov3dError):
+    """An image-text encoder that cannot be built or whose weights do not load."""
+
+
+class IdentityError(Ov3dError):
+    """Features, text, checkpoint or map of two different encoders were about to be mixed."""
+
+
+class UnknownWordError(Ov3dError):
+    """A word outside the stored text bank, and no text tower to embed it."""
+
+
+class CheckpointError(Ov3dError):
+    """A checkpoint that is missing, corrupted, or not one of ours."""
