@@ -1,0 +1,1 @@
+"""The semantic map: what was seen where, in features that can be asked in words."""

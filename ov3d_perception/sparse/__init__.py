@@ -1,0 +1,7 @@
+"""Sparse 3D convolution in plain PyTorch, with MinkowskiEngine's semantics and weight layout."""
+
+from ov3d_perception.sparse.modules import BatchNorm, Conv3d, ConvTranspose3d, ReLU
+from ov3d_perception.sparse.quantize import quantize
+from ov3d_perception.sparse.tensor import SparseTensor, cat
+
+__all__ = ["BatchNorm", "Conv3d", "ConvTranspose3d", "ReLU", "SparseTensor", "cat", "quantize"]

@@ -1,0 +1,27 @@
+"""Record what training needs (points, images, camera_info, tf, odom); Ctrl-C closes the bag.
+
+    ros2 launch ov3d_perception record.launch.py out:=/data/drive_01
+"""
+
+from __future__ import annotations
+
+import sys
+
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, SetEnvironmentVariable
+from launch.substitutions import LaunchConfiguration
+
+from launch import LaunchDescription
+from ov3d_perception.ros.environment import large_message_environment
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Called by ros2 launch."""
+    recorder = ExecuteProcess(
+        cmd=[sys.executable, "-m", "ov3d_perception.cli", "bag", "record", LaunchConfiguration("out")],
+        output="screen",
+        sigterm_timeout="30",  # time to write what is queued, before launch insists
+        sigkill_timeout="30",
+    )
+    environment = [SetEnvironmentVariable(name, value) for name, value in large_message_environment().items()]
+    argument = DeclareLaunchArgument("out", description="folder to write the bag to; must not exist")
+    return LaunchDescription([argument, *environment, recorder])

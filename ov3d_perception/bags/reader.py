@@ -1,0 +1,193 @@
+"""Read a rosbag2: a folder or one .mcap or .db3 file. Damage becomes a BagError that says how to go on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rosbags.interfaces import Connection, ConnectionExtRosbag2, MessageDefinitionFormat, Qos
+from rosbags.rosbag2 import Reader
+
+from ov3d_perception.bags.messages import add_to_tree
+from ov3d_perception.bags.typestore import learn, typestore
+from ov3d_perception.bags.writer import STORAGE
+from ov3d_perception.errors import BagError
+from ov3d_perception.geometry.transform_tree import TransformTree
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic of a bag. qos: the profiles that its publishers offered, as far as recorded."""
+
+    name: str
+    msgtype: str
+    count: int
+    qos: tuple[Qos, ...] = ()
+
+    @property
+    def readable(self) -> bool:
+        """True if messages of this type can be decoded here."""
+        return self.msgtype in typestore().fielddefs
+
+
+@dataclass(frozen=True)
+class BagMessage:
+    """One message as stored. stamp: when it was received (ns); data: CDR bytes."""
+
+    topic: str
+    msgtype: str
+    stamp: int
+    data: bytes
+
+    def decode(self) -> Any:
+        """The message as a rosbags dataclass. Raises BagError: type without definition, or bytes that do not fit it."""
+        if self.msgtype not in typestore().fielddefs:
+            raise BagError(
+                f"No definition of type {self.msgtype} (topic {self.topic})",
+                "Record the bag as mcap, which stores definitions, or leave the topic out",
+            )
+        with _damage_of(f"A message on {self.topic}", "Leave the message out, or record the bag anew"):
+            return typestore().deserialize_cdr(self.data, self.msgtype)
+
+
+class Bag:
+    """An open bag; a context manager. Made by :func:`open_bag`. start, end: first and last received stamp (ns)."""
+
+    def __init__(self, path: Path, readers: list[Reader], stack: ExitStack) -> None:
+        self.path = path
+        self._readers = readers
+        self._stack = stack
+        self.topics = _merge_topics(connection for reader in readers for connection in reader.connections)
+        spans = [(reader.start_time, reader.end_time - 1) for reader in readers if reader.message_count]
+        self.start = min((first for first, _ in spans), default=0)
+        self.end = max((last for _, last in spans), default=0)
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds from the first message to the last."""
+        return (self.end - self.start) * 1e-9
+
+    def messages(
+        self, topics: Collection[str] | None = None, start: int | None = None, stop: int | None = None
+    ) -> Iterator[BagMessage]:
+        """Messages in order of their received stamps, start <= stamp < stop (ns); topics None means all.
+
+        Raises BagError for a topic that the bag lacks, and where the file is damaged.
+        """
+        if missing := set(topics or ()) - set(self.topics):
+            raise BagError(
+                f"{self.path} has no topic {', '.join(sorted(missing))}", f"It has {', '.join(sorted(self.topics))}"
+            )
+        for reader in self._readers:
+            wanted = [c for c in reader.connections if topics is None or c.topic in topics]
+            if not wanted:
+                continue
+            with _damage_of(str(self.path), _REPAIR):
+                for connection, stamp, data in reader.messages(wanted, start, stop):
+                    yield BagMessage(connection.topic, connection.msgtype, stamp, data)
+
+    def topics_of(self, msgtype: str) -> list[str]:
+        """Names of the topics of this type, sorted."""
+        return sorted(topic.name for topic in self.topics.values() if topic.msgtype == msgtype)
+
+    def transforms(self) -> TransformTree:
+        """Every transform of the bag's TF topics (those whose name ends in tf or tf_static)."""
+        tree = TransformTree()
+        wanted = self.topics_of("tf2_msgs/msg/TFMessage")
+        for message in self.messages(wanted) if wanted else ():
+            add_to_tree(tree, message.decode(), static=message.topic.endswith("tf_static"))
+        return tree
+
+    def close(self) -> None:
+        """Close the files."""
+        self._stack.close()
+
+    def __enter__(self) -> Bag:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_bag(path: str | Path) -> Bag:
+    """Open a bag folder, or one storage file. A folder without metadata.yaml is read from its whole storage files.
+
+    Raises BagError: nothing there, no bag, truncated or damaged.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise BagError(f"There is no bag at {path}", "Check the path")
+    readers = [Reader(source) for source in _sources(path)]
+    with ExitStack() as stack:
+        for reader in readers:
+            with _damage_of(str(reader.path), _REPAIR):
+                stack.enter_context(reader)
+                _register_types(reader.connections)
+        files = stack.pop_all()
+    return Bag(path, readers, files)
+
+
+_REPAIR = "If the recorder was killed or a copy broke off, `ov3d bag repair` keeps what is before the damage"
+
+
+def _sources(path: Path) -> list[Path]:
+    if path.is_file():
+        if path.suffix not in STORAGE:
+            raise BagError(f"{path} is not a storage file of rosbag2", f"Give a bag folder or a {' or '.join(STORAGE)}")
+        return [path]
+    if (path / "metadata.yaml").is_file():
+        return [path]
+    files = storage_files(path)
+    if not files:
+        raise BagError(f"{path} holds no bag: no metadata.yaml, no {' or '.join(STORAGE)} file", "Check the path")
+    _log.warning("%s has no metadata.yaml (was its recorder killed?); reading %s", path, [f.name for f in files])
+    return files
+
+
+def storage_files(path: Path) -> list[Path]:
+    """The storage files of a bag folder in order of recording, or the file itself."""
+    if path.is_file():
+        return [path]
+    files = [entry for entry in path.iterdir() if entry.suffix in STORAGE]
+    return sorted(files, key=lambda file: (len(file.name), file.name))  # bag_2 before bag_10
+
+
+@contextmanager
+def _damage_of(what: str, remedy: str) -> Iterator[None]:
+    """Damaged files surface from rosbags as many kinds of exception (struct, zstd, sqlite, index): make them one."""
+    try:
+        yield
+    except BagError:
+        raise
+    except Exception as error:
+        raise BagError(f"{what} cannot be read: {error or type(error).__name__}", remedy) from error
+
+
+def _register_types(connections: Collection[Connection]) -> None:
+    for connection in connections:
+        form, text = connection.msgdef
+        if form is not MessageDefinitionFormat.NONE:
+            learn(connection.msgtype, text, idl=form is MessageDefinitionFormat.IDL)
+
+
+def _merge_topics(connections: Iterator[Connection]) -> dict[str, Topic]:
+    topics: dict[str, Topic] = {}
+    for connection in connections:
+        known = topics.get(connection.topic)
+        assert isinstance(connection.ext, ConnectionExtRosbag2)
+        topics[connection.topic] = Topic(
+            connection.topic,
+            connection.msgtype,
+            connection.msgcount + (known.count if known else 0),
+            tuple(connection.ext.offered_qos_profiles),
+        )
+    return dict(sorted(topics.items()))

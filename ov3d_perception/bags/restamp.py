@@ -1,0 +1,48 @@
+"""Shift the stamps inside serialised messages, so that a bag can be played again as if time went on."""
+
+from __future__ import annotations
+
+import struct
+from functools import cache
+
+from ov3d_perception.bags.typestore import typestore
+
+SECOND = 1_000_000_000
+_TF = "tf2_msgs/msg/TFMessage"
+
+
+def shift_stamps(data: bytes, msgtype: str, by_ns: int) -> bytes:
+    """CDR bytes with the header stamp (of a TFMessage: every transform's) moved by ``by_ns``.
+
+    Stamps of zero ("none") stay, as do messages without a header and stamps deeper inside a message.
+    """
+    if by_ns == 0:
+        return data
+    if msgtype == _TF:
+        return _shift_transforms(data, by_ns)
+    if not _starts_with_header(msgtype):
+        return data
+    form = "<iI" if data[1] & 1 else ">iI"  # the second byte of the encapsulation tells the byte order
+    sec, nanosec = struct.unpack_from(form, data, 4)
+    if sec == 0 and nanosec == 0:
+        return data
+    shifted = bytearray(data)
+    struct.pack_into(form, shifted, 4, *divmod(sec * SECOND + nanosec + by_ns, SECOND))
+    return bytes(shifted)
+
+
+@cache
+def _starts_with_header(msgtype: str) -> bool:
+    if msgtype not in typestore().fielddefs:
+        return False
+    fields = typestore().fielddefs[msgtype][1]
+    return bool(fields) and fields[0][1][1] == "std_msgs/msg/Header"
+
+
+def _shift_transforms(data: bytes, by_ns: int) -> bytes:
+    message = typestore().deserialize_cdr(data, _TF)
+    for edge in message.transforms:
+        stamp = edge.header.stamp
+        if stamp.sec or stamp.nanosec:
+            stamp.sec, stamp.nanosec = divmod(stamp.sec * SECOND + stamp.nanosec + by_ns, SECOND)
+    return bytes(typestore().serialize_cdr(message, _TF))

@@ -1,0 +1,55 @@
+"""The message types that bags are read and written with: ROS 2 Kilted's and ours, through rosbags."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from functools import cache
+from pathlib import Path
+
+from rosbags.typesys import Stores, TypesysError, get_types_from_idl, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+_log = logging.getLogger(__name__)
+INTERFACES = "ov3d_msgs"
+
+
+@cache
+def typestore() -> Typestore:
+    """One store for the process: Kilted's common interfaces and, where their .msg text is found, ov3d_msgs.
+
+    Types keep their wire format from humble to kilted, so bags of all three read. A bag's own embedded definitions
+    are added to it when the bag is opened.
+    """
+    store = get_typestore(Stores.ROS2_KILTED)
+    types = {}
+    for path in _message_files():
+        types.update(get_types_from_msg(path.read_text(), f"{INTERFACES}/msg/{path.stem}"))
+    store.register(types)
+    return store
+
+
+def learn(msgtype: str, definition: str, idl: bool = False) -> bool:
+    """Add the type and those it is made of, from the text that a bag stores; known types stay as they are.
+
+    definition: concatenated .msg text, or IDL. Returns True if the type is known afterwards.
+    """
+    store = typestore()
+    if msgtype in store.fielddefs:
+        return True
+    try:
+        types = get_types_from_idl(definition) if idl else get_types_from_msg(definition, msgtype)
+    except TypesysError as error:
+        _log.warning("The stored definition of %s does not parse: %s", msgtype, error)
+        return False
+    store.register({name: fields for name, fields in types.items() if name not in store.fielddefs})
+    return msgtype in store.fielddefs
+
+
+def _message_files() -> list[Path]:
+    """The .msg files of ov3d_msgs: in the source tree beside this package, or under a share folder."""
+    prefixes = [sys.prefix, *os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)]
+    folders = [Path(__file__).resolve().parents[2] / INTERFACES / "msg"]
+    folders += [Path(prefix) / "share" / INTERFACES / "msg" for prefix in prefixes if prefix]
+    return next((files for folder in folders if (files := sorted(folder.glob("*.msg")))), [])

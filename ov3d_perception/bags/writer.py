@@ -1,0 +1,120 @@
+"""Write a standard rosbag2: mcap storage, metadata version 8 (read by humble, jazzy and kilted)."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+from typing import Any
+
+from rosbags.interfaces import (
+    Connection,
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
+from rosbags.rosbag2 import StoragePlugin, Writer
+
+from ov3d_perception.bags.typestore import typestore
+from ov3d_perception.errors import BagError
+
+STORAGE = (".mcap", ".db3")
+_UNSET = QosTime(0, 0)
+LATCHED = Qos(
+    QosHistory.KEEP_LAST,
+    100,
+    QosReliability.RELIABLE,
+    QosDurability.TRANSIENT_LOCAL,
+    _UNSET,
+    _UNSET,
+    QosLiveliness.SYSTEM_DEFAULT,
+    _UNSET,
+    False,
+)
+
+
+class BagWriter:
+    """A bag folder being written; a context manager, safe from several threads.
+
+    Closing writes the index and metadata.yaml, also after an exception: what was written stays readable.
+    path: folder to create. overwrite: replace an existing bag there (and nothing else).
+    Raises BagError if the folder exists.
+    """
+
+    def __init__(self, path: str | Path, overwrite: bool = False) -> None:
+        self.path = Path(path)
+        if self.path.exists():
+            if not (overwrite and is_bag(self.path)):
+                raise BagError(f"{self.path} exists already", "Choose another name, or remove it")
+            shutil.rmtree(self.path)
+        self._writer = Writer(self.path, version=8, storage_plugin=StoragePlugin.MCAP)
+        self._connections: dict[str, Connection] = {}
+        self._lock = Lock()
+        try:
+            self._writer.open()
+        except OSError as error:
+            raise BagError(f"{self.path} cannot be created ({error})", "Choose a folder that you may write") from error
+
+    def add_topic(self, topic: str, msgtype: str, qos: Sequence[Qos] = ()) -> None:
+        """Announce a topic before its first message; topics of known types are announced by ``write`` itself.
+
+        qos: offered profiles, stored for players; /tf_static is latched by itself.
+        Raises BagError if the type is unknown (see :func:`typestore.learn`).
+        """
+        with self._lock:
+            self._connect(topic, msgtype, qos)
+
+    def write(self, topic: str, message: Any, stamp: int) -> None:
+        """Write a rosbags message (see ``bags/messages.py``) received at ``stamp`` (ns)."""
+        self.write_raw(topic, message.__msgtype__, typestore().serialize_cdr(message, message.__msgtype__), stamp)
+
+    def write_raw(self, topic: str, msgtype: str, data: bytes | memoryview, stamp: int) -> None:
+        """Write CDR bytes received at ``stamp`` (ns)."""
+        with self._lock:
+            connection = self._connections.get(topic) or self._connect(topic, msgtype, ())
+            if connection.msgtype != msgtype:
+                raise BagError(f"Topic {topic} has type {connection.msgtype}, not {msgtype}", "Use a second topic")
+            self._writer.write(connection, stamp, data)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Messages written so far, by topic."""
+        return {topic: self._writer.counts[connection.id] for topic, connection in self._connections.items()}
+
+    def close(self) -> None:
+        """Write index and metadata. Calling it again does nothing."""
+        with self._lock:
+            if self._writer.storage is not None:
+                self._writer.close()
+
+    def __enter__(self) -> BagWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _connect(self, topic: str, msgtype: str, qos: Sequence[Qos]) -> Connection:
+        if (known := self._connections.get(topic)) is not None:
+            return known
+        if msgtype not in typestore().fielddefs:
+            raise BagError(
+                f"No definition of type {msgtype} (topic {topic})", "Install the package that has it, or leave the topic out"
+            )
+        offered = list(qos) or ([LATCHED] if topic == "/tf_static" else [])
+        connection = self._writer.add_connection(
+            topic, msgtype, typestore=typestore(), offered_qos_profiles=offered
+        )
+        self._connections[topic] = connection
+        return connection
+
+
+def is_bag(path: Path) -> bool:
+    """True for a folder that holds a rosbag2: metadata.yaml or a storage file."""
+    return path.is_dir() and any(entry.name == "metadata.yaml" or entry.suffix in STORAGE for entry in path.iterdir())

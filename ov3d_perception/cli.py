@@ -1,0 +1,245 @@
+"""``ov3d``: one command for the whole project. Every subcommand is a thin call into the room that does the work.
+
+Imports are inside the commands, so that ``ov3d --help`` needs neither PyTorch nor ROS.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ov3d_perception.errors import Ov3dError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+bag_app = typer.Typer(no_args_is_help=True, help="Record, play, inspect and make rosbag2 bags.")
+bank_app = typer.Typer(no_args_is_help=True, help="Text banks: embeddings of words, stored for robots without a CLIP.")
+app.add_typer(bag_app, name="bag")
+app.add_typer(bank_app, name="bank")
+
+Options = Annotated[list[str] | None, typer.Option("--option", "-o", help="Data set option, name=value in YAML")]
+Root = Annotated[str, typer.Option(help="Folder of the data set, or the bag")]
+
+
+def main() -> None:
+    """Entry point: known errors become one line on stderr and exit status 2."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        app()
+    except Ov3dError as error:
+        print(f"ov3d: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where pictures, bag and scores go")] = Path("out/demo"),
+    seed: Annotated[int, typer.Option(help="Which simulated world; below 2000 were used in training")] = 2000,
+    seconds: Annotated[float, typer.Option(help="Length of the drive")] = 12.0,
+) -> None:
+    """Simulate a drive, label it live in separate ROS 2 processes, ask the map in words, score and draw it all."""
+    from ov3d_perception.ros.demo import run_demo
+
+    raise typer.Exit(run_demo(out, seed, seconds))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def up(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="What to start: lidar (lidar_node and map_node)")] = "lidar",
+) -> None:
+    """Start the nodes of a launch file where `ros2 launch` does not exist; extra `name:=value` set parameters."""
+    from ov3d_perception.ros.up import up as start
+
+    raise typer.Exit(start(name, context.args))
+
+
+@app.command()
+def query(
+    words: Annotated[list[str], typer.Argument(help="What to look for")],
+    negative: Annotated[list[str] | None, typer.Option(help="What it may be instead")] = None,
+    threshold: Annotated[float, typer.Option(help="Least probability of a voxel; 0: the node's default")] = 0.0,
+    limit: Annotated[int, typer.Option(help="Most matches a word; 0: all")] = 10,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the map node")] = 10.0,
+) -> None:
+    """Ask the running map: where is a ...?"""
+    from ov3d_perception.ros.client import ask, describe
+
+    answer = ask(words, negatives=negative or [], threshold=threshold, limit=limit, timeout=timeout)
+    print(describe(answer))
+    raise typer.Exit(0 if answer.matches else 1)
+
+
+@app.command()
+def vocabulary(
+    words: Annotated[list[str], typer.Argument(help="The classes to label with from the next scan on")],
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the LiDAR node")] = 10.0,
+) -> None:
+    """Change the words that the running LiDAR node labels with."""
+    from ov3d_perception.ros.client import set_vocabulary
+
+    answer = set_vocabulary(words, timeout=timeout)
+    print(answer.message)
+    raise typer.Exit(0 if answer.success else 1)
+
+
+@app.command()
+def distill(
+    recipe: Annotated[Path, typer.Argument(help="A YAML file such as config/train/openscene_semantickitti.yaml")],
+    out: Annotated[Path, typer.Option(help="The run's folder")],
+    override: Annotated[list[str] | None, typer.Option("--set", help="section.field=value, in YAML")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on where the run in --out stopped")] = False,
+) -> None:
+    """Distil an image teacher into a sparse 3D network, from a data set or a bag. No labels are used."""
+    from ov3d_perception.training.distill import distill as run
+    from ov3d_perception.training.recipe import load_recipe
+
+    print(run(load_recipe(recipe, override or []), out, resume=resume).to_markdown())
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="A .safetensors checkpoint of ours")],
+    dataset: Annotated[str, typer.Option(help="semantickitti, pandaset, nuscenes_keyframe, simulated or bag")],
+    root: Root = "",
+    labelset: Annotated[str, typer.Option(help="Classes and prompts; default: the checkpoint's own")] = "",
+    text: Annotated[str, typer.Option(help="Text bank (.npz) or model with a text tower; default: the recipe's")] = "",
+    teacher: Annotated[bool, typer.Option(help="Score the image teacher's projection on the same points")] = True,
+    option: Options = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for evaluation.json and evaluation.md")] = None,
+) -> None:
+    """mIoU, mAcc and per-class IoU of a checkpoint: 3D only, in view and all points, its teacher beside it."""
+    from ov3d_perception.training.report import evaluate_checkpoint
+
+    result = evaluate_checkpoint(
+        checkpoint, dataset, root, _options(option), labelset=labelset, text=text, with_teacher=teacher
+    )
+    print(result.to_markdown())
+    if out is not None:
+        result.write(out)
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Argument(help="The bag to write")],
+    seed: Annotated[int, typer.Option(help="Which world")] = 2000,
+    seconds: Annotated[float, typer.Option(help="Length of the drive")] = 12.0,
+    image_every: Annotated[int, typer.Option(help="Render the cameras at every n-th scan")] = 1,
+) -> None:
+    """Drive through a simulated street and write a standard bag, with ground truth for each point."""
+    from ov3d_perception.sim.bag import write_drive
+    from ov3d_perception.sim.drive import simulate as drive
+
+    write_drive(out, drive(seed, seconds, image_every=image_every))
+    print(out)
+
+
+@app.command()
+def show(checkpoint: Annotated[Path, typer.Argument(help="A .safetensors checkpoint of ours")]) -> None:
+    """What a checkpoint says of itself: network, inputs, encoder, recipe, figures."""
+    import json
+    from dataclasses import asdict
+
+    from ov3d_perception.networks.checkpoint import load_checkpoint
+
+    _, info = load_checkpoint(checkpoint)
+    print(json.dumps(asdict(info), indent=2))
+
+
+@bag_app.command("info")
+def bag_info(path: Annotated[Path, typer.Argument(help="Bag folder or file")]) -> None:
+    """Topics, counts, rates and length of a bag; of a damaged one, what is readable."""
+    from ov3d_perception.bags.info import info
+
+    print(info(path))
+
+
+@bag_app.command("repair")
+def bag_repair(path: Path, out: Path) -> None:
+    """Copy what is readable of a truncated bag into a new one."""
+    from ov3d_perception.bags.salvage import repair
+
+    print(repair(path, out))
+
+
+@bag_app.command("from-semantickitti")
+def bag_from_semantickitti(
+    root: Annotated[Path, typer.Argument(help="Folder that holds `sequences`")],
+    sequence: Annotated[str, typer.Argument(help="Two digits, such as 08")],
+    out: Annotated[Path, typer.Argument(help="The bag to write")],
+    jpeg: Annotated[bool, typer.Option(help="Smaller images")] = False,
+) -> None:
+    """A SemanticKITTI sequence becomes a standard bag with images, camera_info and tf."""
+    from ov3d_perception.bags.semantickitti import from_semantickitti
+
+    print(from_semantickitti(root, sequence, out, image_format="jpeg" if jpeg else "png"))
+
+
+@bag_app.command("play")
+def bag_play(
+    path: Annotated[Path, typer.Argument(help="Bag folder or file")],
+    rate: Annotated[float, typer.Option(help="Speed; 1 is real time")] = 1.0,
+    loop: Annotated[bool, typer.Option(help="Start again at the end, with later stamps")] = False,
+    seconds: Annotated[float, typer.Option(help="Stop after that long; 0: at the end")] = 0.0,
+    topic: Annotated[list[str] | None, typer.Option(help="Only these topics")] = None,
+    clock: Annotated[bool, typer.Option(help="Publish /clock")] = True,
+) -> None:
+    """Publish a bag's messages."""
+    from ov3d_perception.ros.bag_player import play
+
+    raise typer.Exit(play(path, rate=rate, loop=loop, seconds=seconds, topics=topic, clock=clock))
+
+
+@bag_app.command("record")
+def bag_record(
+    out: Annotated[Path, typer.Argument(help="The bag to write")],
+    topic: Annotated[list[str] | None, typer.Option(help="Topics or patterns; default: what training needs")] = None,
+) -> None:
+    """Record what training needs: points, images, camera_info, tf, odom. Ctrl-C ends it; the bag is always closed."""
+    from ov3d_perception.ros.bag_recorder import record
+
+    raise typer.Exit(record(out, topics=topic))
+
+
+@bank_app.command("make")
+def bank_make(
+    out: Annotated[Path, typer.Argument(help="The .npz to write")],
+    model: Annotated[str, typer.Option(help="open_clip model name, or a model folder")],
+    words: Annotated[list[str], typer.Argument(help="Words to store")],
+    pretrained: Annotated[str | None, typer.Option(help="open_clip tag, or weights file")] = None,
+) -> None:
+    """Embed words once, with the text tower, for robots that have none."""
+    from ov3d_perception.language.encoder import load_encoder
+    from ov3d_perception.language.vocabulary import TextBank, TextTower
+
+    tower = TextTower(load_encoder(model, pretrained))
+    TextBank(words, tower.embed(words), tower.identity, tower.logit_scale).save(out)
+    print(f"{out}: {len(words)} words of {tower.identity}")
+
+
+@bank_app.command("show")
+def bank_show(path: Path) -> None:
+    """Which words a bank knows, and whose embeddings they are."""
+    from ov3d_perception.language.vocabulary import TextBank
+
+    bank = TextBank.load(path)
+    print(f"{bank.identity}: {', '.join(bank.words)}")
+
+
+def _options(pairs: list[str] | None) -> dict[str, object]:
+    import yaml
+
+    parsed = {}
+    for pair in pairs or []:
+        name, separator, value = pair.partition("=")
+        if not separator:
+            raise typer.BadParameter(f"{pair!r} has no '='; write name=value")
+        parsed[name] = yaml.safe_load(value)
+    return parsed
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""What every data source is: a sequence of frames, with a label set where its points are labelled."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ov3d_perception.datasets.labelset import LabelSet
+from ov3d_perception.errors import DatasetError
+from ov3d_perception.types import Frame
+
+
+class FrameSource(Sequence[Frame], ABC):
+    """Frames by index, read from disk when asked. Subclasses list every missing or damaged file when they are built.
+
+    labelset: what the ``labels`` of the frames mean; None where the source has none. sequences: names of the drives,
+    in the order of the frames.
+    """
+
+    labelset: LabelSet | None
+    sequences: tuple[str, ...]
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def frame(self, index: int) -> Frame:
+        """The frame at ``index``, 0 <= index < len(self)."""
+
+    def __getitem__(self, index: int) -> Frame:  # type: ignore[override]
+        position = index + len(self) if index < 0 else index
+        if not 0 <= position < len(self):
+            raise IndexError(f"frame {index} of {len(self)}")
+        return self.frame(position)
+
+    def __iter__(self) -> Iterator[Frame]:
+        return (self.frame(index) for index in range(len(self)))
+
+
+def require(root: Path, problems: list[str], remedy: str) -> None:
+    """Raises one DatasetError that lists all problems found under ``root``; silent when there are none."""
+    if problems:
+        listed = "".join(f"\n  - {problem}" for problem in problems)
+        raise DatasetError(f"{len(problems)} missing or inconsistent files under {root}:{listed}\n", remedy)

@@ -1,0 +1,164 @@
+"""Which pixel of which camera sees which point: K sweeps into N cameras, each view at its own stamp.
+
+Every (sweep, view) pair gets its own transform from ``Sweep.T_world_lidar`` and ``View.T_world_camera``, so that ego
+motion between a sweep and an exposure is accounted for. Points are culled by linear inequalities first (one matrix
+product), and only the survivors go through the lens model: that is what makes it fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float32, Float64, Int32, Int64
+
+from ov3d_perception.geometry.cameras import distort, field_limit, fisheye_radius, project
+from ov3d_perception.geometry.occlusion import OcclusionTest
+from ov3d_perception.geometry.poses import invert
+from ov3d_perception.types import Frame, PixelPointPairs, Pose, View
+
+_POOL = ThreadPoolExecutor(max_workers=2, thread_name_prefix="association")
+_CHUNK = 32768  # points whose culling rows stay in the CPU's cache
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What counts as in view: border <= u < width - border (v alike), and depth between min and max metres.
+
+    That is the convention of the KITTI, nuScenes and OpenScene tools. Hence ``uv.astype(int)`` always indexes the image.
+    """
+
+    min_depth: float = 1.0
+    max_depth: float = np.inf
+    border: float = 0.0
+
+
+def associate(frame: Frame, *, min_depth: float = 1.0, max_depth: float = np.inf, border: float = 0.0,
+              occlusion: OcclusionTest | None = None) -> PixelPointPairs:
+    """All pixel-point pairs of a frame, sorted by (camera, point).
+
+    min_depth, max_depth: metres, exclusive, along the optical axis (along the ray for a fisheye, as is the depth that
+    is returned). border: pixels left out along each image edge (see :class:`Limits`). occlusion: drops points hidden behind nearer points of the same view; None, as in
+    the papers, lets every point through.
+
+    A point's index counts through all sweeps in their order. Cameras must be valid (see ``validate_camera``).
+    """
+    clouds = [(sweep.scan.xyz, sweep.T_world_lidar) for sweep in frame.sweeps]
+    return _associate(clouds, frame.views, Limits(min_depth, max_depth, border), occlusion)
+
+
+def associate_points(xyz_world: Float[np.ndarray, "n 3"], sweep_index: Int32[np.ndarray, " n"] | None,
+                     views: Sequence[View], *, min_depth: float = 1.0, max_depth: float = np.inf, border: float = 0.0,
+                     occlusion: OcclusionTest | None = None) -> PixelPointPairs:
+    """As :func:`associate`, for points that are in the world frame already.
+
+    sweep_index: the sweep each point came from, copied to the result; None means zeros.
+    """
+    origin = views[0].T_world_camera[:3, 3] if len(views) else np.zeros(3)
+    T_world_origin = np.eye(4)
+    T_world_origin[:3, 3] = origin
+    local = (xyz_world - origin).astype(np.float32)  # float32 keeps its precision near the cameras only
+    pairs = _associate([(local, T_world_origin)], views, Limits(min_depth, max_depth, border), occlusion)
+    if sweep_index is None:
+        return pairs
+    sweep = np.asarray(sweep_index, np.int32)[pairs.point]
+    return PixelPointPairs(pairs.point, sweep, pairs.camera, pairs.uv, pairs.depth)
+
+
+def _associate(clouds: Sequence[tuple[Float32[np.ndarray, "n 3"], Pose]], views: Sequence[View], limits: Limits,
+               occlusion: OcclusionTest | None) -> PixelPointPairs:
+    axes = [np.ascontiguousarray(xyz.T, np.float32) for xyz, _ in clouds]
+    poses = [T for _, T in clouds]
+    parts = list(_POOL.map(lambda view: _one_view(axes, poses, view, limits, occlusion), views))
+    counts = [len(part[0]) for part in parts]
+    if not parts:
+        parts = [_nothing()]
+    point, sweep, uv, depth = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    camera = np.repeat(np.arange(len(views), dtype=np.int32), counts)
+    return PixelPointPairs(point, sweep, camera, uv, depth)
+
+
+def _one_view(axes: list[Float32[np.ndarray, "3 n"]], poses: list[Pose], view: View, limits: Limits,
+              occlusion: OcclusionTest | None):
+    cull = culling_rows(view, limits)
+    parts, offset = [], 0
+    for index, (xyz, T_world_lidar) in enumerate(zip(axes, poses, strict=True)):
+        T_camera_lidar = invert(view.T_world_camera) @ T_world_lidar
+        rows = _candidates(xyz, cull, T_camera_lidar)
+        R, t = T_camera_lidar[:3, :3].astype(np.float32), T_camera_lidar[:3, 3].astype(np.float32)
+        rows, uv, depth = _visible(view, (R @ xyz[:, rows]).T + t, rows, limits)
+        parts.append((rows + offset, np.full(len(rows), index, np.int32), uv, depth))
+        offset += xyz.shape[1]
+    point, sweep, uv, depth = (np.concatenate(columns) for columns in zip(*parts or [_nothing()], strict=True))
+    if occlusion is not None:
+        keep = occlusion.visible(view.camera, uv, depth)
+        point, sweep, uv, depth = point[keep], sweep[keep], uv[keep], depth[keep]
+    return point, sweep, uv, depth
+
+
+def _nothing():
+    return (np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros((0, 2), np.float32), np.zeros(0, np.float32))
+
+
+def _candidates(xyz: Float32[np.ndarray, "3 n"], cull: Float64[np.ndarray, "r 4"], T: Pose) -> Int64[np.ndarray, " m"]:
+    """Rows of points that satisfy ``cull @ [p_camera, 1] >= 0`` in all rows."""
+    inequalities = (cull @ T).astype(np.float32)
+    found = []
+    for start in range(0, xyz.shape[1], _CHUNK):
+        values = inequalities[:, :3] @ xyz[:, start:start + _CHUNK]
+        inside = values[0] >= -inequalities[0, 3]
+        for value, constant in zip(values[1:], inequalities[1:, 3], strict=True):
+            inside &= value >= -constant
+        found.append(np.flatnonzero(inside) + start)
+    return np.concatenate(found) if found else np.zeros(0, np.int64)
+
+
+def _visible(view: View, xyz_cam: Float32[np.ndarray, "n 3"], rows: Int64[np.ndarray, " n"], limits: Limits):
+    uv, depth, seen = project(view.camera, xyz_cam)
+    low, (width, height) = limits.border, (view.camera.width - limits.border, view.camera.height - limits.border)
+    u, v = uv.T
+    seen &= (depth > limits.min_depth) & (depth < limits.max_depth)
+    seen &= (u >= low) & (u < width) & (v >= low) & (v < height)
+    return rows[seen], uv[seen], depth[seen]
+
+
+def culling_rows(view: View, limits: Limits) -> Float64[np.ndarray, "r 4"]:
+    """Inequalities ``row @ [x, y, z, 1] >= 0`` in the camera frame that hold for every point in view.
+
+    They may let others through; a fisheye that sees sideways gets none that bind.
+    """
+    low, high = normalised_bounds(view, limits.border)
+    if not np.isfinite(high).all():
+        return np.array([[0.0, 0.0, 0.0, 1.0]])
+    near = [[0, 0, 1, -limits.min_depth]] if view.camera.model == "pinhole" else [[0, 0, 1, 0]]
+    sides = [[1, 0, -low[0], 0], [-1, 0, high[0], 0], [0, 1, -low[1], 0], [0, -1, high[1], 0]]
+    return np.array(near + sides, np.float64)
+
+
+def normalised_bounds(view: View, border: float) -> tuple[Float64[np.ndarray, "2"], Float64[np.ndarray, "2"]]:
+    """A box of (x/z, y/z) that holds everything in the image: exact without distortion, else from the image radius."""
+    camera = view.camera
+    focal, centre = camera.K[[0, 1], [0, 1]], camera.K[:2, 2]
+    size = np.array([camera.width, camera.height])
+    low, high = (border - 1 - centre) / focal, (size - border - centre) / focal  # a pixel of slack for rounding
+    if camera.model == "pinhole" and not camera.distortion.any():
+        return low, high
+    corner = float(np.hypot(*np.maximum(np.abs(low), np.abs(high))))
+    limit = field_limit(camera)
+    if camera.model == "fisheye":
+        angles = np.linspace(0, limit, 2000)
+        widest = _last_within(angles, fisheye_radius(camera, angles), corner)
+        radius = np.tan(widest) if widest < np.radians(85) else np.inf
+    else:
+        radii = np.linspace(0, min(limit, 20.0), 2000)
+        tangential = 3 * np.abs(np.resize(camera.distortion, 4)[2:]).sum() * radii**2  # moves a point by at most this
+        radius = _last_within(radii, distort(camera, radii, 0 * radii)[0] - tangential, corner)
+    return np.full(2, -radius), np.full(2, radius)
+
+
+def _last_within(values: np.ndarray, images: np.ndarray, reach: float) -> float:
+    """The largest of ``values`` whose image is within reach, one step on."""
+    last = int(np.flatnonzero(images <= reach)[-1])
+    return float(values[min(last + 1, len(values) - 1)])

@@ -1,0 +1,110 @@
+"""Rigid transforms as 4x4 matrices ``T_a_b`` (``p_a = T_a_b @ p_b``), and a track of poses over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Float64, Int64
+from numpy.typing import ArrayLike
+from scipy.spatial.transform import Rotation
+
+from ov3d_perception.errors import TransformError
+from ov3d_perception.types import Pose
+
+
+def invert(T: Pose) -> Pose:
+    """The inverse of a rigid transform: ``T_b_a`` from ``T_a_b``."""
+    inverse = np.eye(4)
+    inverse[:3, :3] = T[:3, :3].T
+    inverse[:3, 3] = -T[:3, :3].T @ T[:3, 3]
+    return inverse
+
+
+def transform(T_a_b: Pose, xyz: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
+    """Points of frame b in frame a, in the dtype of ``xyz`` (use float64 where the coordinates are large)."""
+    return xyz @ T_a_b[:3, :3].T.astype(xyz.dtype) + T_a_b[:3, 3].astype(xyz.dtype)
+
+
+def rigid(T: ArrayLike) -> Pose:
+    """The nearest rigid transform to a 3x4 or 4x4 matrix whose rotation was rounded (text files, float32).
+
+    Raises TransformError where that is no rounding: a scale, a mirror image, or numbers that are not finite.
+    """
+    M = np.asarray(T, np.float64)
+    if M.shape not in [(3, 4), (4, 4)] or not np.isfinite(M).all() or np.linalg.det(M[:3, :3]) <= 0 or (
+            np.abs(M[:3, :3] @ M[:3, :3].T - np.eye(3)).max() > 1e-3):
+        raise TransformError(f"{M.tolist()} is no rigid transform", "Check the calibration or pose file it came from")
+    result = np.eye(4)
+    result[:3, :3] = Rotation.from_matrix(M[:3, :3]).as_matrix()
+    result[:3, 3] = M[:3, 3]
+    return result
+
+
+def from_quaternion(translation: ArrayLike, xyzw: ArrayLike) -> Pose:
+    """A pose from a translation (3,) in metres and a quaternion (x, y, z, w), which need not be normalised.
+
+    Raises TransformError where a number is not finite or the quaternion is zero.
+    """
+    t, q = np.asarray(translation, np.float64), np.asarray(xyzw, np.float64)
+    if not (np.isfinite(t).all() and np.isfinite(q).all() and np.linalg.norm(q) > 1e-6):
+        raise TransformError(
+            f"Translation {t.tolist()} with quaternion (x y z w) {q.tolist()} is no rigid transform",
+            "Check the node or file that wrote it; an unset quaternion should be (0, 0, 0, 1)",
+        )
+    T = np.eye(4)
+    T[:3, :3] = Rotation.from_quat(q).as_matrix()
+    T[:3, 3] = t
+    return T
+
+
+def to_quaternion(T: Pose) -> tuple[Float64[np.ndarray, "3"], Float64[np.ndarray, "4"]]:
+    """Translation (3,) and unit quaternion (x, y, z, w), w >= 0, of a pose."""
+    return T[:3, 3].copy(), Rotation.from_matrix(T[:3, :3]).as_quat(canonical=True)
+
+
+def interpolate(T0: Pose, T1: Pose, fraction: float) -> Pose:
+    """The pose at ``fraction`` of the way from T0 to T1: translation linear, rotation on the geodesic (slerp).
+
+    A fraction outside [0, 1] continues the same motion beyond the ends.
+    """
+    T = np.eye(4)
+    R0 = Rotation.from_matrix(T0[:3, :3])
+    step = (R0.inv() * Rotation.from_matrix(T1[:3, :3])).as_rotvec()
+    T[:3, :3] = (R0 * Rotation.from_rotvec(fraction * step)).as_matrix()
+    T[:3, 3] = T0[:3, 3] + fraction * (T1[:3, 3] - T0[:3, 3])
+    return T
+
+
+class PoseTrack:
+    """Poses of one frame at increasing stamps, asked at any stamp between them.
+
+    stamps_ns: strictly increasing integers. poses: as many 4x4 matrices. tolerance_ns: how far beyond either end the
+    track still answers, by continuing the motion of its last two poses (a single pose is held).
+    """
+
+    def __init__(self, stamps_ns: Sequence[int] | Int64[np.ndarray, " n"], poses: Sequence[Pose] | np.ndarray,
+                 tolerance_ns: int = 50_000_000) -> None:
+        self.stamps: Int64[np.ndarray, " n"] = np.asarray(stamps_ns, np.int64)
+        self.poses: Float64[np.ndarray, "n 4 4"] = np.asarray(poses, np.float64).reshape(-1, 4, 4)
+        self.tolerance_ns = tolerance_ns
+        if len(self.stamps) == 0 or len(self.stamps) != len(self.poses) or (np.diff(self.stamps) <= 0).any():
+            raise TransformError(
+                f"A pose track of {len(self.stamps)} stamps and {len(self.poses)} poses is empty, uneven or unsorted",
+                "Give one pose per stamp, the stamps strictly increasing",
+            )
+
+    def at(self, stamp: int) -> Pose:
+        """The pose at ``stamp`` (ns). Raises TransformError beyond the ends of the track and its tolerance."""
+        first, last = int(self.stamps[0]), int(self.stamps[-1])
+        if not first - self.tolerance_ns <= stamp <= last + self.tolerance_ns:
+            gap = (first - stamp if stamp < first else stamp - last) / 1e9
+            raise TransformError(
+                f"No pose at {stamp} ns: the track [{first}, {last}] is {gap:.3f} s away",
+                "Check that the clocks agree and that the recording holds poses for the whole drive",
+            )
+        if len(self.stamps) == 1:
+            return self.poses[0].copy()
+        i = int(np.clip(np.searchsorted(self.stamps, stamp, side="right") - 1, 0, len(self.stamps) - 2))
+        start, end = int(self.stamps[i]), int(self.stamps[i + 1])
+        return interpolate(self.poses[i], self.poses[i + 1], (int(stamp) - start) / (end - start))

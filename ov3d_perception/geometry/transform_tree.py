@@ -1,0 +1,184 @@
+"""A tree of frames with history: what tf2's buffer answers, without ROS."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from dataclasses import dataclass, field
+from threading import RLock
+
+import numpy as np
+
+from ov3d_perception.errors import TransformError
+from ov3d_perception.geometry.poses import interpolate, invert
+from ov3d_perception.types import Pose
+
+SECOND = 1_000_000_000
+
+
+@dataclass
+class _Edge:
+    """The history of one child frame in its parent. ``stamps`` ascend; a static edge has one pose and no stamp."""
+
+    parent: str
+    static: bool
+    stamps: list[int] = field(default_factory=list)
+    poses: dict[int, Pose] = field(default_factory=dict)
+
+    def add(self, stamp: int, T_parent_child: Pose, history_ns: int | None) -> None:
+        if stamp not in self.poses:
+            insort(self.stamps, stamp)
+        self.poses[stamp] = T_parent_child
+        if history_ns is None:
+            return
+        expired = bisect_left(self.stamps, self.stamps[-1] - history_ns)
+        for old in self.stamps[:expired]:
+            del self.poses[old]
+        del self.stamps[:expired]
+
+    def at(self, stamp: int, tolerance_ns: int) -> Pose | None:
+        """T_parent_child at ``stamp``: slerp inside the history, the nearest end within the tolerance, else None."""
+        if self.static:
+            return self.poses[0]
+        after = bisect_left(self.stamps, stamp)
+        if after < len(self.stamps) and self.stamps[after] == stamp:
+            return self.poses[stamp]
+        if 0 < after < len(self.stamps):
+            t0, t1 = self.stamps[after - 1], self.stamps[after]
+            return interpolate(self.poses[t0], self.poses[t1], (stamp - t0) / (t1 - t0))
+        end = self.stamps[0] if after == 0 else self.stamps[-1]
+        return self.poses[end] if abs(stamp - end) <= tolerance_ns else None
+
+
+class TransformTree:
+    """Frames, who carries whom, and where each was when. Safe to fill from one thread and ask from another.
+
+    history_s: how many seconds of each moving edge are kept (behind its newest stamp); None keeps all, for bags.
+    """
+
+    def __init__(self, history_s: float | None = None) -> None:
+        self._history_ns = None if history_s is None else int(history_s * SECOND)
+        self._edges: dict[str, _Edge] = {}
+        self._lock = RLock()
+
+    def add(self, parent: str, child: str, stamp: int, T_parent_child: Pose, static: bool = False) -> None:
+        """Record where ``child`` is in ``parent`` at ``stamp`` (ns; ignored for a static edge, which holds forever).
+
+        A child that changes its parent, or becomes static, loses its former history, as in tf2.
+        Raises TransformError for a pose that is not finite or an edge from a frame to itself.
+        """
+        parent, child = parent.lstrip("/"), child.lstrip("/")
+        pose = np.asarray(T_parent_child, np.float64)
+        if not parent or not child or parent == child:
+            raise TransformError(
+                f"A transform from frame '{child}' to parent '{parent}' is not an edge of a tree",
+                "Give parent and child two different, non-empty frame names",
+            )
+        if pose.shape != (4, 4) or not np.isfinite(pose).all():
+            raise TransformError(
+                f"The transform {parent} <- {child} at {stamp} ns is not a finite 4x4 pose",
+                "Check the node that publishes it (zero quaternion, NaN position)",
+            )
+        with self._lock:
+            edge = self._edges.get(child)
+            if edge is None or edge.parent != parent or edge.static != static:
+                edge = self._edges[child] = _Edge(parent, static)
+            if static:
+                edge.poses[0] = pose
+            else:
+                edge.add(int(stamp), pose, self._history_ns)
+
+    def lookup(self, target: str, source: str, stamp: int | None = None, tolerance_ns: int = 0) -> Pose:
+        """T_target_source: maps coordinates in ``source`` to ``target`` at ``stamp`` (ns); None means the newest common.
+
+        Positions are interpolated linearly, rotations by slerp. Outside the recorded history the nearest end answers
+        if it is within ``tolerance_ns``; else TransformError, as for frames that do not exist or do not connect.
+        """
+        target, source = target.lstrip("/"), source.lstrip("/")
+        if target == source:
+            return np.eye(4)
+        with self._lock:
+            up_source, up_target = self._chains(target, source)
+            if stamp is None:
+                stamp = self._newest_common(up_source + up_target)
+            T_top_source = self._climb(up_source, target, source, stamp, tolerance_ns)
+            T_top_target = self._climb(up_target, target, source, stamp, tolerance_ns)
+        return invert(T_top_target) @ T_top_source
+
+    def newest(self, target: str, source: str) -> int | None:
+        """The newest stamp (ns) at which ``lookup`` answers; None if all edges between are static.
+
+        Raises TransformError if the frames do not connect.
+        """
+        with self._lock:
+            up_source, up_target = self._chains(target.lstrip("/"), source.lstrip("/"))
+            ends = [self._edges[child].stamps[-1] for child in up_source + up_target if not self._edges[child].static]
+        return min(ends) if ends else None
+
+    @property
+    def frames(self) -> list[str]:
+        """Every frame known, sorted."""
+        with self._lock:
+            return sorted(set(self._edges) | {edge.parent for edge in self._edges.values()})
+
+    def clear(self) -> None:
+        """Forget all moving edges (time jumped back); static ones stay."""
+        with self._lock:
+            self._edges = {child: edge for child, edge in self._edges.items() if edge.static}
+
+    def _path_to_root(self, frame: str) -> list[str]:
+        path = [frame]
+        while (edge := self._edges.get(path[-1])) is not None:
+            if edge.parent in path:
+                raise TransformError(
+                    f"The frames {' -> '.join([*path, edge.parent])} form a loop",
+                    "Stop the second publisher of one of these transforms",
+                )
+            path.append(edge.parent)
+        return path
+
+    def _chains(self, target: str, source: str) -> tuple[list[str], list[str]]:
+        """Children to climb from source and from target to their lowest common ancestor."""
+        known = self.frames
+        for frame in (target, source):
+            if frame not in known and target != source:
+                raise TransformError(
+                    f"No frame '{frame}' in TF: known are {', '.join(known) or 'none'}",
+                    f"Publish a transform that connects '{target}' and '{source}' on /tf or /tf_static, "
+                    "or correct the frame's name",
+                )
+        path_source, path_target = self._path_to_root(source), self._path_to_root(target)
+        common = next((frame for frame in path_source if frame in path_target), None)
+        if common is None:
+            raise TransformError(
+                f"Frames '{target}' and '{source}' are in two unconnected trees "
+                f"(roots '{path_target[-1]}' and '{path_source[-1]}')",
+                "Publish the transform between the two trees",
+            )
+        return path_source[: path_source.index(common)], path_target[: path_target.index(common)]
+
+    def _newest_common(self, chain: list[str]) -> int:
+        ends = [self._edges[child].stamps[-1] for child in chain if not self._edges[child].static]
+        return min(ends) if ends else 0
+
+    def _climb(self, chain: list[str], target: str, source: str, stamp: int, tolerance_ns: int) -> Pose:
+        T = np.eye(4)
+        for child in chain:
+            edge = self._edges[child]
+            step = edge.at(stamp, tolerance_ns)
+            if step is None:
+                raise self._outside(edge, child, target, source, stamp)
+            T = step @ T
+        return T
+
+    @staticmethod
+    def _outside(edge: _Edge, child: str, target: str, source: str, stamp: int) -> TransformError:
+        first, last = edge.stamps[0], edge.stamps[-1]
+        if stamp > last:
+            where, remedy = f"{(stamp - last) / SECOND:.3f} s newer than the last", "Wait for it, or check its publisher"
+        else:
+            where, remedy = f"{(first - stamp) / SECOND:.3f} s older than the first", "Keep a longer history"
+        return TransformError(
+            f"No transform {target} <- {source} at {stamp / SECOND:.3f} s: the stamp is {where} of {edge.parent} <- "
+            f"{child}",
+            f"{remedy}, and check that all machines and use_sim_time agree on the clock",
+        )

@@ -1,0 +1,109 @@
+"""The segmenter: a trained network that labels clouds in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int32
+
+from ov3d_perception.errors import IdentityError
+from ov3d_perception.language.narrow import NarrowText
+from ov3d_perception.language.vocabulary import Vocabulary
+from ov3d_perception.networks.checkpoint import CheckpointInfo, load_checkpoint
+from ov3d_perception.networks.folding import fold_batch_norm
+from ov3d_perception.networks.inputs import point_inputs
+from ov3d_perception.networks.minkunet import MinkUNet
+from ov3d_perception.sparse import SparseTensor, quantize
+from ov3d_perception.types import EncoderIdentity, Scan, Segmentation, VoxelFeatures
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class Segmenter:
+    """A network ready for live use: normalisation folded, on its device, in its precision.
+
+    Not for several threads at once. :meth:`load` makes one from a checkpoint.
+    """
+
+    def __init__(self, network: MinkUNet, info: CheckpointInfo, device: str = "auto", precision: str = "auto") -> None:
+        self.info = info
+        self.device = torch.device(_device(device))
+        self.dtype = _dtype(precision, self.device)
+        self.basis: Float32[np.ndarray, "c d"] = network.basis.detach().float().cpu().numpy().copy()
+        self._network = fold_batch_norm(network).to(self.device)
+        self._projected: tuple[Vocabulary, NarrowText] | None = None
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "auto", precision: str = "auto") -> Segmenter:
+        """From a checkpoint file. device: auto, cpu, cuda, cuda:1, ...; precision: auto, fp32, bf16.
+
+        Raises CheckpointError for a file that cannot be used.
+        """
+        return cls(*load_checkpoint(path), device=device, precision=precision)
+
+    @property
+    def identity(self) -> EncoderIdentity:
+        """The encoder whose words this network understands."""
+        return self.info.identity
+
+    def warm_up(self, points: int = 20000) -> None:
+        """Runs once on a made-up cloud, so that the first real scan is as fast as the next."""
+        generator = np.random.default_rng(0)
+        xyz = generator.normal(size=(points, 3), scale=(20.0, 20.0, 1.0)).astype(np.float32)
+        self.features(xyz, np.zeros(points, np.float32))
+
+    def features(self, xyz: Float32[np.ndarray, "n 3"], intensity: Float32[np.ndarray, " n"]) -> VoxelFeatures:
+        """Narrow features of each occupied voxel, finite for any finite points; an empty cloud gives no voxels.
+
+        xyz: metres, in a frame with z up and the ground near the sensor's usual height; intensity in [0, 1].
+        Raises PointCloudError for non-finite points.
+        """
+        points = torch.from_numpy(np.ascontiguousarray(xyz, dtype=np.float32)).to(self.device)
+        strength = torch.from_numpy(np.ascontiguousarray(intensity, dtype=np.float32)).to(self.device)
+        if len(points) == 0:
+            empty = np.zeros((0, 3), np.float32), np.zeros((0, len(self.basis)), np.float32), np.zeros(0, np.int64)
+            return VoxelFeatures(*empty)
+        with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32):
+            inputs = point_inputs(self.info.inputs, points, strength)
+            coords, mean, inverse = quantize(points, self.info.voxel_size, inputs)
+            narrow = torch.nan_to_num(self._network(SparseTensor(mean, coords)).feats.float())
+            centres = (coords[:, 1:] + 0.5) * self.info.voxel_size
+        return VoxelFeatures(centres.float().cpu().numpy(), narrow.cpu().numpy(), inverse.cpu().numpy())
+
+    def classify(
+        self, features: Float32[np.ndarray, "v c"], vocabulary: Vocabulary
+    ) -> tuple[Int32[np.ndarray, " v"], Float32[np.ndarray, " v"]]:
+        """Class index in the vocabulary, and its probability, of each narrow feature.
+
+        Raises IdentityError if the vocabulary's embeddings are another encoder's.
+        """
+        if self._projected is None or self._projected[0] is not vocabulary:
+            if not self.identity.compatible(vocabulary.identity):
+                raise IdentityError(
+                    f"The network speaks {self.identity}, the vocabulary {vocabulary.identity}",
+                    "Take a text bank or text tower of the network's encoder",
+                )
+            self._projected = vocabulary, NarrowText(self.basis, vocabulary.embeddings)
+        return self._projected[1].classify(features, vocabulary.prompt_class, vocabulary.logit_scale)
+
+    def __call__(self, scan: Scan, vocabulary: Vocabulary) -> Segmentation:
+        """A label for each point of the scan."""
+        voxels = self.features(scan.xyz, scan.intensity)
+        label, probability = self.classify(voxels.features, vocabulary)
+        return Segmentation(label[voxels.point_to_voxel], probability[voxels.point_to_voxel])
+
+
+def _device(name: str) -> str:
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _dtype(precision: str, device: torch.device) -> torch.dtype:
+    if precision != "auto":
+        if precision not in PRECISIONS:
+            raise ValueError(f"Unknown precision {precision!r}; known are auto, {', '.join(PRECISIONS)}")
+        return PRECISIONS[precision]
+    return torch.float32

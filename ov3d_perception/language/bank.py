@@ -1,0 +1,141 @@
+"""Stored text embeddings: a robot answers these words with no text tower in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from ov3d_perception.errors import EncoderError, UnknownWordError
+from ov3d_perception.types import EncoderIdentity
+
+FOREIGN_IDENTITY = EncoderIdentity("ViT-B-16-quickgelu", "openai", 512)
+_SHOWN = 40
+
+
+def normalise_word(word: str) -> str:
+    """How words are compared: lower case, underscores and hyphens as spaces, single spaces."""
+    return " ".join(word.lower().replace("_", " ").replace("-", " ").split())
+
+
+class TextBank:
+    """Words and their unit-norm embeddings, with the identity of the encoder that made them."""
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        embeddings: Float32[np.ndarray, "n d"],
+        identity: EncoderIdentity,
+        logit_scale: float = 100.0,
+    ) -> None:
+        embeddings = np.asarray(embeddings, dtype=np.float32)
+        if embeddings.shape != (len(words), identity.dim):
+            raise EncoderError(
+                f"A text bank of {len(words)} words for {identity} holds embeddings of shape {embeddings.shape}",
+                f"Store the bank again; ({len(words)}, {identity.dim}) is expected",
+            )
+        norm = np.linalg.norm(embeddings, axis=1, keepdims=True)
+        if not np.isfinite(embeddings).all() or (norm == 0).any():
+            raise EncoderError("A text bank holds embeddings that are zero or not finite", "Store the bank again")
+        self.words = tuple(words)
+        self.embeddings = embeddings / norm
+        self._identity = identity
+        self._logit_scale = float(logit_scale)
+        self._row = {normalise_word(word): row for row, word in reversed(list(enumerate(words)))}
+
+    @property
+    def identity(self) -> EncoderIdentity:
+        """The encoder that made the embeddings."""
+        return self._identity
+
+    @property
+    def logit_scale(self) -> float:
+        """That encoder's inverse temperature."""
+        return self._logit_scale
+
+    def __contains__(self, word: str) -> bool:
+        return normalise_word(word) in self._row
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def embed(self, words: Sequence[str]) -> Float32[np.ndarray, "n d"]:
+        """Rows of the words. Raises :class:`UnknownWordError` that names close matches and what the bank knows."""
+        unknown = [word for word in words if word not in self]
+        if unknown:
+            raise UnknownWordError(
+                f"The text bank of {self._identity} does not hold {', '.join(map(repr, unknown))}",
+                f"{self._close_to(unknown)}Use a word it holds ({self._listing()}), or a text tower, or store a bank "
+                "with the word",
+            )
+        rows = np.array([self._row[normalise_word(word)] for word in words], dtype=np.intp)
+        return self.embeddings[rows]
+
+    def _close_to(self, unknown: Sequence[str]) -> str:
+        close = {near for word in unknown for near in get_close_matches(normalise_word(word), self._row, n=3)}
+        return f"Close to it: {', '.join(sorted(close))}. " if close else ""
+
+    def _listing(self) -> str:
+        shown = ", ".join(sorted(self._row)[:_SHOWN])
+        return shown + (f" and {len(self._row) - _SHOWN} more" if len(self._row) > _SHOWN else "")
+
+    def save(self, path: Path) -> None:
+        """Write ``.npz`` with keys words, embeddings (float16), logit_scale and identity (JSON)."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        identity = {key: getattr(self._identity, key) for key in ("model", "pretrained", "dim", "sha256")}
+        with path.open("wb") as stream:
+            np.savez_compressed(
+                stream,
+                words=np.array(self.words),
+                embeddings=self.embeddings.astype(np.float16),
+                logit_scale=np.float32(self._logit_scale),
+                identity=np.array(json.dumps(identity)),
+            )
+
+    @classmethod
+    def load(
+        cls,
+        path: Path | str,
+        key: str | None = None,
+        names: str | None = None,
+        identity: EncoderIdentity | None = None,
+        logit_scale: float = 100.0,
+    ) -> TextBank:
+        """Read a bank that :meth:`save` wrote, or one array of a foreign ``.npz``.
+
+        Foreign: ``key`` names the (n, d) array and ``names`` that of its words (default: the part of ``key`` before the
+        first "_", plus "_names"); ``identity`` defaults to OpenAI's CLIP ViT-B/16. Raises :class:`EncoderError`.
+        """
+        path = Path(path)
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                arrays: dict[str, Any] = {name: archive[name] for name in archive.files}
+        except Exception as error:
+            raise EncoderError(
+                f"The text bank {path} cannot be read ({error})", "Check the path, or store the bank again"
+            ) from error
+        if key is None:
+            return cls._from_own(path, arrays)
+        names = names or key.partition("_")[0] + "_names"
+        if key not in arrays or names not in arrays:
+            raise EncoderError(f"{path} has no arrays {key!r} and {names!r}", f"It holds {sorted(arrays)}")
+        words = [str(name) for name in arrays[names]]
+        return cls(words, arrays[key], identity or FOREIGN_IDENTITY, logit_scale)
+
+    @classmethod
+    def _from_own(cls, path: Path, arrays: dict[str, Any]) -> TextBank:
+        missing = {"words", "embeddings", "logit_scale", "identity"} - arrays.keys()
+        if missing:
+            raise EncoderError(
+                f"{path} is not a text bank of this package: it lacks {sorted(missing)}",
+                f"Name the array to read with key=; it holds {sorted(arrays)}",
+            )
+        identity = EncoderIdentity(**json.loads(str(arrays["identity"])))
+        words = [str(word) for word in arrays["words"]]
+        return cls(words, arrays["embeddings"], identity, float(arrays["logit_scale"]))

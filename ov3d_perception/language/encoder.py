@@ -1,0 +1,260 @@
+"""An image-text model (any open_clip CLIP with a ViT image tower) behind one small class."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import open_clip
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from open_clip.model import get_model_preprocess_cfg
+from torch import Tensor, nn
+
+from ov3d_perception.errors import EncoderError
+from ov3d_perception.language import maskclip, weights
+from ov3d_perception.language.windows import dense_in_windows
+from ov3d_perception.types import EncoderIdentity
+
+_TEXT_BATCH = 256
+
+
+@dataclass(frozen=True)
+class DenseSettings:
+    """How an image becomes dense features.
+
+    scale: images are resized by it when no size is asked for. window, stride: side of the square windows, in pixels of
+    the resized image, that the tower sees one at a time, and their spacing; 0 = the whole image at once. A tower trained
+    on small crops needs windows of its training size; CLIP itself is fine without. batch: windows or images a pass.
+    """
+
+    scale: float = 1.0
+    window: int = 0
+    stride: int = 0
+    batch: int = 8
+
+
+class Encoder:
+    """Text and images to unit-norm float32 embeddings in one space of ``identity.dim`` dimensions.
+
+    ``logit_scale`` is the model's learned inverse temperature: softmax(logit_scale * cosine) are its probabilities.
+    ``has_text`` is False where only the image tower was to be had; :meth:`encode_text` then raises.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Callable[[list[str]], Tensor],
+        identity: EncoderIdentity,
+        *,
+        has_text: bool = True,
+        dense: DenseSettings | None = None,
+        device: str | torch.device = "cpu",
+        precision: str = "auto",
+    ) -> None:
+        self.model = model.eval().requires_grad_(False).to(device)
+        self.tokenizer = tokenizer
+        self.identity = identity
+        self.has_text = has_text
+        self.settings = dense or DenseSettings()
+        self.device = torch.device(device)
+        self.logit_scale = float(model.logit_scale.exp()) if has_text else 100.0
+        self._precision = _autocast_dtype(precision, self.device)
+        preprocess = get_model_preprocess_cfg(model)
+        self._mean, self._std = (
+            torch.tensor(preprocess[key], device=self.device).view(1, 3, 1, 1) * 255 for key in ("mean", "std")
+        )
+
+    @property
+    def patch_size(self) -> tuple[int, int]:
+        """(height, width) of a patch in pixels."""
+        maskclip.check_supported(self.model.visual)
+        return self.model.visual.patch_size
+
+    @torch.inference_mode()
+    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        """Embeddings of whole sentences, on the CPU. Raises :class:`EncoderError` without a text tower."""
+        if not self.has_text:
+            raise EncoderError(
+                f"{self.identity} was loaded from a file that holds the image tower only, so it cannot embed words",
+                "Use a stored text bank (.npz) of the same model, or weights that hold both towers",
+            )
+        out = [torch.zeros(0, self.identity.dim)]
+        for start in range(0, len(texts), _TEXT_BATCH):
+            tokens = self.tokenizer(list(texts[start : start + _TEXT_BATCH])).to(self.device)
+            out.append(self.model.encode_text(tokens, normalize=True).float().cpu())
+        return torch.cat(out)
+
+    @torch.inference_mode()
+    def encode_image(self, images: Sequence[np.ndarray] | UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """Embeddings of whole images, squeezed to the size the tower was trained on. On the encoder's device."""
+        pixels = self.pixels(images, self.model.visual.image_size)
+        with self._autocast():
+            features = self.model.encode_image(pixels)
+        return F.normalize(features.float(), dim=-1)
+
+    @torch.inference_mode()
+    def dense(
+        self, images: Sequence[np.ndarray] | UInt8[Tensor, "b 3 h w"], size: tuple[int, int] | None = None
+    ) -> Float[Tensor, "b d gh gw"]:
+        """MaskCLIP features (see :mod:`.maskclip`), unit norm, one per patch; on the encoder's device.
+
+        images: RGB uint8, all of one size. size: (height, width) in pixels to which they are resized first, rounded to
+        whole patches; by default the images' own size times the settings' scale.
+        """
+        patch = self.patch_size
+        pixels = self.pixels(images, self.dense_size(_size_of(images), size))
+        run = lambda batch: self._dense_batch(batch)  # noqa: E731
+        if self.settings.window:
+            return dense_in_windows(run, pixels, patch, self.settings)
+        return torch.cat([run(chunk) for chunk in pixels.split(self.settings.batch)])
+
+    def dense_size(self, image_size: tuple[int, int], size: tuple[int, int] | None = None) -> tuple[int, int]:
+        """(height, width) in pixels at which :meth:`dense` sees images of ``image_size``: whole patches, at least 1."""
+        wanted = size or (image_size[0] * self.settings.scale, image_size[1] * self.settings.scale)
+        height, width = (max(1, round(w / p)) * p for w, p in zip(wanted, self.patch_size, strict=True))
+        return height, width
+
+    def pixels(
+        self, images: Sequence[np.ndarray] | UInt8[Tensor, "b 3 h w"], size: tuple[int, int]
+    ) -> Float[Tensor, "b 3 h w"]:
+        """Images resized to ``size`` (antialiased bicubic) and normalised by the model's own mean and deviation."""
+        resized = [
+            F.interpolate(image.float(), size=size, mode="bicubic", antialias=True).clamp(0, 255)
+            if image.shape[2:] != size
+            else image.float()
+            for image in (as_tensor(one, self.device) for one in images)
+        ]
+        if not resized:
+            raise EncoderError("There is no image to encode", "Pass at least one RGB uint8 image")
+        return (torch.cat(resized) - self._mean) / self._std
+
+    def _dense_batch(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d gh gw"]:
+        with self._autocast():
+            return maskclip.dense_features(self.model.visual, pixels)
+
+    def _autocast(self) -> torch.autocast:
+        dtype = self._precision or torch.bfloat16
+        return torch.autocast(self.device.type, dtype=dtype, enabled=self._precision is not None)
+
+
+def as_tensor(image: np.ndarray | Tensor, device: torch.device) -> UInt8[Tensor, "1 3 h w"]:
+    """An HxWx3 array or a 3xHxW tensor of uint8 as a batch of one."""
+    if isinstance(image, Tensor):
+        tensor, valid = image, image.ndim == 3 and image.shape[0] == 3
+    else:
+        valid = image.ndim == 3 and image.shape[2] == 3
+        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1) if valid else torch.empty(0)
+    if not valid or tensor.dtype != torch.uint8:
+        raise EncoderError(
+            f"An image of shape {tuple(image.shape)} and type {image.dtype} is not RGB uint8",
+            "Convert it to height x width x 3 uint8 first",
+        )
+    return tensor[None].to(device)
+
+
+def _size_of(images: Sequence[np.ndarray] | Tensor) -> tuple[int, int]:
+    sizes = {tuple(i.shape[1:]) if isinstance(i, Tensor) else tuple(i.shape[:2]) for i in images}
+    if len(sizes) != 1:
+        raise EncoderError(
+            f"The images of one call have the sizes {sorted(sizes)}" if sizes else "There is no image to encode",
+            "Pass images of one size, or one call for each size",
+        )
+    return sizes.pop()
+
+
+def _autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    names = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    names["auto"] = torch.bfloat16 if device.type == "cuda" else None
+    if precision not in names:
+        raise EncoderError(f"Unknown precision {precision!r}", f"Choose one of {sorted(names)}")
+    return names[precision]
+
+
+def pick_device(device: str) -> torch.device:
+    """ "auto" is the first CUDA device if there is one, else the CPU."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise EncoderError(f"device={device!r} is asked for, but PyTorch sees no CUDA device", "Use device=auto or cpu")
+    return torch.device(device)
+
+
+def load_encoder(model: str, pretrained: str | None = None, device: str = "auto", precision: str = "auto") -> Encoder:
+    """Build an encoder; :mod:`.weights` says what ``model`` and ``pretrained`` may be.
+
+    precision: "auto" (bfloat16 autocast on CUDA, float32 on CPU), "float32", "bfloat16", "float16": of the image tower.
+    Raises :class:`EncoderError` with cause and remedy where the model cannot be built or its weights do not load.
+    """
+    where = pick_device(device)
+    source = weights.resolve(str(model), pretrained)
+    if source.file is not None:
+        return _from_file(source, where, precision)
+    with weights.no_long_wait_for_the_hub():
+        try:
+            network = open_clip.create_model(source.model, pretrained=None if source.tag == "hub" else source.tag)
+            tokenizer = open_clip.get_tokenizer(source.model)
+        except Exception as error:
+            raise EncoderError(
+                f"The weights of {source.model}/{source.tag} could not be fetched ({str(error)[:200]})",
+                "Connect this machine to the hub once, or name a local weights file: pretrained=<tag>:<file>",
+            ) from error
+    identity = EncoderIdentity(source.model, source.tag, _dim(network))
+    return Encoder(network, tokenizer, identity, device=where, precision=precision)
+
+
+def _from_file(source: weights.WeightsSource, device: torch.device, precision: str) -> Encoder:
+    assert source.file is not None
+    network, dense = _build(source)
+    state = weights.read_weights(source.file)
+    image_only = weights.is_image_tower_only(state)
+    target: nn.Module = network
+    if image_only:
+        target, state = network.visual, {key.removeprefix("visual."): value for key, value in state.items()}
+    try:
+        target.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise EncoderError(
+            f"The weights in {source.file} do not fit {source.model} ({str(error)[:300]})",
+            "Name the model these weights were made for, or fetch them again",
+        ) from error
+    identity = EncoderIdentity(source.model, source.tag, _dim(network), weights.sha256(source.file))
+    tokenizer = _tokenizer(source)
+    return Encoder(
+        network, tokenizer, identity, has_text=not image_only, dense=dense, device=device, precision=precision
+    )
+
+
+def _build(source: weights.WeightsSource) -> tuple[nn.Module, DenseSettings]:
+    """An untrained network of the source's architecture, and its dense settings where a folder states them."""
+    level = logging.getLogger().level
+    try:
+        logging.getLogger().setLevel(logging.ERROR)  # open_clip warns on the root logger that no weights are loaded
+        network = open_clip.create_model(source.open_clip_name, load_weights=False, pretrained_text=False)
+        settings = {}
+        if source.folder is not None:
+            settings = json.loads((source.folder / weights.CONFIG_FILE).read_text(encoding="utf-8")).get("dense", {})
+        return network, DenseSettings(**settings)
+    except Exception as error:
+        raise EncoderError(
+            f"The configuration of {source.model} does not make a model ({str(error)[:200]})",
+            "Restore its open_clip_config.json",
+        ) from error
+    finally:
+        logging.getLogger().setLevel(level)
+
+
+def _tokenizer(source: weights.WeightsSource) -> Callable[[list[str]], Tensor]:
+    options = {}
+    if source.folder is not None and (source.folder / weights.BPE_FILE).is_file():
+        options["bpe_path"] = str(source.folder / weights.BPE_FILE)
+    return open_clip.get_tokenizer(source.open_clip_name, **options)
+
+
+def _dim(network: nn.Module) -> int:
+    """Dimensions of the shared space, read off the image tower's projection."""
+    return int(getattr(network.visual, "output_dim", 0)) or int(network.text_projection.shape[1])

@@ -1,0 +1,149 @@
+"""Self-describing checkpoints: a safetensors file whose metadata says what the network is and which words it answers.
+
+The metadata holds the format's name and version, :class:`CheckpointInfo` as JSON, and a SHA-256 over the JSON and all
+tensors, so that a single flipped byte is noticed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ov3d_perception.errors import CheckpointError
+from ov3d_perception.networks.minkunet import MinkUNet
+from ov3d_perception.types import EncoderIdentity
+
+FORMAT = "ov3d-checkpoint"
+VERSION = "1"
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """All that is needed to rebuild and use the network.
+
+    arch, width: see :class:`MinkUNet`; inputs: names of :func:`point_inputs`; voxel_size: metres;
+    identity, logit_scale: the image-text encoder that it was distilled from, and that encoder's inverse temperature;
+    vocabulary: default classes, each with its prompt words; sweeps: scans accumulated into one cloud in training;
+    recipe: the training recipe; commit: of the code that trained it; metrics: what it reached, by name.
+    """
+
+    arch: str
+    width: float
+    inputs: tuple[str, ...]
+    voxel_size: float
+    identity: EncoderIdentity
+    logit_scale: float = 100.0
+    vocabulary: dict[str, list[str]] = field(default_factory=dict)
+    sweeps: int = 1
+    recipe: dict[str, Any] = field(default_factory=dict)
+    commit: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def build(self) -> MinkUNet:
+        """An untrained network of this description."""
+        return MinkUNet(self.arch, len(self.inputs), self.identity.dim, self.width)
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> CheckpointInfo:
+        """The inverse of :meth:`to_json`."""
+        fields = json.loads(text)
+        fields["identity"] = EncoderIdentity(**fields["identity"])
+        fields["inputs"] = tuple(fields["inputs"])
+        return cls(**fields)
+
+
+def save_checkpoint(
+    path: str | Path, network: MinkUNet, info: CheckpointInfo, dtype: torch.dtype = torch.float32
+) -> None:
+    """Writes the checkpoint in one step: another process sees the old file or the new one, never half of it.
+
+    dtype: of the stored kernels (torch.float16 halves the file); normalisation stays float32.
+    """
+    path = Path(path)
+    tensors = {
+        name: (value.to(dtype) if value.dim() >= 2 else value).detach().cpu().contiguous()
+        for name, value in network.state_dict().items()
+    }
+    text = info.to_json()
+    metadata = {"format": FORMAT, "version": VERSION, "info": text, "sha256": _digest(text, tensors)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        save_file(tensors, temporary, metadata)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tuple[MinkUNet, CheckpointInfo]:
+    """The network in float32 and evaluation mode, and its description.
+
+    Raises CheckpointError for a file that is missing, truncated, altered, of another program or another version.
+    """
+    path = Path(path)
+    metadata, tensors = _read(path)
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} is a safetensors file, but not a checkpoint of this project",
+            "Point to one written by `ov3d distill`",
+        )
+    if metadata.get("version") != VERSION:
+        raise CheckpointError(
+            f"{path} has checkpoint format {metadata.get('version')}, this program reads {VERSION}",
+            "Use the release that wrote it, or train or download it anew",
+        )
+    if _digest(metadata.get("info", ""), tensors) != metadata.get("sha256"):
+        raise _damaged(path, "its content does not match its checksum")
+    info = CheckpointInfo.from_json(metadata["info"])
+    broken = [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]
+    if broken:
+        raise CheckpointError(f"{path} holds non-finite weights in {broken[0]}", "Train it anew with a lower rate")
+    network = info.build()
+    try:
+        network.load_state_dict({n: v.float() if v.is_floating_point() else v for n, v in tensors.items()})
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"The weights in {path} do not fit {info.arch}: {error}", "Use the release that wrote it"
+        ) from error
+    return network.eval().to(device), info
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    if not path.is_file():
+        raise CheckpointError(f"There is no checkpoint {path}", "Check the path, or train one with `ov3d distill`")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, UnicodeDecodeError, ValueError, OSError) as error:
+        raise _damaged(path, f"it does not parse as safetensors: {error}") from error
+
+
+def _damaged(path: Path, why: str) -> CheckpointError:
+    return CheckpointError(f"{path} is damaged or not a checkpoint: {why}", "Copy or download the file again")
+
+
+def _digest(text: str, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        digest.update(f"|{name}|{value.dtype}|{tuple(value.shape)}|".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,124 @@
+"""MinkUNet (Choy et al., 4D Spatio-Temporal ConvNets, CVPR 2019), with MinkowskiEngine's module names.
+
+A state_dict of OpenScene's or GGSD's network therefore fits by name, once its ``module.`` or ``net3d.`` prefix is off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ov3d_perception.sparse import BatchNorm, Conv3d, ConvTranspose3d, ReLU, SparseTensor, cat
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """planes: channels of the four down and four up stages; layers: residual blocks of each; stem: first channels."""
+
+    planes: tuple[int, ...]
+    layers: tuple[int, ...]
+    stem: int = 32
+
+
+ARCHITECTURES = {
+    "MinkUNet14A": Architecture((32, 64, 128, 256, 128, 128, 96, 96), (1, 1, 1, 1, 1, 1, 1, 1)),
+    "MinkUNet18A": Architecture((32, 64, 128, 256, 128, 128, 96, 96), (2, 2, 2, 2, 2, 2, 2, 2)),
+    "MinkUNet34C": Architecture((32, 64, 128, 256, 256, 128, 96, 96), (2, 3, 4, 6, 2, 2, 2, 2)),
+}
+
+
+def scaled(channels: int, width: float) -> int:
+    """``channels * width`` rounded to a multiple of 8, at least 8."""
+    return max(8, round(channels * width / 8) * 8)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3x3 convolutions and a shortcut (He et al. 2016)."""
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__()
+        self.conv1 = Conv3d(in_channels, channels, kernel_size=3)
+        self.norm1 = BatchNorm(channels)
+        self.conv2 = Conv3d(channels, channels, kernel_size=3)
+        self.norm2 = BatchNorm(channels)
+        self.relu = ReLU()
+        self.downsample: nn.Module | None = None
+        if in_channels != channels:
+            self.downsample = nn.Sequential(Conv3d(in_channels, channels, kernel_size=1), BatchNorm(channels))
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        """(N, in) -> (N, channels) on the same voxels."""
+        out = self.norm2(self.conv2(self.relu(self.norm1(self.conv1(x)))))
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return self.relu(out.replace(out.feats + shortcut.feats))
+
+
+class MinkUNet(nn.Module):
+    """U-Net of sparse residual blocks: stem of size 5, four halvings, four doublings with skip connections.
+
+    arch: a key of :data:`ARCHITECTURES`; in_channels: input features a voxel; out_channels: dimension of the linear head
+    ``final``, that of the image-text space; width: factor on all channels. ``forward`` gives the narrow features z;
+    :meth:`head` takes them to the image-text space.
+    """
+
+    def __init__(self, arch: str, in_channels: int, out_channels: int, width: float = 1.0) -> None:
+        super().__init__()
+        if arch not in ARCHITECTURES:
+            raise ValueError(f"Unknown architecture {arch!r}; known are {', '.join(ARCHITECTURES)}")
+        self.arch, self.in_channels, self.out_channels, self.width = arch, in_channels, out_channels, width
+        design = ARCHITECTURES[arch]
+        p = [scaled(channels, width) for channels in design.planes]
+        n = design.layers
+        stem = scaled(design.stem, width)
+
+        self.conv0p1s1, self.bn0 = Conv3d(in_channels, stem, kernel_size=5), BatchNorm(stem)
+        self.conv1p1s2, self.bn1 = Conv3d(stem, stem, kernel_size=2, stride=2), BatchNorm(stem)
+        self.block1 = _stage(stem, p[0], n[0])
+        self.conv2p2s2, self.bn2 = Conv3d(p[0], p[0], kernel_size=2, stride=2), BatchNorm(p[0])
+        self.block2 = _stage(p[0], p[1], n[1])
+        self.conv3p4s2, self.bn3 = Conv3d(p[1], p[1], kernel_size=2, stride=2), BatchNorm(p[1])
+        self.block3 = _stage(p[1], p[2], n[2])
+        self.conv4p8s2, self.bn4 = Conv3d(p[2], p[2], kernel_size=2, stride=2), BatchNorm(p[2])
+        self.block4 = _stage(p[2], p[3], n[3])
+        self.convtr4p16s2, self.bntr4 = ConvTranspose3d(p[3], p[4], kernel_size=2), BatchNorm(p[4])
+        self.block5 = _stage(p[4] + p[2], p[4], n[4])
+        self.convtr5p8s2, self.bntr5 = ConvTranspose3d(p[4], p[5], kernel_size=2), BatchNorm(p[5])
+        self.block6 = _stage(p[5] + p[1], p[5], n[5])
+        self.convtr6p4s2, self.bntr6 = ConvTranspose3d(p[5], p[6], kernel_size=2), BatchNorm(p[6])
+        self.block7 = _stage(p[6] + p[0], p[6], n[6])
+        self.convtr7p2s2, self.bntr7 = ConvTranspose3d(p[6], p[7], kernel_size=2), BatchNorm(p[7])
+        self.block8 = _stage(p[7] + stem, p[7], n[7])
+        self.final = Conv3d(p[7], out_channels, kernel_size=1)
+        self.relu = ReLU()
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        """(N, in_channels) -> narrow features z (N, feature_dim) on the same voxels."""
+        skip1 = self.relu(self.bn0(self.conv0p1s1(x)))
+        skip2 = self.block1(self.relu(self.bn1(self.conv1p1s2(skip1))))
+        skip4 = self.block2(self.relu(self.bn2(self.conv2p2s2(skip2))))
+        skip8 = self.block3(self.relu(self.bn3(self.conv3p4s2(skip4))))
+        out = self.block4(self.relu(self.bn4(self.conv4p8s2(skip8))))
+        out = self.block5(cat([self.relu(self.bntr4(self.convtr4p16s2(out))), skip8]))
+        out = self.block6(cat([self.relu(self.bntr5(self.convtr5p8s2(out))), skip4]))
+        out = self.block7(cat([self.relu(self.bntr6(self.convtr6p4s2(out))), skip2]))
+        return self.block8(cat([self.relu(self.bntr7(self.convtr7p2s2(out))), skip1]))
+
+    def head(self, features: Float[Tensor, "n c"]) -> Float[Tensor, "n d"]:
+        """Narrow features to the image-text space (not normalised)."""
+        return features @ self.final.kernel
+
+    @property
+    def basis(self) -> Float[Tensor, "c d"]:
+        """The linear head's matrix W: ``head(z) = z @ W``."""
+        return self.final.kernel
+
+    @property
+    def feature_dim(self) -> int:
+        """Channels of the narrow features."""
+        return self.final.in_channels
+
+
+def _stage(in_channels: int, channels: int, blocks: int) -> nn.Sequential:
+    return nn.Sequential(*(BasicBlock(in_channels if i == 0 else channels, channels) for i in range(blocks)))

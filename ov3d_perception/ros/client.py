@@ -1,0 +1,84 @@
+"""Ask the running nodes from a script or the command line: where is a ...?, and from now on label with these words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import rclpy
+from rclpy.node import Node
+
+from ov3d_msgs.srv import QueryText, SetVocabulary
+from ov3d_perception.errors import Ov3dError
+
+QUERY_SERVICE = "/map_node/query"
+VOCABULARY_SERVICE = "/lidar_node/set_vocabulary"
+
+
+class ServiceError(Ov3dError):
+    """A service that is not there, or does not answer."""
+
+
+def ask(
+    words: Sequence[str],
+    negatives: Sequence[str] = (),
+    threshold: float = 0.0,
+    limit: int = 0,
+    timeout: float = 10.0,
+    service: str = QUERY_SERVICE,
+) -> QueryText.Response:
+    """One QueryText call; its answer as it came. Raises ServiceError after ``timeout`` seconds."""
+    request = QueryText.Request(
+        words=list(words), negatives=list(negatives), threshold=float(threshold), limit=int(limit)
+    )
+    return _call(QueryText, service, request, timeout)
+
+
+def set_vocabulary(
+    words: Sequence[str], timeout: float = 10.0, service: str = VOCABULARY_SERVICE
+) -> SetVocabulary.Response:
+    """One SetVocabulary call; its answer as it came. Raises ServiceError after ``timeout`` seconds."""
+    return _call(SetVocabulary, service, SetVocabulary.Request(words=list(words)), timeout)
+
+
+def describe(answer: QueryText.Response) -> str:
+    """An answer as lines of text: the node's message, then a line for each match."""
+    lines = [answer.message]
+    for match in answer.matches:
+        at, size = match.centroid, match.size
+        lines.append(
+            f"  {match.word}: score {match.score:.2f} at ({at.x:.1f}, {at.y:.1f}, {at.z:.1f}) m in "
+            f"{answer.header.frame_id}, box {size.x:.1f} x {size.y:.1f} x {size.z:.1f} m, {match.count} voxels"
+        )
+    return "\n".join(lines)
+
+
+@contextmanager
+def _node() -> Iterator[Node]:
+    """A short-lived node; initialises rclpy only where the caller has not."""
+    mine = not rclpy.ok()
+    if mine:
+        rclpy.init()
+    node = rclpy.create_node("ov3d_client")
+    try:
+        yield node
+    finally:
+        node.destroy_node()
+        if mine:
+            rclpy.shutdown()
+
+
+def _call(kind: type, service: str, request: Any, timeout: float) -> Any:
+    with _node() as node:
+        client = node.create_client(kind, service)
+        if not client.wait_for_service(timeout_sec=timeout):
+            raise ServiceError(
+                f"No node offers {service} after {timeout:.0f} s",
+                "Start the nodes (ov3d up lidar, or ros2 launch ov3d_perception lidar.launch.py) in this ROS_DOMAIN_ID",
+            )
+        future = client.call_async(request)
+        rclpy.spin_until_future_complete(node, future, timeout_sec=timeout)
+        if not future.done():
+            raise ServiceError(f"{service} did not answer within {timeout:.0f} s", "Look at its /diagnostics and log")
+        return future.result()

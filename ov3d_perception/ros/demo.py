@@ -1,0 +1,161 @@
+"""The whole story on one machine: a simulated drive, the real nodes, questions in words, scores, pictures."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import rclpy
+
+from ov3d_msgs.msg import ObjectMatch
+from ov3d_perception.datasets.labelset import load_labelset
+from ov3d_perception.datasets.registry import open_dataset
+from ov3d_perception.demo import pictures, recording
+from ov3d_perception.demo.score import look_into, score_labels
+from ov3d_perception.demo.summary import Answer, Summary
+from ov3d_perception.demo.truth import TrueScan, read_truth
+from ov3d_perception.errors import Ov3dError
+from ov3d_perception.geometry.boxes import Box
+from ov3d_perception.paths import share_dir
+from ov3d_perception.ros.client import ask
+from ov3d_perception.ros.environment import use_large_messages
+from ov3d_perception.ros.listener import Listener
+from ov3d_perception.ros.messages import message_to_box
+from ov3d_perception.ros.up import NodeProcesses
+from ov3d_perception.sim.bag import write_drive
+from ov3d_perception.sim.drive import simulate
+from ov3d_perception.training.report import evaluate_checkpoint
+
+QUESTIONS = ("car", "pedestrian", "tree", "traffic cone", "giraffe")
+LABELSET = "street"
+IMAGE_EVERY = 5
+QUIET_S = 4.0
+
+
+@dataclass
+class Live:
+    """What came out of the running system."""
+
+    listener: Listener
+    answers: dict[str, tuple[str, list[ObjectMatch]]]
+
+
+def run_demo(out: Path, seed: int, seconds: float) -> int:
+    """Everything into ``out``; returns the exit status: 0 if all of it ran and scans were labelled."""
+    started = time.monotonic()
+    out.mkdir(parents=True, exist_ok=True)
+    bag = out / "drive"
+    with _step(f"Simulating {seconds:.0f} s of street {seed} (a world that no network was trained on)"):
+        write_drive(bag, simulate(seed, seconds, image_every=IMAGE_EVERY), overwrite=True)
+    with _step("Driving it live: lidar_node, map_node and the player are processes of their own"):
+        live = _run_nodes(bag, out / "nodes.log")
+    if not live.listener.scans or live.listener.map_cloud is None:
+        raise Ov3dError("The nodes published no labelled scan or no map", f"Read {out / 'nodes.log'}")
+    with _step("Scoring"):
+        truth = read_truth(bag)
+        summary = _summarise(live, truth, bag, seed)
+    with _step("Drawing"):
+        _draw(out, live, truth, bag, summary)
+    summary.write(out / "summary.json")
+    (out / "summary.txt").write_text(summary.to_text())
+    print(summary.to_text())
+    print(f"\nPictures, bag, recording: {out}/ ({time.monotonic() - started:.0f} s)")
+    return 0
+
+
+def _run_nodes(bag: Path, log: Path) -> Live:
+    """Nodes up, bag played, questions asked, nodes down."""
+    os.environ.setdefault("ROS_DOMAIN_ID", str(random.randint(1, 100)))  # other robots on this network are none of ours
+    use_large_messages()
+    rclpy.init()
+    try:
+        with log.open("w") as lines, NodeProcesses("lidar", {"lidar_node.deskew": "true"}, log=_to_file(lines)) as nodes:
+            listener = Listener()
+            if not listener.wait_for(lambda: bool(listener.classes), 90.0):
+                raise Ov3dError(f"lidar_node did not become active ({nodes.ended() or 'it still runs'})", f"Read {log}")
+            player = [sys.executable, "-m", "ov3d_perception.cli", "bag", "play", str(bag), "--wait-for", "/points"]
+            subprocess.run(player, check=True, stdout=lines, stderr=lines)
+            _wait_until_quiet(listener)
+            answers = {word: _ask(word) for word in QUESTIONS}
+            listener.wait_for(lambda: listener.map_cloud is not None, 10.0)
+            listener.close()
+    finally:
+        rclpy.shutdown()
+    return Live(listener, answers)
+
+
+def _wait_until_quiet(listener: Listener) -> None:
+    """Until no labelled scan and no map has come for a while: the last scan is in the map."""
+    seen = -1
+    while seen != len(listener.scans):
+        seen = len(listener.scans)
+        time.sleep(QUIET_S)
+
+
+def _ask(word: str) -> tuple[str, list[ObjectMatch]]:
+    answer = ask([word], timeout=30.0)
+    return answer.message, list(answer.matches)
+
+
+def _summarise(live: Live, truth: dict[int, TrueScan], bag: Path, seed: int) -> Summary:
+    names = load_labelset(LABELSET).names
+    checkpoint = share_dir() / "models" / "street_minkunet.safetensors"
+    offline = evaluate_checkpoint(checkpoint, "bag", str(bag), {}, labelset=LABELSET)
+    answers = []
+    for word, (message, matches) in live.answers.items():
+        boxes = [message_to_box(match) for match in matches]
+        answers.append(Answer(word, message, tuple(boxes), tuple(look_into(boxes, truth, names))))
+    about = {
+        "world": f"simulated street, seed {seed}",
+        "scans": f"{len(live.listener.scans)} of {len(truth)} labelled live (newest first when the machine is slower)",
+    }
+    return Summary(about, score_labels(live.listener.scans, truth, names), offline, tuple(answers), live.listener.status)
+
+
+def _draw(out: Path, live: Live, truth: dict[int, TrueScan], bag: Path, summary: Summary) -> None:
+    names = load_labelset(LABELSET).names
+    scans = [s for s in live.listener.scans if s.stamp in truth and len(truth[s.stamp].labels) == len(s.label)]
+    frames = [frame for frame in open_dataset("bag", bag, labelset=LABELSET) if frame.views]
+    shown = _with_images(scans, frames)
+    score = f"all points of {len(scans)} scans: mIoU {summary.live.miou:.2f}"
+    pictures.draw_scan(out / "scan.png", shown, truth[shown.stamp], names, score)
+    pictures.draw_overlay(out / "overlay.png", pictures.nearest_frame(frames, shown.stamp), shown.label, names)
+    assert live.listener.map_cloud is not None
+    cloud = live.listener.map_cloud
+    xyz, labels = np.stack([cloud[axis] for axis in "xyz"], 1), cloud["label"].astype(np.int32)
+    boxes = [box for answer in summary.answers if answer.word != "tree" for box in answer.boxes]
+    path = [truth[stamp].T_map_lidar for stamp in sorted(truth)]
+    words = ", ".join(f"{answer.word}: {len(answer.boxes)}" for answer in summary.answers)
+    pictures.draw_map(out / "map.png", xyz, labels, names, boxes, path, words)
+    recording.record(out / "demo.rrd", scans, truth, frames, (xyz, labels), boxes, names)
+
+
+def _with_images(scans: Sequence, frames: Sequence):  # type: ignore[no-untyped-def]
+    """The labelled scan nearest to the middle of the drive that also has images."""
+    stamps = [frame.sweeps[0].scan.stamp for frame in frames]
+    both = [scan for scan in scans if scan.stamp in stamps] or list(scans)
+    return both[len(both) // 2]
+
+
+def _to_file(lines):  # type: ignore[no-untyped-def]
+    def write(line: str) -> None:
+        lines.write(line + "\n")
+        lines.flush()
+
+    return write
+
+
+@contextlib.contextmanager
+def _step(what: str) -> Iterator[None]:
+    print(f"{what} ...", flush=True)
+    began = time.monotonic()
+    yield
+    print(f"    {time.monotonic() - began:.1f} s", flush=True)

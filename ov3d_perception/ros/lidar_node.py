@@ -1,0 +1,240 @@
+"""``lidar_node``: LiDAR scans in, clouds labelled in words and voxel features out. A managed (lifecycle) node.
+
+Topics, parameters and diagnostics are described in ``docs/nodes.md``.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.duration import Duration
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from sensor_msgs.msg import PointCloud2
+from vision_msgs.msg import LabelInfo
+
+from ov3d_msgs.msg import FeatureBasis, FeatureCloud
+from ov3d_msgs.srv import SetVocabulary
+from ov3d_perception.errors import Ov3dError
+from ov3d_perception.inference import Segmenter
+from ov3d_perception.language.vocabulary import TextSource, Vocabulary, load_text_source
+from ov3d_perception.ros import messages, parameters, qos
+from ov3d_perception.ros.diagnostics import STALE, DiagnosticsPublisher, Health
+from ov3d_perception.ros.lidar_parameters import LidarParameters
+from ov3d_perception.ros.lidar_pipeline import Arrived, LidarPipeline, Output
+from ov3d_perception.ros.run import run
+from ov3d_perception.ros.transforms import listen
+from ov3d_perception.ros.worker import NewestWorker
+
+_SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+class LidarNode(LifecycleNode):
+    """configure: load and warm up; activate: subscribe and work; deactivate, cleanup: the same backwards.
+
+    A failing configure (checkpoint, words) leaves the node unconfigured and alive, with the cause and the remedy on
+    /diagnostics; correct the parameter and configure again.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("lidar_node", **options)
+        parameters.declare(self, LidarParameters)
+        values = self._values = parameters.read(self, LidarParameters)
+        self._health = Health(f"{self.get_name()}: segmentation", self.get_namespace())
+        for counter in ("received", "processed", "dropped", "refused"):
+            self._health.count(counter, 0)
+        self._transforms = listen(self, values.tf_cache)
+        self._frame_id: str | None = None
+        self._last_arrival: float | None = None
+        self._segmenter: Segmenter | None = None
+        self._text: TextSource | None = None
+        self._pipeline: LidarPipeline | None = None
+        self._worker: NewestWorker[Arrived] | None = None
+        self._outputs: list[Any] = []
+        self._subscription: Any = None
+        self.create_service(SetVocabulary, "~/set_vocabulary", self._on_set_vocabulary)
+        self._diagnostics = DiagnosticsPublisher(self, self._health, self._refresh, values.diagnostics_period)
+        self._autostart = self.create_timer(0.0, self._start) if values.autostart else None
+
+    # -- lifecycle ---------------------------------------------------------------------------------------------------
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load network and words, create the outputs, run the network once."""
+        self._values = values = parameters.read(self, LidarParameters)
+        try:
+            self._segmenter = Segmenter.load(values.checkpoint_path, values.device, values.precision)
+            self._text = load_text_source(values.text_source)
+            self._create_pipeline(self._segmenter)
+            self._put_in_force(_initial_vocabulary(values, self._segmenter, self._text))
+            self._segmenter.warm_up()
+        except Exception as error:  # not only Ov3dError: the libraries underneath have errors of their own
+            self.get_logger().error(f"Not configured. {self._health.fail('configuration', error)}")
+            self._release()
+            return _FAILURE
+        self._health.clear("configuration")
+        self._health.value("encoder", self._segmenter.identity)
+        self.get_logger().info(f"Configured: {values.checkpoint_path} on {self._segmenter.device}")
+        return _SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Start the worker and listen to the sensor."""
+        result = super().on_activate(state)
+        assert self._pipeline is not None
+        self._basis_output.publish(messages.basis_to_message(self._pipeline.basis, self._now()))
+        self._publish_label_info()
+        # The network runs in a thread of its own: an executor's callback that takes longer than a scan lasts would
+        # work through the middleware's queue of old scans. The executor (run.py) has several threads for one reason:
+        # a transition or a change of words may take seconds, and TF and diagnostics must not stop for it.
+        self._worker = NewestWorker(self._pipeline.process, self._values.queue, "segmentation")
+        self._subscription = self.create_subscription(
+            PointCloud2, "~/input/points", self._on_points, qos.SENSOR, callback_group=MutuallyExclusiveCallbackGroup()
+        )
+        self._last_arrival = time.monotonic()
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop listening, finish the scan at work."""
+        self._stop_working()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Forget the network."""
+        self._release()
+        return _SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Release everything, from whichever state."""
+        self._release()
+        return _SUCCESS
+
+    def close(self) -> None:
+        """End the worker; call before the node is destroyed."""
+        self._stop_working()
+
+    # -- callbacks ---------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        """Configure and activate, once, from inside the executor, so that diagnostics are alive meanwhile."""
+        self.destroy_timer(self._autostart)
+        if self.trigger_configure() == _SUCCESS:
+            self.trigger_activate()
+
+    def _on_points(self, message: PointCloud2) -> None:
+        self._health.count("received")
+        self._last_arrival = time.monotonic()
+        self._frame_id = message.header.frame_id
+        if self._worker is not None and self._worker.put(Arrived(message, time.perf_counter())):
+            self._health.count("dropped")
+
+    def _on_set_vocabulary(
+        self, request: SetVocabulary.Request, response: SetVocabulary.Response
+    ) -> SetVocabulary.Response:
+        start = time.perf_counter()
+        response.known_words = sorted(getattr(self._text, "words", ()))
+        try:
+            if self._segmenter is None or self._text is None:
+                raise Ov3dError("The node is not configured", "Configure it, or read /diagnostics for what hinders it")
+            vocabulary = Vocabulary.from_words(_requested(request), self._text)
+            self._put_in_force(vocabulary)
+            response.success = True
+            response.message = f"Labelling with {len(vocabulary.names)} classes"
+        except Ov3dError as error:
+            response.message = f"{error} The vocabulary has not changed."
+            self.get_logger().warning(response.message)
+        if self._pipeline is not None and self._pipeline.vocabulary is not None:
+            response.class_names = list(self._pipeline.vocabulary.names)
+        spent = time.perf_counter() - start
+        self._health.spent("set vocabulary", spent)
+        response.duration = Duration(nanoseconds=int(spent * 1e9)).to_msg()
+        return response
+
+    def _refresh(self) -> None:
+        """Bring the diagnostics' values up to date (called by the diagnostics' timer)."""
+        health = self._health
+        health.value("state", self._state_machine.current_state[1])
+        waited = time.monotonic() - self._last_arrival if self._last_arrival is not None else 0.0
+        if self._subscription is not None and waited > self._values.stale_after:
+            topic = self.resolve_topic_name("~/input/points")
+            publishers = self.count_publishers(topic)
+            health.set("input", STALE, f"No scan on {topic} for {waited:.1f} s ({publishers} publishers). "
+                       "Start the driver, or remap ~/input/points.")
+        else:
+            health.clear("input")
+        health.value("TF age [s]", self._tf_age())
+
+    # -- helpers -----------------------------------------------------------------------------------------------------
+
+    def _create_pipeline(self, segmenter: Segmenter) -> None:
+        points = self.create_lifecycle_publisher(PointCloud2, "~/output/points", qos.OUTPUT)
+        features = self.create_lifecycle_publisher(FeatureCloud, "~/output/features", qos.OUTPUT)
+        self._basis_output = self.create_lifecycle_publisher(FeatureBasis, "~/output/basis", qos.LATCHED)
+        self._label_output = self.create_lifecycle_publisher(LabelInfo, "~/output/label_info", qos.LATCHED)
+        self._outputs = [points, features, self._basis_output, self._label_output]
+        self._pipeline = LidarPipeline(
+            self._values, segmenter, self._transforms, self._health, Output(points), Output(features), self._report
+        )
+
+    def _put_in_force(self, vocabulary: Vocabulary) -> None:
+        """Label with these words from the next scan on. ``IdentityError`` if they are another encoder's."""
+        assert self._segmenter is not None and self._pipeline is not None
+        vocabulary.require(self._segmenter.identity, "network's features")
+        self._pipeline.vocabulary = vocabulary
+        self._health.value("classes", len(vocabulary.names))
+        self._publish_label_info()
+
+    def _publish_label_info(self) -> None:
+        if self._pipeline is not None and self._pipeline.vocabulary is not None and self._label_output.is_activated:
+            names = self._pipeline.vocabulary.names
+            self._label_output.publish(messages.label_info(names, self._values.min_probability, self._now()))
+
+    def _stop_working(self) -> None:
+        if self._subscription is not None:
+            self.destroy_subscription(self._subscription)
+            self._subscription = None
+        if self._worker is not None and not self._worker.close():
+            self.get_logger().warning("The scan at work did not finish in time")
+        self._worker = None
+
+    def _release(self) -> None:
+        self._stop_working()
+        for output in self._outputs:
+            self.destroy_lifecycle_publisher(output)
+        self._outputs = []
+        self._pipeline = self._segmenter = self._text = None
+
+    def _tf_age(self) -> str:
+        """Seconds from the newest transform between sensor and fixed frame to now, as text."""
+        if self._frame_id is None:
+            return "no scan yet"
+        newest = self._transforms.latest(self._values.fixed_frame, self._frame_id)
+        if newest is None:
+            return f"'{self._frame_id}' not connected to '{self._values.fixed_frame}'"
+        return f"{(self._now() - newest) * 1e-9:.3f}" if newest else "static"
+
+    def _report(self, text: str) -> None:
+        self.get_logger().error(f"A scan was not labelled. {text}", throttle_duration_sec=5.0)
+
+    def _now(self) -> int:
+        return int(self.get_clock().now().nanoseconds)
+
+
+def _requested(request: SetVocabulary.Request) -> dict[str, list[str]]:
+    """Class names to prompt words, in the order of their ids."""
+    table = {word: [word] for word in request.words}
+    return table | {entry.name: list(entry.prompts) or [entry.name] for entry in request.classes}
+
+
+def _initial_vocabulary(values: LidarParameters, segmenter: Segmenter, text: TextSource) -> Vocabulary:
+    """The words of the parameter, else those that the checkpoint was trained to tell apart."""
+    words = {word: [word] for word in values.vocabulary} or segmenter.info.vocabulary
+    return Vocabulary.from_words(words, text)
+
+
+def main() -> None:
+    """Entry point of the ``lidar_node`` executable."""
+    run(LidarNode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""The parameters of ``lidar_node``; ``config/lidar_node.yaml`` lists them with these defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ov3d_perception.paths import share_dir
+from ov3d_perception.ros.parameters import parameter
+
+SHIPPED_CHECKPOINT = "street_minkunet.safetensors"
+SHIPPED_BANK = "street_bank.npz"
+
+
+@dataclass(frozen=True)
+class LidarParameters:
+    """Values are taken over when the node is configured; the vocabulary can be changed at any time by service."""
+
+    autostart: bool = parameter(
+        True, "Configure and activate at start, without a lifecycle manager", read_only=True
+    )
+    checkpoint: str = parameter("", "Network, a .safetensors file of `ov3d distill`; empty: the one shipped")
+    device: str = parameter("auto", "Where the network runs: auto (a GPU if there is one), cpu, cuda, cuda:1, ...")
+    precision: str = parameter("auto", "Arithmetic of the network", choices=("auto", "fp32", "bf16"))
+    text: str = parameter(
+        "",
+        "Where words come from: a text bank (.npz), or an open_clip model with its text tower as `model,pretrained`; "
+        "empty: the bank shipped",
+    )
+    vocabulary: tuple[str, ...] = parameter((), "Words to label with; empty: the classes stored in the checkpoint")
+    min_probability: float = parameter(
+        0.0, "Points whose best class is less probable stay unlabelled (65535)", minimum=0.0, maximum=1.0
+    )
+    intensity_scale: float = parameter(
+        0.0,
+        "Factor that brings the sensor's intensity to [0, 1]; 0: guess, 1 or 1/255, from each scan's values",
+        minimum=0.0,
+        maximum=1000.0,
+    )
+    sweeps: int = parameter(
+        0,
+        "Scans that are accumulated, motion-compensated by TF; 0: as many as the network was trained with",
+        minimum=0,
+        maximum=20,
+    )
+    max_sweep_age: float = parameter(
+        1.0, "Scans older than this are not accumulated [s]", minimum=0.0, maximum=60.0
+    )
+    deskew: bool = parameter(
+        False, "Move each point to where it was at the scan's stamp, by its time field and TF"
+    )
+    fixed_frame: str = parameter("odom", "Frame that does not move with the robot; continuous, so odom, not map")
+    tf_timeout: float = parameter(
+        0.1, "Longest wait for a transform that is on its way [s]", minimum=0.0, maximum=2.0
+    )
+    tf_cache: float = parameter(10.0, "History of transforms kept [s]", minimum=1.0, maximum=300.0, read_only=True)
+    queue: int = parameter(
+        1, "Scans that may wait for the network; when they are more, the oldest is dropped", minimum=1, maximum=100
+    )
+    feature_encoding: str = parameter(
+        "int8", "How ~/output/features holds its values: 1 or 2 bytes each", choices=("int8", "float16")
+    )
+    stale_after: float = parameter(
+        2.0, "Diagnostics turn STALE when no scan has come for this long [s]", minimum=0.1, maximum=3600.0
+    )
+    diagnostics_period: float = parameter(
+        1.0, "Time between two messages on /diagnostics [s]", minimum=0.05, maximum=60.0, read_only=True
+    )
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """The checkpoint asked for, or the one shipped."""
+        return Path(self.checkpoint).expanduser() if self.checkpoint else share_dir() / "models" / SHIPPED_CHECKPOINT
+
+    @property
+    def text_source(self) -> str:
+        """The text source asked for, or the bank shipped."""
+        return self.text or str(share_dir() / "models" / SHIPPED_BANK)

@@ -1,0 +1,169 @@
+"""What happens to one scan: read, accumulate, network, classify, publish; each stage timed, each failure reported."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from sensor_msgs.msg import PointCloud2
+
+from ov3d_msgs.msg import FeatureCloud
+from ov3d_perception.bags import pointcloud2
+from ov3d_perception.errors import TransformError
+from ov3d_perception.geometry.deskew import deskew
+from ov3d_perception.inference import Segmenter
+from ov3d_perception.language.vocabulary import Vocabulary
+from ov3d_perception.ros import messages
+from ov3d_perception.ros.accumulator import SweepAccumulator
+from ov3d_perception.ros.diagnostics import WARN, Health
+from ov3d_perception.ros.lidar_parameters import LidarParameters
+from ov3d_perception.ros.transforms import Transforms
+from ov3d_perception.types import UNLABELLED, Pose, Scan, Segmentation, VoxelFeatures
+from ov3d_perception.viz.palette import colourise
+
+_STALE_NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """A message and the moment it came (time.perf_counter)."""
+
+    message: PointCloud2
+    at: float
+
+
+@dataclass(frozen=True)
+class Output:
+    """A publisher that is only worth feeding when somebody listens."""
+
+    publisher: Any
+
+    @property
+    def wanted(self) -> bool:
+        """True if the topic has a subscriber."""
+        return self.publisher.get_subscription_count() > 0
+
+
+class LidarPipeline:
+    """Works on scans one at a time, in the worker's thread. Nothing is computed that nobody subscribes to."""
+
+    def __init__(
+        self,
+        parameters: LidarParameters,
+        segmenter: Segmenter,
+        transforms: Transforms,
+        health: Health,
+        points: Output,
+        features: Output,
+        report: Callable[[str], None],
+    ) -> None:
+        self.basis = messages.make_basis(segmenter.basis, segmenter.identity, segmenter.info.logit_scale)
+        self.vocabulary: Vocabulary | None = None  # replaced as a whole, from the service's thread
+        self._parameters = parameters
+        self._segmenter = segmenter
+        self._transforms = transforms
+        self._health = health
+        self._points = points
+        self._features = features
+        self._report = report
+        self._sweeps = parameters.sweeps or segmenter.info.sweeps
+        self._accumulator = SweepAccumulator(self._sweeps, parameters.max_sweep_age)
+        self._encoding = FeatureCloud.INT8 if parameters.feature_encoding == "int8" else FeatureCloud.FLOAT16
+
+    def process(self, arrived: Arrived) -> None:
+        """One scan from message to message. Never raises: trouble goes to the diagnostics and the log."""
+        health = self._health
+        try:
+            if not (self._points.wanted or self._features.wanted):
+                health.count("idle (no subscriber)")
+                return
+            health.spent("wait", time.perf_counter() - arrived.at)
+            self._work(arrived.message)
+            health.spent("total", time.perf_counter() - arrived.at)
+            health.count("processed")
+            health.clear("scan")
+        except Exception as error:  # not only Ov3dError: a broken device must not end the node either
+            health.count("refused")
+            self._report(health.fail("scan", error))
+
+    def _work(self, message: PointCloud2) -> None:
+        health = self._health
+        with health.timed("convert"):
+            scan = pointcloud2.decode(message, intensity_scale=self._parameters.intensity_scale or None)
+            health.value("points without return", message.height * message.width - len(scan))
+            health.value("intensity", self._intensity_source(message))
+        with health.timed("accumulate"):
+            scan, T_fixed_lidar = self._compensate(scan)
+            merged = self._accumulator.merge(scan, T_fixed_lidar)
+            health.value("sweeps", merged.sweeps)
+        with health.timed("voxelise+network"):
+            voxels = self._segmenter.features(merged.xyz, merged.intensity)
+        health.value("points", len(scan))
+        health.value("voxels", len(voxels.centres))
+        vocabulary = self.vocabulary
+        result = None
+        if self._points.wanted and vocabulary is not None:
+            with health.timed("classify"):
+                result = self._classify(len(scan), voxels, vocabulary)
+        with health.timed("publish"):
+            if result is not None and vocabulary is not None:
+                rgb = colourise(result.label, vocabulary.names)
+                self._points.publisher.publish(messages.labelled_cloud(scan, result, rgb))
+            if self._features.wanted:
+                self._features.publisher.publish(self._feature_message(scan, voxels))
+
+    def _classify(self, points: int, voxels: VoxelFeatures, vocabulary: Vocabulary) -> Segmentation:
+        label, probability = self._segmenter.classify(voxels.features, vocabulary)
+        label = np.where(probability >= self._parameters.min_probability, label, UNLABELLED).astype(np.int32)
+        own = voxels.point_to_voxel[:points]  # the newest sweep's points come first
+        return Segmentation(label[own], probability[own])
+
+    def _feature_message(self, scan: Scan, voxels: VoxelFeatures) -> FeatureCloud:
+        """Only the voxels that this very scan hit: the earlier sweeps' have been sent with their own scans."""
+        hit = np.unique(voxels.point_to_voxel[: len(scan)])
+        seen = replace(voxels, centres=voxels.centres[hit], features=voxels.features[hit])
+        return messages.feature_cloud(scan, seen, self._segmenter.info.voxel_size, self.basis, self._encoding)
+
+    def _compensate(self, scan: Scan) -> tuple[Scan, Pose | None]:
+        """The scan, de-skewed if asked, and its pose in the fixed frame. Without TF: the scan as it is, and None."""
+        parameters = self._parameters
+        if self._sweeps <= 1 and not parameters.deskew:
+            self._check_map_transform(scan)
+            return scan, None
+
+        def pose_at(stamp: int) -> Pose:
+            return self._transforms.lookup(parameters.fixed_frame, scan.frame_id, stamp, parameters.tf_timeout)
+
+        try:
+            pose = pose_at(scan.stamp)
+            compensated = deskew(scan, pose_at) if parameters.deskew else scan
+        except TransformError as error:
+            self._warn_of_tf(f"Scans are labelled one by one, as they came: {error.cause}", error.remedy)
+            return scan, None
+        self._health.clear("tf")
+        return compensated, pose
+
+    def _check_map_transform(self, scan: Scan) -> None:
+        """One scan alone needs no TF; whoever puts its features into a map does. Warn of what is missing there."""
+        fixed = self._parameters.fixed_frame
+        newest = self._transforms.latest(fixed, scan.frame_id) if self._features.wanted else 0
+        if newest is None:
+            cause = f"No transform connects '{scan.frame_id}' to '{fixed}'"
+        elif newest and abs(scan.stamp - newest) > _STALE_NS:
+            cause = f"The newest transform '{fixed}' <- '{scan.frame_id}' is {(scan.stamp - newest) / 1e9:.1f} s old"
+        else:
+            self._health.clear("tf")
+            return
+        remedy = "Start the odometry and the robot's static transforms, check use_sim_time, or set fixed_frame"
+        self._warn_of_tf(f"The features cannot be put into a map: {cause}", remedy)
+
+    def _warn_of_tf(self, cause: str, remedy: str) -> None:
+        self._health.fail("tf", TransformError(cause, remedy), WARN)
+
+    @staticmethod
+    def _intensity_source(message: PointCloud2) -> str:
+        has_one = pointcloud2.has_field(message, *pointcloud2.INTENSITY_FIELDS)
+        return "from the cloud" if has_one else "none in the cloud, zeros used"

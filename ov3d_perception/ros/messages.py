@@ -1,0 +1,240 @@
+"""Between the project's types and ROS messages; every conversion that the nodes need, and nothing else.
+
+rclpy checks assigned fields one by one, so numbers are wrapped in int() or float(), and bulk data goes in as
+``array.array`` (0.07 ms for 2 MB where a list takes 20 ms and a numpy array 75 ms).
+"""
+
+from __future__ import annotations
+
+import array
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import Point, Pose, Quaternion, Transform, TransformStamped, Vector3
+from jaxtyping import Float32, UInt8
+from sensor_msgs.msg import PointCloud2, PointField
+from std_msgs.msg import Header
+from vision_msgs.msg import LabelInfo, VisionClass
+
+from ov3d_msgs.msg import EncoderIdentity as EncoderIdentityMessage
+from ov3d_msgs.msg import FeatureBasis, FeatureCloud
+from ov3d_perception import types
+from ov3d_perception.bags import pointcloud2
+from ov3d_perception.errors import PointCloudError
+from ov3d_perception.geometry import poses
+
+_NS = 1_000_000_000
+_INT8_LIMIT = 127
+
+
+def stamp_to_ns(stamp: Any) -> int:
+    """builtin_interfaces/Time to integer nanoseconds."""
+    return int(stamp.sec) * _NS + int(stamp.nanosec)
+
+
+def ns_to_stamp(stamp: int) -> Time:
+    """Integer nanoseconds to builtin_interfaces/Time."""
+    return Time(sec=int(stamp // _NS), nanosec=int(stamp % _NS))
+
+
+def header(stamp: int, frame_id: str) -> Header:
+    """A header from nanoseconds and a frame."""
+    return Header(stamp=ns_to_stamp(stamp), frame_id=frame_id)
+
+
+def point(xyz: Sequence[float] | np.ndarray) -> Point:
+    """geometry_msgs/Point of three numbers."""
+    return Point(x=float(xyz[0]), y=float(xyz[1]), z=float(xyz[2]))
+
+
+def vector3(xyz: Sequence[float] | np.ndarray) -> Vector3:
+    """geometry_msgs/Vector3 of three numbers."""
+    return Vector3(x=float(xyz[0]), y=float(xyz[1]), z=float(xyz[2]))
+
+
+def transform_to_pose(transform: Transform) -> types.Pose:
+    """geometry_msgs/Transform to 4x4; TransformError where it is not finite or its quaternion has no length."""
+    t, q = transform.translation, transform.rotation
+    return poses.from_quaternion(np.array([t.x, t.y, t.z]), np.array([q.x, q.y, q.z, q.w]))
+
+
+def pose_to_message(T: types.Pose) -> Pose:
+    """4x4 to geometry_msgs/Pose."""
+    t, q = poses.to_quaternion(T)
+    return Pose(position=point(t), orientation=Quaternion(**dict(zip("xyzw", map(float, q), strict=True))))
+
+
+def transform_stamped(parent: str, child: str, stamp: int, T_parent_child: types.Pose) -> TransformStamped:
+    """4x4 to what is broadcast on /tf."""
+    pose = pose_to_message(T_parent_child)
+    p = pose.position
+    transform = Transform(translation=vector3((p.x, p.y, p.z)), rotation=pose.orientation)
+    return TransformStamped(header=header(stamp, parent), child_frame_id=child, transform=transform)
+
+
+def point_cloud(columns: Mapping[str, np.ndarray], stamp: int, frame_id: str) -> PointCloud2:
+    """Columns of one length to an unorganised little-endian cloud, one field a column (pointcloud2.encode)."""
+    layout = pointcloud2.encode(columns)
+    fields = [PointField(name=f.name, offset=f.offset, datatype=f.datatype, count=f.count) for f in layout.fields]
+    message = PointCloud2(
+        header=header(stamp, frame_id),
+        height=int(layout.height),
+        width=int(layout.width),
+        fields=fields,
+        is_bigendian=layout.is_bigendian,
+        point_step=int(layout.point_step),
+        row_step=int(layout.row_step),
+        is_dense=bool(layout.is_dense),
+    )
+    message.data = _bulk("B", layout.data)
+    return message
+
+
+def labelled_cloud(scan: types.Scan, result: types.Segmentation, rgb: UInt8[np.ndarray, "n 3"]) -> PointCloud2:
+    """The scan's points, in their order, with fields x y z label(uint16) probability(float32) rgb."""
+    columns = {
+        "x": scan.xyz[:, 0],
+        "y": scan.xyz[:, 1],
+        "z": scan.xyz[:, 2],
+        "label": result.label.astype(np.uint16),
+        "probability": result.probability.astype(np.float32),
+        "rgb": pointcloud2.pack_rgb(rgb),
+    }
+    return point_cloud(columns, scan.stamp, scan.frame_id)
+
+
+def label_info(names: Sequence[str], threshold: float, stamp: int) -> LabelInfo:
+    """The names of the class ids 0.. and the least probability of a label."""
+    classes = [VisionClass(class_id=index, class_name=name) for index, name in enumerate(names)]
+    return LabelInfo(header=header(stamp, ""), class_map=classes, threshold=float(threshold))
+
+
+def identity_to_message(identity: types.EncoderIdentity) -> EncoderIdentityMessage:
+    """An encoder's identity as a message."""
+    return EncoderIdentityMessage(
+        model=identity.model, pretrained=identity.pretrained or "", dim=int(identity.dim), sha256=identity.sha256
+    )
+
+
+def message_to_identity(message: EncoderIdentityMessage) -> types.EncoderIdentity:
+    """An encoder's identity from a message."""
+    return types.EncoderIdentity(message.model, message.pretrained, int(message.dim), message.sha256)
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What turns narrow features z into embeddings: ``z @ weights`` lies in the encoder's space."""
+
+    weights: Float32[np.ndarray, "c d"]
+    identity: types.EncoderIdentity
+    logit_scale: float
+    basis_id: str
+
+
+def make_basis(weights: np.ndarray, identity: types.EncoderIdentity, logit_scale: float) -> Basis:
+    """A basis with its content hash (SHA-256 of the row-major little-endian float32 weights) as id."""
+    weights = np.ascontiguousarray(weights, np.float32)
+    digest = hashlib.sha256(weights.astype("<f4").tobytes()).hexdigest()
+    return Basis(weights, identity, float(logit_scale), digest)
+
+
+def basis_to_message(basis: Basis, stamp: int) -> FeatureBasis:
+    """A basis as it is latched."""
+    channels, dim = basis.weights.shape
+    message = FeatureBasis(
+        header=header(stamp, ""),
+        basis_id=basis.basis_id,
+        encoder=identity_to_message(basis.identity),
+        logit_scale=basis.logit_scale,
+        channels=int(channels),
+        dim=int(dim),
+    )
+    message.weights = _bulk("f", basis.weights)
+    return message
+
+
+def message_to_basis(message: FeatureBasis) -> Basis:
+    """A basis from its message; PointCloudError where the size of the weights is not channels x dim."""
+    weights = np.frombuffer(message.weights, np.float32)
+    if len(weights) != message.channels * message.dim:
+        raise PointCloudError(
+            f"A basis of {message.channels} x {message.dim} came with {len(weights)} weights",
+            "Check that both sides are built from the same ov3d_msgs",
+        )
+    weights = weights.reshape(message.channels, message.dim)
+    return Basis(weights, message_to_identity(message.encoder), float(message.logit_scale), message.basis_id)
+
+
+def feature_cloud(
+    scan: types.Scan,
+    voxels: types.VoxelFeatures,
+    voxel_size: float,
+    basis: Basis,
+    encoding: int = FeatureCloud.INT8,
+) -> FeatureCloud:
+    """Voxel features in the scan's frame. ``voxels.centres`` lie on the grid through the frame's origin."""
+    message = FeatureCloud(
+        header=header(scan.stamp, scan.frame_id),
+        basis_id=basis.basis_id,
+        encoder=identity_to_message(basis.identity),
+        voxel_size=float(voxel_size),
+        count=len(voxels.centres),
+        channels=int(voxels.features.shape[1]),
+        encoding=encoding,
+    )
+    indices = np.floor(voxels.centres.astype(np.float64) / voxel_size)
+    limits = np.iinfo(np.int16)
+    if len(indices) and (indices.min() < limits.min or indices.max() > limits.max):
+        raise PointCloudError(
+            f"A voxel lies {np.abs(voxels.centres).max():.0f} m from the sensor, beyond what 16-bit indices hold",
+            f"Filter the cloud to {limits.max * voxel_size:.0f} m",
+        )
+    message.voxels = _bulk("h", indices.astype(np.int16))
+    if encoding == FeatureCloud.INT8:
+        scale = np.abs(voxels.features).max(axis=1, initial=0.0) / np.float32(_INT8_LIMIT)
+        values = np.rint(voxels.features / np.maximum(scale, np.finfo(np.float32).tiny)[:, None]).astype(np.int8)
+        message.scale = _bulk("f", scale.astype(np.float32))
+    else:
+        values = voxels.features.astype("<f2")
+    message.features = _bulk("B", values)
+    return message
+
+
+def message_to_features(message: FeatureCloud) -> types.VoxelFeatures:
+    """Centres (v, 3) and float32 features (v, c) of a FeatureCloud, in its header's frame.
+
+    PointCloudError where the lengths do not agree or the encoding is unknown.
+    """
+    count, channels = int(message.count), int(message.channels)
+    if message.encoding not in (FeatureCloud.FLOAT16, FeatureCloud.INT8):
+        raise PointCloudError(
+            f"Feature encoding {message.encoding} is unknown", "Build both sides from the same ov3d_msgs"
+        )
+    is_int8 = message.encoding == FeatureCloud.INT8
+    expected = (3 * count, count * channels * (1 if is_int8 else 2), count if is_int8 else 0)
+    lengths = (len(message.voxels), len(message.features), len(message.scale))
+    if lengths != expected:
+        raise PointCloudError(
+            f"A feature cloud of {count} x {channels} has voxels, features and scale of lengths {lengths}, "
+            f"not {expected}",
+            "Check the node that publishes it",
+        )
+    origin = np.array([message.origin.x, message.origin.y, message.origin.z])
+    indices = np.frombuffer(message.voxels, np.int16).reshape(count, 3)
+    centres = (origin + (indices + 0.5) * message.voxel_size).astype(np.float32)
+    raw = np.frombuffer(message.features, np.int8 if is_int8 else "<f2").reshape(count, channels)
+    features = raw.astype(np.float32)
+    if is_int8:
+        features *= np.frombuffer(message.scale, np.float32)[:, None]
+    return types.VoxelFeatures(centres, features, np.zeros(0, np.int64))
+
+
+def _bulk(typecode: str, values: np.ndarray) -> array.array:
+    """An array.array of the values' bytes. The message keeps a reference: do not change it afterwards."""
+    result: array.array = array.array(typecode)
+    result.frombytes(memoryview(np.ascontiguousarray(values)).cast("B"))
+    return result

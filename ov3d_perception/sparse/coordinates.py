@@ -1,0 +1,109 @@
+"""The voxels of a sparse tensor at every stride, and the kernel maps between them, each computed once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from ov3d_perception.errors import PointCloudError
+from ov3d_perception.sparse.kernel_map import (
+    KernelMap,
+    Pairs,
+    general_pairs,
+    inner_pairs,
+    partition_pairs,
+    submanifold_pairs,
+)
+from ov3d_perception.sparse.keys import pack, unpack
+
+
+@dataclass(frozen=True)
+class VoxelSet:
+    """Occupied voxels at one stride. ``keys`` ascend; ``order[i]`` is the row of the i-th key, None when equal to i."""
+
+    coords: Int64[Tensor, "n 4"]
+    keys: Int64[Tensor, " n"]
+    order: Int64[Tensor, " n"] | None
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def rows(self, position: Tensor) -> Tensor:
+        """Rows of the tensor from positions in the sorted keys."""
+        return position if self.order is None else self.order.index_select(0, position)
+
+
+class CoordinateManager:
+    """Owner of the voxel sets of one sparse tensor and of all that are derived from it.
+
+    coords: distinct ``[batch, x, y, z]`` rows in voxels, multiples of ``stride``; any order, their rows are kept.
+    Raises PointCloudError for duplicates and for coordinates outside the key range.
+    """
+
+    def __init__(self, coords: Int64[Tensor, "n 4"], stride: int = 1) -> None:
+        coords = coords.long()
+        keys = pack(coords)
+        order = None
+        if len(keys) > 1 and not bool((keys[1:] > keys[:-1]).all()):
+            keys, order = keys.sort()
+            if bool((keys[1:] == keys[:-1]).any()):
+                raise PointCloudError(
+                    "A sparse tensor was given the same voxel twice", "Quantise the points first: sparse.quantize"
+                )
+        self._sets = {stride: VoxelSet(coords, keys, order)}
+        self._maps: dict[tuple[int, int, int, int], KernelMap] = {}
+        self._parents: dict[tuple[int, int], Tensor] = {}
+
+    def voxels(self, stride: int) -> VoxelSet:
+        """The voxel set at ``stride``. Raises ValueError if no layer has made it."""
+        if stride not in self._sets:
+            raise ValueError(f"No voxels at stride {stride}; there are some at {sorted(self._sets)}")
+        return self._sets[stride]
+
+    def kernel_map(self, in_stride: int, out_stride: int, kernel_size: int, dilation: int = 1) -> KernelMap:
+        """Map of a (down-)convolution from ``in_stride`` to ``out_stride``; makes the output voxels where needed."""
+        key = (in_stride, out_stride, kernel_size, dilation)
+        if key not in self._maps:
+            self._maps[key] = self._build(*key)
+        return self._maps[key]
+
+    def _build(self, in_stride: int, out_stride: int, kernel_size: int, dilation: int) -> KernelMap:
+        source = self.voxels(in_stride)
+        if in_stride == out_stride and kernel_size % 2:
+            pairs = self._submanifold(source, in_stride, kernel_size, dilation)
+            return KernelMap.from_pairs(pairs, len(source), len(source), identity=kernel_size**3 // 2)
+        parent = self._downsample(in_stride, out_stride)
+        target = self.voxels(out_stride)
+        if kernel_size * in_stride == out_stride and kernel_size % 2 == 0 and dilation == 1:
+            return KernelMap.from_pairs(
+                partition_pairs(source.coords, parent, kernel_size, in_stride), len(source), len(target)
+            )
+        found = general_pairs(source.keys, target.keys, kernel_size, in_stride, dilation)
+        pairs = [(source.rows(i), target.rows(o)) for i, o in found]
+        return KernelMap.from_pairs(pairs, len(source), len(target))
+
+    def _submanifold(self, voxels: VoxelSet, stride: int, kernel_size: int, dilation: int) -> list[Pairs]:
+        """Taken out of a larger kernel's map where there is one, else searched."""
+        for (first, second, size, dilated), known in self._maps.items():
+            if (first, second, dilated) == (stride, stride, dilation) and size > kernel_size and size % 2:
+                return inner_pairs(known.pairs(), size, kernel_size)
+        found = submanifold_pairs(voxels.keys, kernel_size, stride, dilation)
+        if voxels.order is None:
+            return found
+        centre = kernel_size**3 // 2
+        return [p if k == centre else (voxels.rows(p[0]), voxels.rows(p[1])) for k, p in enumerate(found)]
+
+    def _downsample(self, in_stride: int, out_stride: int) -> Tensor:
+        """Makes the voxels at ``out_stride`` by floor division; returns the row of each input's parent."""
+        key = (in_stride, out_stride)
+        if key not in self._parents:
+            source = self.voxels(in_stride)
+            coords = source.coords.clone()
+            coords[:, 1:] = torch.div(coords[:, 1:], out_stride, rounding_mode="floor") * out_stride
+            keys, parent = torch.unique(pack(coords), return_inverse=True)
+            self._sets.setdefault(out_stride, VoxelSet(unpack(keys), keys, None))
+            self._parents[key] = self.voxels(out_stride).rows(parent)
+        return self._parents[key]

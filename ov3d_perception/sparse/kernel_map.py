@@ -1,0 +1,162 @@
+"""Which input voxel meets which output voxel under which kernel offset.
+
+Found once for each (input stride, output stride, kernel size, dilation) and kept by the coordinate manager. The search
+works on sorted keys: one ``searchsorted`` for each (dx, dy) column of the kernel, after which the run of dz is walked,
+since neighbours along z are neighbours in the sorted list. When input and output are the same voxels the kernel's second
+half is the first with input and output swapped, and its centre is the identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import scipy.sparse
+import torch
+from jaxtyping import Int32, Int64
+from torch import Tensor
+
+from ov3d_perception.sparse.keys import shift
+
+_BEYOND = torch.iinfo(torch.int64).max
+Pairs = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Bags:
+    """The pairs of a map grouped by output row: bag r is ``pair[start[r]:start[r + 1]]``; segment: that of each."""
+
+    pair: Int32[Tensor, " p"]
+    segment: Int32[Tensor, " p"]
+    start: Int32[Tensor, " m+1"]
+
+
+@dataclass(frozen=True)
+class KernelMap:
+    """Pairs of rows, in one segment for each kernel offset.
+
+    in_rows, out_rows: the pairs, segment after segment; sizes: pairs of each segment;
+    slots: row of the kernel that each segment is multiplied with, ``ix + k * (iy + k * iz)``, x fastest;
+    identity: the segment in which every row meets itself, in order; None where there is none;
+    symmetric: segment i is segment -1 - i with input and output swapped.
+    """
+
+    in_rows: Int32[Tensor, " p"]
+    out_rows: Int32[Tensor, " p"]
+    sizes: tuple[int, ...]
+    slots: tuple[int, ...]
+    n_in: int
+    n_out: int
+    identity: int | None = None
+    symmetric: bool = False
+
+    @classmethod
+    def from_pairs(cls, pairs: list[Pairs], n_in: int, n_out: int, identity: int | None = None) -> KernelMap:
+        """From (input rows, output rows) of each offset in the kernel's order. With ``identity`` it is symmetric."""
+        in_rows = torch.cat([i.int() for i, _ in pairs])
+        out_rows = torch.cat([o.int() for _, o in pairs])
+        sizes = tuple(len(i) for i, _ in pairs)
+        return cls(in_rows, out_rows, sizes, tuple(range(len(pairs))), n_in, n_out, identity, identity is not None)
+
+    def pairs(self) -> list[Pairs]:
+        """(input rows, output rows) of each segment."""
+        return list(zip(self.in_rows.split(self.sizes), self.out_rows.split(self.sizes), strict=True))
+
+    @cached_property
+    def transposed(self) -> KernelMap:
+        """The map of the transposed convolution: input and output change places, pairs keep their kernel offset."""
+        if self.symmetric:
+            transposed = KernelMap(
+                self.in_rows, self.out_rows, self.sizes, self.slots[::-1], self.n_in, self.n_out, self.identity, True
+            )
+            if "bags" in self.__dict__:
+                transposed.__dict__["bags"] = self.bags
+            return transposed
+        return KernelMap(self.out_rows, self.in_rows, self.sizes, self.slots, self.n_out, self.n_in, self.identity)
+
+    @cached_property
+    def bags(self) -> Bags:
+        """The pairs by output row."""
+        segment_start = np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int32)
+        if self.in_rows.is_cuda:
+            pair = torch.argsort(self.out_rows, stable=True)
+            starts = torch.from_numpy(segment_start).to(pair.device)
+            segment = torch.searchsorted(starts, pair.int(), right=True) - 1
+            count = torch.bincount(self.out_rows, minlength=self.n_out)
+            start = torch.nn.functional.pad(count.cumsum(0), (1, 0))
+            return Bags(pair.int(), segment.int(), start.int())
+        columns = (np.arange(len(self.in_rows), dtype=np.int32), self.out_rows.numpy(), segment_start)
+        rows = scipy.sparse.csc_array(columns, shape=(self.n_out, len(self.sizes))).tocsr()
+        return Bags(*(torch.from_numpy(part) for part in (rows.data, rows.indices, rows.indptr)))
+
+
+def offsets(kernel_size: int) -> list[int]:
+    """Kernel positions along one axis: centred for odd sizes, 0..k-1 for even ones (MinkowskiEngine's hypercube)."""
+    first = -(kernel_size // 2) if kernel_size % 2 else 0
+    return list(range(first, first + kernel_size))
+
+
+def submanifold_pairs(keys: Int64[Tensor, " n"], kernel_size: int, step: int, dilation: int) -> list[Pairs]:
+    """Pairs of a stride-1 convolution with odd kernel: sorted ``keys`` on a grid of ``step`` voxels to themselves."""
+    volume = kernel_size**3
+    centre = volume // 2
+    rows = torch.arange(len(keys), dtype=torch.int32, device=keys.device)
+    pairs: list[Pairs] = [(rows, rows)] * volume
+    for index, found in _search(keys, keys, kernel_size, step, dilation, until=centre):
+        pairs[index] = found
+        pairs[volume - 1 - index] = found[::-1]
+    return pairs
+
+
+def inner_pairs(pairs: list[Pairs], outer_size: int, kernel_size: int) -> list[Pairs]:
+    """Pairs of the smaller odd kernel in the middle of a larger one."""
+    margin = (outer_size - kernel_size) // 2
+    axis = range(margin, margin + kernel_size)
+    return [pairs[x + outer_size * (y + outer_size * z)] for z in axis for y in axis for x in axis]
+
+
+def general_pairs(
+    in_keys: Int64[Tensor, " n"], out_keys: Int64[Tensor, " m"], kernel_size: int, step: int, dilation: int
+) -> list[Pairs]:
+    """Pairs between any two sorted key lists: input = output + dilation * step * offset."""
+    found = dict(_search(in_keys, out_keys, kernel_size, step, dilation, until=kernel_size**3))
+    return [found[index] for index in range(kernel_size**3)]
+
+
+def partition_pairs(
+    coords: Int64[Tensor, "n 4"], parent: Int64[Tensor, " n"], kernel_size: int, step: int
+) -> list[Pairs]:
+    """Pairs of a convolution whose stride equals its even kernel size: each input has one parent and one offset."""
+    place = torch.div(coords[:, 1:], step, rounding_mode="floor").remainder(kernel_size)
+    index = place[:, 0] + kernel_size * (place[:, 1] + kernel_size * place[:, 2])
+    order = torch.argsort(index, stable=True)
+    sizes = torch.bincount(index, minlength=kernel_size**3).tolist()
+    return list(zip(order.split(sizes), parent[order].split(sizes), strict=True))
+
+
+def _search(
+    in_keys: Tensor, out_keys: Tensor, kernel_size: int, step: int, dilation: int, until: int
+) -> Iterator[tuple[int, Pairs]]:
+    """Yields (offset index, pairs) for each offset before ``until`` in the order of keys.
+
+    ``until`` counts offsets in lexicographic (x, y, z) order; the centre has the same rank in every order of axes.
+    """
+    padded = torch.cat([in_keys, in_keys.new_full((1,), _BEYOND)])
+    axis = offsets(kernel_size)
+    rank = 0
+    for ix, dx in enumerate(axis):
+        for iy, dy in enumerate(axis):
+            position = None
+            for iz, dz in enumerate(axis):
+                if rank >= until:
+                    return
+                rank += 1
+                wanted = out_keys + shift(dx * step * dilation, dy * step * dilation, dz * step * dilation)
+                if position is None or dilation > 1:
+                    position = torch.searchsorted(in_keys, wanted, out_int32=True)
+                hit = padded.index_select(0, position) == wanted
+                rows = hit.nonzero().squeeze(1).int()
+                yield ix + kernel_size * (iy + kernel_size * iz), (position.index_select(0, rows), rows)
+                position = position + hit

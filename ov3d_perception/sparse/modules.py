@@ -1,0 +1,109 @@
+"""Layers on sparse tensors, with MinkowskiEngine's parameter names and shapes."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ov3d_perception.sparse.convolution import convolve
+from ov3d_perception.sparse.tensor import SparseTensor
+
+
+class _Convolution(nn.Module):
+    """Parameters common to both directions: ``kernel`` [K, in, out] ([in, out] for size 1), ``bias`` [1, out]."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int, dilation: int, bias: bool
+    ) -> None:
+        super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.kernel_size, self.stride, self.dilation = kernel_size, stride, dilation
+        volume = kernel_size**3
+        self.pointwise = volume == 1 and stride == 1
+        shape = (in_channels, out_channels) if volume == 1 else (volume, in_channels, out_channels)
+        self.kernel = nn.Parameter(torch.empty(shape))
+        self.bias = nn.Parameter(torch.zeros(1, out_channels)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """He's normal initialisation over the fan out (He et al. 2015), as in MinkowskiEngine's networks."""
+        nn.init.normal_(self.kernel, std=math.sqrt(2.0 / (self.out_channels * self.kernel_size**3)))
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def _finish(self, feats: Tensor) -> Tensor:
+        return feats if self.bias is None else feats + self.bias
+
+    def extra_repr(self) -> str:
+        return f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
+
+
+class Conv3d(_Convolution):
+    """Sparse convolution; with stride 1 the output has the input's voxels (submanifold for odd sizes).
+
+    With stride s the output voxels are ``floor(c / s) * s``. Odd kernels are centred, even ones cover 0..k-1.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        dilation: int = 1,
+        bias: bool = False,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, dilation, bias)
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        """(N, in) on stride t -> (M, out) on stride t * self.stride."""
+        if self.pointwise:
+            return x.replace(self._finish(x.feats @ self.kernel))
+        stride = x.stride * self.stride
+        kernel_map = x.manager.kernel_map(x.stride, stride, self.kernel_size, self.dilation)
+        kernel = self.kernel if self.kernel.dim() == 3 else self.kernel[None]
+        return SparseTensor(self._finish(convolve(x.feats, kernel, kernel_map)), stride=stride, manager=x.manager)
+
+
+class ConvTranspose3d(_Convolution):
+    """The transposed sparse convolution: back to the finer voxels that a convolution of the same shape came from."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 2,
+        dilation: int = 1,
+        bias: bool = False,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, dilation, bias)
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        """(N, in) on stride t -> (M, out) on stride t / self.stride; ValueError if there are no such voxels."""
+        stride = x.stride // self.stride
+        kernel_map = x.manager.kernel_map(stride, x.stride, self.kernel_size, self.dilation).transposed
+        kernel = self.kernel if self.kernel.dim() == 3 else self.kernel[None]
+        return SparseTensor(self._finish(convolve(x.feats, kernel, kernel_map)), stride=stride, manager=x.manager)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over all voxels of the batch; the wrapped layer is named ``bn`` as in MinkowskiEngine."""
+
+    def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.bn = nn.BatchNorm1d(channels, eps=eps, momentum=momentum)
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        """Same voxels, normalised features."""
+        return x.replace(self.bn(x.feats))
+
+
+class ReLU(nn.Module):
+    """max(0, features)."""
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        """Same voxels."""
+        return x.replace(torch.relu(x.feats))

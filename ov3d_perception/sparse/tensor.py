@@ -1,0 +1,62 @@
+"""Features on occupied voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from ov3d_perception.sparse.coordinates import CoordinateManager
+
+
+@dataclass(frozen=True, init=False)
+class SparseTensor:
+    """feats: (N, C), one row a voxel; stride: edge of this tensor's grid in voxels; manager: the coordinates.
+
+    ``SparseTensor(feats, coords)`` starts a new manager from ``[batch, x, y, z]`` rows (see :func:`quantize`); layers make
+    further tensors on the same one. ``.coords`` are always in units of the finest voxel, multiples of ``stride``.
+    """
+
+    feats: Float[Tensor, "n c"]
+    stride: int
+    manager: CoordinateManager
+
+    def __init__(
+        self,
+        feats: Float[Tensor, "n c"],
+        coords: Int64[Tensor, "n 4"] | None = None,
+        stride: int = 1,
+        manager: CoordinateManager | None = None,
+    ) -> None:
+        if manager is None:
+            if coords is None:
+                raise ValueError("A sparse tensor needs coordinates or a coordinate manager")
+            manager = CoordinateManager(coords, stride)
+        if len(feats) != len(manager.voxels(stride)):
+            raise ValueError(f"{len(feats)} features for {len(manager.voxels(stride))} voxels at stride {stride}")
+        object.__setattr__(self, "feats", feats)
+        object.__setattr__(self, "stride", stride)
+        object.__setattr__(self, "manager", manager)
+
+    @property
+    def coords(self) -> Int64[Tensor, "n 4"]:
+        """[batch, x, y, z] of each row."""
+        return self.manager.voxels(self.stride).coords
+
+    def replace(self, feats: Float[Tensor, "n d"]) -> SparseTensor:
+        """The same voxels with other features."""
+        return SparseTensor(feats, stride=self.stride, manager=self.manager)
+
+    def __len__(self) -> int:
+        return len(self.feats)
+
+
+def cat(tensors: Sequence[SparseTensor]) -> SparseTensor:
+    """Channels of several tensors on the same voxels, side by side."""
+    first = tensors[0]
+    if any(t.manager is not first.manager or t.stride != first.stride for t in tensors):
+        raise ValueError("Only tensors on the same voxels can be concatenated")
+    return first.replace(torch.cat([t.feats for t in tensors], dim=1))

@@ -1,0 +1,29 @@
+"""Augmentations of a cloud. They move and drop points; what a pixel said of a point stays true of it."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float32
+
+from ov3d_perception.training.recipe import AugmentSpec
+
+
+def augment(
+    xyz: Float32[np.ndarray, "n 3"],
+    intensity: Float32[np.ndarray, " n"],
+    spec: AugmentSpec,
+    rng: np.random.Generator,
+) -> tuple[Float32[np.ndarray, "n 3"], Float32[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+    """Moved points (same order and number), changed intensities in [0, 1], and which points survive the dropout."""
+    angle = rng.uniform(0, 2 * np.pi) if spec.rotate else 0.0
+    signs = rng.choice([-1.0, 1.0], 2) if spec.flip else np.ones(2)
+    factor = rng.uniform(1 - spec.scale, 1 + spec.scale)
+    c, s = np.cos(angle), np.sin(angle)
+    linear = factor * np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ np.diag([*signs, 1.0])
+    moved = xyz @ linear.T.astype(np.float32) + rng.uniform(0, spec.translate, 3).astype(np.float32)
+    if spec.jitter > 0:
+        moved += rng.normal(0, spec.jitter, moved.shape).astype(np.float32).clip(-3 * spec.jitter, 3 * spec.jitter)
+    gain = rng.uniform(1 - spec.intensity, 1 + spec.intensity)
+    offset = rng.uniform(-spec.intensity, spec.intensity) / 2
+    keep = rng.random(len(xyz)) >= rng.uniform(0, spec.dropout)
+    return moved, (intensity * np.float32(gain) + np.float32(offset)).clip(0, 1), keep

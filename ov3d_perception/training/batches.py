@@ -1,0 +1,113 @@
+"""Samples into batches: augmented, voxelised, with the teacher's feature of every voxel that a pixel sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from ov3d_perception.networks.inputs import point_inputs
+from ov3d_perception.sparse import quantize
+from ov3d_perception.training.augment import augment
+from ov3d_perception.training.pairs import load_sample, voxel_targets
+from ov3d_perception.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Batch:
+    """coords: [batch, x, y, z]; feats: inputs of each voxel; rows: the voxels with a target; target: unit norm."""
+
+    coords: Int64[Tensor, "v 4"]
+    feats: Float[Tensor, "v c"]
+    rows: Int64[Tensor, " m"]
+    target: Float[Tensor, "m d"]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The same on another device."""
+        return Batch(**{name: value.to(device, non_blocking=non_blocking) for name, value in vars(self).items()})
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """(epoch, index), shuffled by (seed, epoch) alone: a resumed run sees the order that it would have seen."""
+
+    def __init__(self, size: int, repeat: int, seed: int) -> None:
+        self.size, self.repeat, self.seed, self.epoch = size, repeat, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning at the start of each epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        for turn in range(self.epoch * self.repeat, (self.epoch + 1) * self.repeat):
+            for index in np.random.default_rng((self.seed, turn)).permutation(self.size):
+                yield turn, int(index)
+
+    def __len__(self) -> int:
+        return self.size * self.repeat
+
+
+class PairDataset(Dataset[Batch]):
+    """Samples on disk; ``[(turn, index)]`` gives one cloud, augmented by (seed, turn, index) alone."""
+
+    def __init__(self, paths: Sequence[Path], recipe: Recipe) -> None:
+        self.paths, self.recipe = list(paths), recipe
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, key: tuple[int, int]) -> Batch:
+        turn, index = key
+        recipe, rng = self.recipe, np.random.default_rng((self.recipe.seed, turn, index))
+        sample = load_sample(self.paths[index])
+        xyz, intensity, keep = augment(sample.xyz, sample.intensity, recipe.augment, rng)
+        if recipe.optimiser.context is not None:
+            keep &= near(sample.xyz, sample.point, recipe.optimiser.context)
+        kept = torch.from_numpy(np.flatnonzero(keep))
+        points = torch.from_numpy(xyz)[kept]
+        feats = point_inputs(recipe.network.inputs, points, torch.from_numpy(intensity)[kept])
+        coords, voxel_feats, inverse = quantize(points, recipe.network.voxel_size, feats)
+        voxel = torch.full((len(xyz),), -1, dtype=torch.int64)
+        voxel[kept] = inverse
+        pair_voxel = voxel[torch.from_numpy(sample.point)]
+        rows = _choose(torch.unique(pair_voxel[pair_voxel >= 0]), recipe.optimiser.targets, rng)
+        place = torch.full((len(coords) + 1,), -1, dtype=torch.int64)
+        place[rows] = torch.arange(len(rows))
+        pair_row = place[pair_voxel]
+        return Batch(coords, voxel_feats, rows, voxel_targets(sample, pair_row, pair_row >= 0, len(rows)))
+
+
+def near(xyz: np.ndarray, point: np.ndarray, size: float) -> Bool[np.ndarray, " n"]:
+    """Which points lie in a cell of edge ``size`` (x, y) that holds one of the rows ``point``, or beside such a cell."""
+    cells = np.floor(xyz[:, :2] / size).astype(np.int64)
+    cells -= cells.min(0) - 1
+    taught = np.zeros(cells.max(0) + 2, bool)
+    for dx in (-1, 0, 1):
+        for dy in (-1, 0, 1):
+            taught[cells[point, 0] + dx, cells[point, 1] + dy] = True
+    return taught[cells[:, 0], cells[:, 1]]
+
+
+def collate(items: Sequence[Batch]) -> Batch:
+    """Several clouds in one batch; the batch number goes into the first coordinate."""
+    offsets = np.cumsum([0, *(len(item.coords) for item in items[:-1])])
+    coords = [item.coords.clone() for item in items]
+    for number, rows in enumerate(coords):
+        rows[:, 0] = number
+    return Batch(
+        torch.cat(coords),
+        torch.cat([item.feats for item in items]),
+        torch.cat([item.rows + int(offset) for item, offset in zip(items, offsets, strict=True)]),
+        torch.cat([item.target for item in items]),
+    )
+
+
+def _choose(rows: Int64[Tensor, " m"], limit: int, rng: np.random.Generator) -> Int64[Tensor, " k"]:
+    if len(rows) <= limit:
+        return rows
+    return rows[torch.from_numpy(np.sort(rng.choice(len(rows), limit, replace=False)))]

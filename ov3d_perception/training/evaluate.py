@@ -1,0 +1,148 @@
+"""What a checkpoint is worth: the 3D network alone, with its teacher's projection on the same points beside it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int32
+
+from ov3d_perception.inference import Segmenter
+from ov3d_perception.language.vocabulary import Vocabulary
+from ov3d_perception.training.metrics import Confusion, Scores
+from ov3d_perception.training.pairs import fused_teacher, image_size, merge_sweeps, pair
+from ov3d_perception.training.prepare import Counts, neighbours, read_frames
+from ov3d_perception.training.recipe import PairSpec
+from ov3d_perception.training.sources import words_of
+from ov3d_perception.training.teacher import Teacher
+from ov3d_perception.types import Frame, PixelPointPairs
+
+log = logging.getLogger(__name__)
+
+STUDENT_IN_VIEW = "student, 3D only, in view"
+STUDENT_ALL = "student, 3D only, all points"
+TEACHER_IN_VIEW = "teacher's projection, in view"
+TEACHER_WINDOW = "teacher's projection, fused over neighbouring frames, in view"
+
+
+@dataclass(frozen=True)
+class Result:
+    """Scores of each mode over one source, and what they were computed from (``about``)."""
+
+    modes: dict[str, Scores]
+    about: dict[str, Any]
+
+    def to_json(self) -> str:
+        """All figures and their origin."""
+        return json.dumps({"modes": {k: asdict(v) for k, v in self.modes.items()}, "about": self.about}, indent=2)
+
+    def to_markdown(self) -> str:
+        """The same as two tables and a list."""
+        lines = ["| mode | mIoU | mAcc | accuracy | points |", "|---|---|---|---|---|"]
+        lines += [
+            f"| {name} | {s.miou:.3f} | {s.macc:.3f} | {s.accuracy:.3f} | {s.points} |" for name, s in self.modes.items()
+        ]
+        classes = list(dict.fromkeys(c for scores in self.modes.values() for c in scores.iou))
+        lines += ["", "| IoU | " + " | ".join(self.modes) + " |", "|---" * (len(self.modes) + 1) + "|"]
+        for name in classes:
+            cells = [f"{s.iou[name]:.3f}" if name in s.iou else "absent" for s in self.modes.values()]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines += ["", *(f"- {key}: {value}" for key, value in self.about.items())]
+        return "\n".join(lines) + "\n"
+
+    def write(self, folder: Path) -> None:
+        """``evaluation.json`` and ``evaluation.md`` under ``folder``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "evaluation.json").write_text(self.to_json())
+        (folder / "evaluation.md").write_text(self.to_markdown())
+
+
+def evaluate(
+    segmenter: Segmenter,
+    source: Sequence[Frame],
+    vocabulary: Vocabulary,
+    pairs: PairSpec,
+    teacher: Teacher | None = None,
+    about: dict[str, Any] | None = None,
+) -> Result:
+    """Score a checkpoint on the labelled frames of a source.
+
+    A point is in view when one of its own frame's images sees it under ``pairs`` (``view_window`` is not used for that).
+    No image enters the student's prediction. mIoU is over the classes present in the ground truth of the mode's points.
+
+    Args:
+        segmenter: the loaded checkpoint.
+        source: frames with labels in the vocabulary's class order; those without are skipped.
+        vocabulary: of the label set's prompts.
+        pairs: association settings; sweeps > 1 merges sweeps for the student's input.
+        teacher: adds its projection on the same points.
+        about: what to record with the figures (split, prompts, seeds, ...).
+    """
+    modes = {name: Confusion(vocabulary.names) for name in (STUDENT_IN_VIEW, TEACHER_IN_VIEW, TEACHER_WINDOW, STUDENT_ALL)}
+    counts = Counts()
+    for index, frame in read_frames(source, counts):
+        if frame.labels is None:
+            continue
+        truth = frame.labels
+        student = label_points(segmenter, frame, vocabulary, pairs.sweeps)
+        modes[STUDENT_ALL].update(student, truth)
+        own = pair(frame, pairs)
+        seen = np.unique(own.point[own.point < len(truth)])
+        counts.used, counts.unseen = counts.used + 1, counts.unseen + (len(seen) == 0)
+        counts.pairs += len(own)
+        modes[STUDENT_IN_VIEW].update(student[seen], truth[seen])
+        if teacher is None or len(seen) == 0:
+            continue
+        modes[TEACHER_IN_VIEW].update(label_by_teacher(teacher, frame, own, vocabulary)[seen], truth[seen])
+        if pairs.view_window > 0:
+            wide = Frame(frame.name, frame.sweeps, neighbours(source, index, frame, pairs.view_window), truth)
+            fused = label_by_teacher(teacher, wide, pair(wide, pairs), vocabulary)
+            modes[TEACHER_WINDOW].update(fused[seen], truth[seen])
+    origin = _origin(segmenter, vocabulary, pairs, teacher) | {"frames": counts.to_dict()}
+    scores = {name: confusion.scores() for name, confusion in modes.items()}
+    return Result({name: s for name, s in scores.items() if s.points}, origin | (about or {}))
+
+
+def label_points(segmenter: Segmenter, frame: Frame, vocabulary: Vocabulary, sweeps: int) -> Int32[np.ndarray, " n"]:
+    """The student's label of each point of the key sweep, from the cloud of ``sweeps`` merged sweeps alone."""
+    voxels = segmenter.features(*merge_sweeps(frame, sweeps))
+    label, _ = segmenter.classify(voxels.features, vocabulary)
+    return label[voxels.point_to_voxel[: len(frame.sweeps[0].scan)]]
+
+
+def label_by_teacher(
+    teacher: Teacher, frame: Frame, pairs: PixelPointPairs, vocabulary: Vocabulary
+) -> Int32[np.ndarray, " n"]:
+    """The teacher's label of each point of the key sweep; meaningful for points that ``pairs`` names."""
+    points = len(frame.sweeps[0].scan)
+    key = pairs.point < points
+    mine = PixelPointPairs(*(getattr(pairs, name)[key] for name in ("point", "sweep", "camera", "uv", "depth")))
+    maps, sizes = [teacher.dense(view.image) for view in frame.views], [image_size(view) for view in frame.views]
+    features = fused_teacher(maps, sizes, mine, points)
+    return classify(features.numpy(), vocabulary)
+
+
+def classify(features: Float[np.ndarray, "n d"], vocabulary: Vocabulary) -> Int32[np.ndarray, " n"]:
+    """The class of the prompt with the highest cosine."""
+    best = torch.from_numpy(features) @ torch.from_numpy(vocabulary.embeddings).T
+    return np.asarray(vocabulary.prompt_class)[best.argmax(1).numpy()].astype(np.int32)
+
+
+def _origin(
+    segmenter: Segmenter, vocabulary: Vocabulary, pairs: PairSpec, teacher: Teacher | None
+) -> dict[str, Any]:
+    """What every figure must be read with."""
+    return {
+        "prompts": words_of(vocabulary),
+        "encoder": str(segmenter.identity),
+        "association": asdict(pairs),
+        "teacher": None if teacher is None else asdict(teacher.spec),
+        "test-time augmentation": "none",
+        "2D-3D ensemble": "none",
+    }

@@ -1,0 +1,69 @@
+"""Scores of a labelling: mIoU, mAcc, accuracy and IoU per class, from a torchmetrics confusion matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Int, Int64
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from ov3d_perception.types import UNLABELLED
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Over the classes present in the ground truth of the scored points; ``iou`` holds those classes only.
+
+    points: how many labelled points were scored. share: fraction of them that belongs to each present class.
+    """
+
+    miou: float
+    macc: float
+    accuracy: float
+    points: int
+    iou: dict[str, float]
+    share: dict[str, float]
+
+
+class Confusion:
+    """Accumulates predictions against ground truth. Points without ground truth are ignored.
+
+    A prediction of :data:`UNLABELLED` counts as wrong for the point's class and as a false positive of none.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self._metric = MulticlassConfusionMatrix(num_classes=len(names) + 1, validate_args=False)
+
+    def update(self, predicted: Int[np.ndarray, " n"], truth: Int[np.ndarray, " n"]) -> None:
+        """Add points. Both are class indices into ``names`` or UNLABELLED."""
+        known = truth != UNLABELLED
+        nothing = len(self.names)
+        guess = np.where(predicted == UNLABELLED, nothing, predicted)[known]
+        self._metric.update(torch.from_numpy(guess.astype(np.int64)), torch.from_numpy(truth[known].astype(np.int64)))
+
+    def matrix(self) -> Int64[np.ndarray, "c d"]:
+        """Rows: ground truth; columns: prediction, the last one for UNLABELLED."""
+        return self._metric.compute().numpy()[:-1]
+
+    def scores(self) -> Scores:
+        """The scores so far; zeros where nothing was scored."""
+        matrix = self.matrix().astype(np.float64)
+        truth, hit = matrix.sum(1), np.diagonal(matrix)
+        union = truth + matrix.sum(0)[:-1] - hit
+        present = truth > 0
+        if not present.any():
+            return Scores(0.0, 0.0, 0.0, 0, {}, {})
+        iou, total = hit[present] / union[present], truth.sum()
+        names = [name for name, there in zip(self.names, present, strict=True) if there]
+        return Scores(
+            miou=float(iou.mean()),
+            macc=float((hit[present] / truth[present]).mean()),
+            accuracy=float(hit.sum() / total),
+            points=int(total),
+            iou=dict(zip(names, iou.tolist(), strict=True)),
+            share=dict(zip(names, (truth[present] / total).tolist(), strict=True)),
+        )

@@ -1,0 +1,106 @@
+"""The Lightning module of a distillation: one forward, one loss, one optimiser, and a state that resumes exactly."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from ov3d_perception.methods.openscene import distillation_loss
+from ov3d_perception.networks.minkunet import MinkUNet
+from ov3d_perception.sparse import SparseTensor
+from ov3d_perception.training.batches import Batch
+from ov3d_perception.training.recipe import OptimiserSpec
+
+
+class Balance:
+    """Weights that are inverse to how often the teacher itself says a class, to a power; no annotation is used.
+
+    The teacher says the prompt with the highest cosine. Shares are learnt from the targets seen so far (running sums).
+
+    Args:
+        embeddings: (P, D) unit norm text embeddings of the prompts.
+        prompt_class: (P,) class of each prompt.
+        power: 0 gives equal weights, 1 gives every class the same total.
+    """
+
+    def __init__(self, embeddings: Float[np.ndarray, "p d"], prompt_class: Int64[np.ndarray, " p"], power: float) -> None:
+        self.text = torch.from_numpy(np.asarray(embeddings, np.float32))
+        self.prompt_class = torch.from_numpy(np.asarray(prompt_class, np.int64))
+        self.power = power
+        self.total = torch.ones(int(self.prompt_class.max()) + 1, dtype=torch.float64)
+
+    def weights(self, target: Float[Tensor, "m d"]) -> Float[Tensor, " m"]:
+        """Weights of mean about one for a batch's targets."""
+        said = self.prompt_class[(target.cpu() @ self.text.T).argmax(1)]
+        self.total += torch.bincount(said, minlength=len(self.total))
+        weight = (self.total.sum() / (len(self.total) * self.total)).pow(self.power)[said]
+        return (weight / weight.mean()).float().to(target.device)
+
+
+class Distillation(L.LightningModule):
+    """Trains ``network`` to say of a voxel what the teacher's pixels say.
+
+    Args:
+        network: the student.
+        spec: optimiser and schedule.
+        steps: optimiser steps of the whole run, for the schedule.
+        balance: weights of the teacher's classes, None for equal pairs.
+    """
+
+    def __init__(self, network: MinkUNet, spec: OptimiserSpec, steps: int, balance: Balance | None = None) -> None:
+        super().__init__()
+        self.network, self.spec, self.steps, self.balance = network, spec, steps, balance
+
+    def training_step(self, batch: Batch, _: int) -> Float[Tensor, ""]:
+        """The loss of one batch."""
+        features = self.network(SparseTensor(batch.feats, batch.coords)).feats
+        student = self.network.head(features[batch.rows])
+        weight = self.balance.weights(batch.target) if self.balance else None
+        loss = distillation_loss(student, batch.target, weight)
+        self.log("loss", loss, prog_bar=True, on_step=True, on_epoch=False, batch_size=1)
+        self.log("epoch_loss", loss, on_step=False, on_epoch=True, batch_size=1)
+        return loss
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW and its schedule, stepped every batch."""
+        spec = self.spec
+        optimiser = torch.optim.AdamW(self.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay)
+        schedule: torch.optim.lr_scheduler.LRScheduler
+        if spec.schedule == "onecycle":
+            schedule = torch.optim.lr_scheduler.OneCycleLR(
+                optimiser, max_lr=spec.learning_rate, total_steps=self.steps + 1, pct_start=spec.warmup
+            )
+        else:
+            schedule = torch.optim.lr_scheduler.PolynomialLR(optimiser, total_iters=self.steps, power=0.9)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the generators' states and the class shares; Lightning keeps weights, optimiser, schedule and loops."""
+        numpy_state = np.random.get_state(legacy=True)
+        checkpoint["generators"] = {
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "python": random.getstate(),
+            "numpy": (numpy_state[0], numpy_state[1].tolist(), *numpy_state[2:]),
+        }
+        if self.balance:
+            checkpoint["balance"] = self.balance.total
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the generators and the class shares back."""
+        states = checkpoint["generators"]
+        torch.set_rng_state(states["torch"])
+        if torch.cuda.is_available() and states["cuda"]:
+            torch.cuda.set_rng_state_all(states["cuda"])
+        version, internal, gauss = states["python"]
+        random.setstate((version, tuple(internal), gauss))
+        np.random.set_state(tuple(states["numpy"]))
+        if self.balance:
+            self.balance.total = checkpoint["balance"]

@@ -1,0 +1,229 @@
+"""A recipe: everything that decides what a distillation run computes, as one YAML file in ``config/train/``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from ov3d_perception.errors import DatasetError
+
+
+@dataclass(frozen=True)
+class SourceSpec:
+    """A source of frames: ``dataset`` is a name of the datasets registry ("bag" included), ``root`` its folder or file.
+
+    options: keyword arguments of that data set (``sequences``, ``sweeps``, ``seeds``, ...).
+    """
+
+    dataset: str
+    root: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TeacherSpec:
+    """The image encoder and how its dense features are made.
+
+    model, pretrained: as for open_clip; pretrained may be a file, model a folder of ours.
+    size: (height, width) in pixels that an image is resized to before encoding; None keeps its own size.
+    scales: factors on ``size`` whose features are averaged. flip: average with the mirrored image's features too.
+    precision: of the encoder, as for ``load_encoder``.
+    cache_gb: stated budget of the fp16 dense features on disk; a run that needs more stops before it starts.
+    """
+
+    model: str
+    pretrained: str | None = None
+    size: tuple[int, int] | None = None
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    precision: str = "auto"
+    cache_gb: float = 20.0
+
+
+@dataclass(frozen=True)
+class PairSpec:
+    """Which pixels teach which points.
+
+    sweeps: how many sweeps of a frame are merged into the input cloud. min_depth, max_depth: metres along the optical
+    axis. border: pixels. occlusion: the depth-buffer test (the papers have none), in which a point covers
+    ``occlusion_radius`` pixels (horizontal, vertical) around it. view_window: images of that many
+    frames before and after, of the same sequence, see the frame's points too (through the ego poses).
+    """
+
+    sweeps: int = 1
+    min_depth: float = 1.0
+    max_depth: float = 80.0
+    border: int = 0
+    occlusion: bool = True
+    occlusion_radius: tuple[float, float] = (6.0, 6.0)
+    view_window: int = 0
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """The student: MinkUNet ``arch`` at ``width``, point ``inputs`` and ``voxel_size`` in metres."""
+
+    arch: str = "MinkUNet14A"
+    width: float = 0.5
+    inputs: tuple[str, ...] = ("ones", "intensity")
+    voxel_size: float = 0.1
+
+
+@dataclass(frozen=True)
+class AugmentSpec:
+    """Augmentations of the cloud; pairs stay true because targets belong to points, not to places.
+
+    rotate: about z by any angle. flip: x and y, each with probability 1/2. scale: factor in [1 - s, 1 + s].
+    jitter: sigma of a per-point shift in metres. translate: whole-cloud shift in metres, each axis in [0, t).
+    dropout: greatest fraction of points removed. intensity: gain in [1 - i, 1 + i], offset in [-i/2, i/2].
+    """
+
+    rotate: bool = True
+    flip: bool = True
+    scale: float = 0.1
+    jitter: float = 0.01
+    translate: float = 0.2
+    dropout: float = 0.2
+    intensity: float = 0.1
+
+
+@dataclass(frozen=True)
+class OptimiserSpec:
+    """AdamW with OneCycle ("onecycle") or polynomial decay of power 0.9 ("poly", OpenScene's).
+
+    batch: frames a step. balance: power of the inverse frequency of the teacher's own argmax over the vocabulary, used
+    as a weight of each pair (0 = off; annotation-free). targets: at most so many voxels of a frame enter the loss.
+    context: metres; voxels in no coarse cell of that size at or beside a target are left out (None keeps all).
+    precision: "fp32" or "bf16" (autocast).
+    """
+
+    epochs: int = 100
+    batch: int = 2
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    schedule: str = "onecycle"
+    warmup: float = 0.1
+    clip: float = 5.0
+    balance: float = 0.0
+    targets: int = 20000
+    context: float | None = None
+    precision: str = "fp32"
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class VocabularySpec:
+    """The words a checkpoint is born with and is validated by: a label set's prompts, embedded by ``text``.
+
+    text: a bank (``.npz``) or a model with a text tower; key: which bank of a file that holds several.
+    """
+
+    labelset: str
+    text: str
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One run. ``validation`` may be None; ``validate_every`` counts epochs; ``repeat``: passes over the data a epoch."""
+
+    name: str
+    train: SourceSpec
+    teacher: TeacherSpec
+    validation: SourceSpec | None = None
+    vocabulary: VocabularySpec | None = None
+    pairs: PairSpec = field(default_factory=PairSpec)
+    network: NetworkSpec = field(default_factory=NetworkSpec)
+    augment: AugmentSpec = field(default_factory=AugmentSpec)
+    optimiser: OptimiserSpec = field(default_factory=OptimiserSpec)
+    seed: int = 1
+    repeat: int = 1
+    validate_every: int = 10
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for a checkpoint's metadata; :func:`from_dict` takes it back."""
+        return asdict(self)
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe; ``overrides`` are ``section.field=value`` with the value in YAML.
+
+    ``${NAME}`` in a value is replaced by that environment variable.
+
+    Raises:
+        DatasetError: no such file, a field that does not exist, a wrong type, an unset variable.
+    """
+    if not path.is_file():
+        raise DatasetError(f"There is no recipe {path}", "Give the path of a YAML file such as config/train/*.yaml")
+    data = yaml.safe_load(path.read_text())
+    for override in overrides:
+        key, separator, value = override.partition("=")
+        if not separator:
+            raise DatasetError(f"The override {override!r} has no '='", "Write section.field=value")
+        _set(data, key.split("."), yaml.safe_load(value))
+    return from_dict(_expand(data))
+
+
+def from_dict(data: dict[str, Any]) -> Recipe:
+    """A recipe from plain data, checked field by field. Raises DatasetError naming the field."""
+    recipe: Recipe = _build(Recipe, data, "recipe")
+    if recipe.optimiser.schedule not in ("onecycle", "poly"):
+        raise DatasetError(f"Unknown schedule {recipe.optimiser.schedule!r}", "Use onecycle or poly")
+    if recipe.optimiser.precision not in ("fp32", "bf16"):
+        raise DatasetError(f"Unknown precision {recipe.optimiser.precision!r}", "Use fp32 or bf16")
+    return recipe
+
+
+def _set(data: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        data = data.setdefault(key, {})
+    data[keys[-1]] = value
+
+
+def _expand(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _expand(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expand(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    expanded = os.path.expandvars(value)
+    if "${" in expanded:
+        raise DatasetError(f"The recipe's value {value!r} names an unset environment variable", "Set it, or override")
+    return expanded
+
+
+def _build(cls: type, data: Any, where: str) -> Any:
+    if not isinstance(data, dict):
+        raise DatasetError(f"{where} must be a mapping, not {data!r}", "See the recipes in config/train")
+    hints = get_type_hints(cls)
+    known = {f.name for f in fields(cls)}
+    if unknown := sorted(set(data) - known):
+        raise DatasetError(f"{where} has no field {unknown}", f"Its fields are {sorted(known)}")
+    values = {name: _convert(hints[name], value, f"{where}.{name}") for name, value in data.items()}
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise DatasetError(f"{where} is incomplete: {error}", "See the recipes in config/train") from error
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    options = getattr(hint, "__args__", ()) if "None" in str(hint) else (hint,)
+    if value is None and type(None) in options:
+        return None
+    hint = next(option for option in options if option is not type(None))
+    if is_dataclass(hint):
+        return _build(hint, value, where)
+    origin = getattr(hint, "__origin__", hint)
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(value)
+    if origin is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, origin) or (isinstance(value, bool) and origin is not bool):
+        raise DatasetError(f"{where} is {value!r}, not a {origin.__name__}", "See the recipes in config/train")
+    return value

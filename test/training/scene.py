@@ -1,0 +1,82 @@
+"""A tiny labelled world for the tests of the training room: two walls of points, two cameras, a colour encoder."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ov3d_perception.datasets.labelset import LabelSet
+from ov3d_perception.datasets.source import FrameSource
+from ov3d_perception.errors import ImageError
+from ov3d_perception.language.bank import TextBank
+from ov3d_perception.types import Camera, EncoderIdentity, Frame, Scan, Sweep, View
+
+IDENTITY = EncoderIdentity("colour", "test", 3)
+COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
+CAMERA = Camera("front", 64, 48, np.array([[32.0, 0, 31.5], [0, 32.0, 23.5], [0, 0, 1]]))
+OPTICAL = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
+"""Pose of a camera that looks along x."""
+
+
+class ColourEncoder:
+    """Patches of 4 pixels; the feature is the patch's mean colour, of unit norm."""
+
+    identity = IDENTITY
+    logit_scale = 100.0
+    has_text = False
+
+    def __init__(self):
+        self.calls = 0
+
+    def dense_size(self, image_size, size=None):
+        return size or image_size
+
+    def dense(self, images, size=None):
+        self.calls += 1
+        pixels = torch.stack([torch.from_numpy(np.array(image)) for image in images]).permute(0, 3, 1, 2).float()
+        grid = [side // 4 for side in (size or images[0].shape[:2])]
+        pooled = torch.nn.functional.adaptive_avg_pool2d(pixels, grid)
+        return torch.nn.functional.normalize(pooled + 1e-3, dim=1)
+
+
+def bank():
+    return TextBank(list(COLOURS), np.eye(3, dtype=np.float32), IDENTITY)
+
+
+def view(image, T_world_camera=OPTICAL):
+    return View(CAMERA, T_world_camera, image)
+
+
+def split_image(left="red", right="green"):
+    image = np.zeros((48, 64, 3), np.uint8)
+    image[:, :32], image[:, 32:] = COLOURS[left], COLOURS[right]
+    return image
+
+
+def wall(seed, count=600):
+    """Points at x = 8: y > 0 is the image's left half; labels 0 and 1. Left ones shine (intensity), right ones do not."""
+    rng = np.random.default_rng(seed)
+    y, z = rng.uniform(-6, 6, count), rng.uniform(-4, 4, count)
+    xyz = np.column_stack([np.full(count, 8.0) + rng.normal(0, 0.05, count), y, z]).astype(np.float32)
+    labels = (y < 0).astype(np.int32)
+    return Scan(xyz, np.where(labels == 0, 0.9, 0.1).astype(np.float32)), labels
+
+
+class Walls(FrameSource):
+    """Frames of one wall each. blind: frames whose camera looks away. corrupt: frames whose image cannot be read."""
+
+    def __init__(self, root, frames=4, blind=(), corrupt=(), first=0):
+        self.root, self.count, self.blind, self.corrupt, self.first = Path(root), frames, blind, corrupt, first
+        self.labelset = LabelSet("colours", ("red", "green"), {"red": ["red"], "green": ["green"]}, {})
+        self.sequences = ("a",)
+
+    def __len__(self):
+        return self.count
+
+    def frame(self, index):
+        if index in self.corrupt:
+            raise ImageError(f"image {index} is broken", "Record it again")
+        scan, labels = wall(self.first + index)
+        away = np.diag([-1.0, -1, 1, 1]) @ OPTICAL
+        pose = away if index in self.blind else OPTICAL
+        return Frame(f"a/{index:06d}", (Sweep(scan, np.eye(4)),), (view(split_image(), pose),), labels)
