@@ -106,7 +106,7 @@ setup(
         "console_scripts": [
             f"lidar_node = {PACKAGE}.ros.lidar_node:main",
             f"map_node = {PACKAGE}.ros.map_node:main",
-            f"ov3d = {PACKAGE}.cli:app",
+            f"ov3d = {PACKAGE}.cli:main",
         ],
     },
 )

@@ -30,6 +30,17 @@ def share_dir() -> Path:
     )
 
 
+def shipped(name: str) -> str:
+    """``name`` itself, unless it is a relative path that exists in :func:`share_dir` and not in the working directory.
+
+    So that "models/street_clip" in a recipe or a checkpoint means the shipped one wherever a program is started.
+    """
+    path = Path(name)
+    if not name or path.is_absolute() or path.exists() or not (share_dir() / path).exists():
+        return name
+    return str(share_dir() / path)
+
+
 def cache_dir() -> Path:
     """Where computed, re-creatable files go: ``$OV3D_CACHE`` or ``~/.cache/ov3d``. Created on first use."""
     path = Path(os.environ.get("OV3D_CACHE", Path.home() / ".cache" / "ov3d"))

@@ -43,7 +43,8 @@ def to_camera(msg: Any, name: str) -> Camera:
         distortion = np.zeros(0)
     elif len(distortion) not in lengths:
         raise CalibrationError(
-            f"Camera '{name}' has {len(distortion)} coefficients for '{msg.distortion_model}', not one of {lengths}", remedy
+            f"Camera '{name}' has {len(distortion)} coefficients for '{msg.distortion_model}', not one of {lengths}",
+            remedy,
         )
     return _apply_roi_and_binning(Camera(name, int(msg.width), int(msg.height), K, model, distortion), msg)
 

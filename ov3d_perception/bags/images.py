@@ -89,7 +89,7 @@ def _decode_raw(msg: Any) -> RGB:
         )
     rows = np.ndarray((msg.height, row), np.uint8, data.data, strides=(step, 1))
     order = ">" if msg.is_bigendian else "<"
-    pixels = np.ascontiguousarray(rows).view(np.dtype(dtype).newbyteorder(order))
+    pixels = np.ascontiguousarray(rows).view(np.dtype(order + np.dtype(dtype).str[1:]))
     if dtype is np.uint16:
         pixels = (pixels >> 8).astype(np.uint8)
     pixels = pixels.reshape(msg.height, msg.width, channels)

@@ -74,7 +74,9 @@ def tf_message(transforms: Iterable[tuple[str, str, int, Pose]]) -> Any:
 def odometry(T_odom_base: Pose, stamp: int, frame_id: str = "odom", child_frame_id: str = "base_link") -> Any:
     """nav_msgs/Odometry with the pose; its twist is zero, its covariances too (unknown)."""
     position, orientation = _position_orientation(T_odom_base)
-    pose = build("geometry_msgs/msg/Pose", position=build("geometry_msgs/msg/Point", **position), orientation=orientation)
+    pose = build(
+        "geometry_msgs/msg/Pose", position=build("geometry_msgs/msg/Point", **position), orientation=orientation
+    )
     zero = [build("geometry_msgs/msg/Vector3", x=0.0, y=0.0, z=0.0) for _ in range(2)]
     twist = build("geometry_msgs/msg/Twist", linear=zero[0], angular=zero[1])
     return build(

@@ -1,11 +1,13 @@
-"""``sensor_msgs/PointCloud2`` in numpy: any layout in, a :class:`Scan` out, and back. Knows messages by their attributes.
+"""``sensor_msgs/PointCloud2`` in numpy: any layout in, a :class:`Scan` out, and back.
 
-Works alike on rclpy's and rosbags' messages: it reads ``height, width, fields, is_bigendian, point_step, row_step,
-data`` and the header, and writes :class:`CloudLayout`, which has the same attributes.
+Messages are known by their attributes alone (``height, width, fields, is_bigendian, point_step, row_step, data``, and
+the header), so it works alike on rclpy's and on rosbags' messages. It writes :class:`CloudLayout`, which has the same
+attributes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -79,11 +81,11 @@ def decode(msg: Any, *, intensity_scale: float | None = None) -> Scan:
 
     intensity_scale: factor that brings the intensity field to [0, 1]; the product is clipped. None guesses: 1 for
     values up to 1, else 1/255. Clouds without an intensity field (or ``reflectivity``, ``signal``) give zeros.
-    Per-point times may be seconds or integer nanoseconds after the stamp, or absolute; Scan.time is in seconds after it.
+    Per-point times may be seconds or integer nanoseconds after the stamp, or absolute; Scan.time is seconds after it.
     Raises PointCloudError: no x y z, truncated data, no point at all, none finite.
     """
     points = structured(msg)
-    names = points.dtype.names or ()
+    names = _names(points)
     if not {"x", "y", "z"} <= set(names):
         raise PointCloudError(
             f"The cloud's fields are ({', '.join(names)}), without x, y and z", "Remap to a topic of Cartesian points"
@@ -125,21 +127,29 @@ def encode(columns: Mapping[str, np.ndarray], height: int = 1) -> CloudLayout:
         raise PointCloudError(
             f"Columns of lengths {sorted(lengths)} do not make a cloud of {height} rows", "Give columns of equal length"
         )
-    unknown = {name: array.dtype.str for name, array in arrays.items() if array.dtype.newbyteorder("=") not in DATATYPE_OF}
+    unknown = {
+        name: array.dtype.str for name, array in arrays.items() if array.dtype.newbyteorder("=") not in DATATYPE_OF
+    }
     if unknown:
         raise PointCloudError(f"PointCloud2 has no datatype for {unknown}", "Use (u)int8/16/32 or float32/64")
     dtype = np.dtype([(name, array.dtype.newbyteorder("<"), array.shape[1:]) for name, array in arrays.items()])
     points = np.empty(lengths.pop(), dtype)
+    fields, offset = [], 0
     for name, array in arrays.items():
         points[name] = array
-    fields = tuple(
-        Field(name, int(dtype.fields[name][1]), DATATYPE_OF[array.dtype.newbyteorder("=")], int(array[:1].size or 1))
-        for name, array in arrays.items()
-    )
+        count = math.prod(array.shape[1:])
+        fields.append(Field(name, offset, DATATYPE_OF[array.dtype.newbyteorder("=")], count))
+        offset += count * array.itemsize
     width = len(points) // height
     finite = all(np.isfinite(array).all() for array in arrays.values() if array.dtype.kind == "f")
     return CloudLayout(
-        height, width, fields, dtype.itemsize, dtype.itemsize * width, points.view(np.uint8).reshape(-1), is_dense=finite
+        height,
+        width,
+        tuple(fields),
+        dtype.itemsize,
+        dtype.itemsize * width,
+        points.view(np.uint8).reshape(-1),
+        is_dense=finite,
     )
 
 
@@ -170,8 +180,12 @@ def _layout_dtype(msg: Any) -> np.dtype:
         ) from error
 
 
+def _names(points: np.ndarray) -> tuple[str, ...]:
+    return points.dtype.names or ()
+
+
 def _column(points: np.ndarray, names: tuple[str, ...], dtype: type) -> np.ndarray | None:
-    name = next((name for name in names if name in points.dtype.names), None)
+    name = next((name for name in names if name in _names(points)), None)
     return None if name is None else points[name].astype(dtype)
 
 
@@ -186,7 +200,7 @@ def _intensity(points: np.ndarray, scale: float | None) -> Float32[np.ndarray, "
 
 
 def _time(points: np.ndarray, stamp_ns: int) -> Float32[np.ndarray, " n"] | None:
-    name = next((name for name in TIME_FIELDS if name in points.dtype.names), None)
+    name = next((name for name in TIME_FIELDS if name in _names(points)), None)
     if name is None:
         return None
     raw = points[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from functools import cache
+from typing import Any
 
 from ov3d_perception.bags.typestore import typestore
 
@@ -40,7 +41,7 @@ def _starts_with_header(msgtype: str) -> bool:
 
 
 def _shift_transforms(data: bytes, by_ns: int) -> bytes:
-    message = typestore().deserialize_cdr(data, _TF)
+    message: Any = typestore().deserialize_cdr(data, _TF)
     for edge in message.transforms:
         stamp = edge.header.stamp
         if stamp.sec or stamp.nanosec:

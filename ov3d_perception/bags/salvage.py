@@ -84,7 +84,7 @@ def _messages(stream: BinaryIO) -> Iterator[Salvaged]:
 
 
 def _records(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """(opcode, content) of each whole record, those inside chunks too; of a cut-off uncompressed chunk what is whole."""
+    """(opcode, content) of each whole record, inside chunks too; of a cut-off uncompressed chunk, what is whole."""
     while len(head := stream.read(9)) == 9:
         kind, size = struct.unpack("<BQ", head)
         record = stream.read(size)

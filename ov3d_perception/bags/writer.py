@@ -105,12 +105,11 @@ class BagWriter:
             return known
         if msgtype not in typestore().fielddefs:
             raise BagError(
-                f"No definition of type {msgtype} (topic {topic})", "Install the package that has it, or leave the topic out"
+                f"No definition of type {msgtype} (topic {topic})",
+                "Install the package that has it, or leave the topic out",
             )
         offered = list(qos) or ([LATCHED] if topic == "/tf_static" else [])
-        connection = self._writer.add_connection(
-            topic, msgtype, typestore=typestore(), offered_qos_profiles=offered
-        )
+        connection = self._writer.add_connection(topic, msgtype, typestore=typestore(), offered_qos_profiles=offered)
         self._connections[topic] = connection
         return connection
 

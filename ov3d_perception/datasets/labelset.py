@@ -1,4 +1,4 @@
-"""A label set: class names, the words that stand for each, and the raw ids of the data set they gather. Data, in YAML."""
+"""A label set: class names, the words that stand for each, and the raw ids they gather. Data, in YAML."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class LabelSet:
         return len(self.names)
 
     @cached_property
-    def _table(self) -> Int32[np.ndarray, "65536"]:
+    def _table(self) -> Int32[np.ndarray, " 65536"]:
         table = np.full(65536, UNLABELLED, np.int32)
         for label, name in enumerate(self.names):
             table[self.ids[name]] = label

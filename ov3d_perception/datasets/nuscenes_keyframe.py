@@ -1,4 +1,4 @@
-"""One key frame of nuScenes (Caesar et al., 2020): a 32-beam sweep, six cameras, 3D boxes, in mmdetection3d's info layout.
+"""One key frame of nuScenes (Caesar et al., 2020): a 32-beam sweep, six cameras, boxes, in mmdetection3d's layout.
 
 ``root/info.json`` holds ``data_list`` of samples with ``ego2global``, ``lidar_points.lidar2ego`` and, for each camera,
 ``cam2img`` and ``lidar2cam``; the latter has the ego motion between the sweep and the exposure in it. nuScenes' LiDAR
@@ -37,7 +37,7 @@ class NuScenesKeyframe(FrameSource):
 
     def __init__(self, root: str | Path, labelset: str = "nuscenes16", images: bool = True) -> None:
         self.root, self.images = Path(root), images
-        self.labelset = LabelSet.load(labelset)
+        self.labelset: LabelSet = LabelSet.load(labelset)
         info = self._read_info()
         self._samples: list[dict] = info["data_list"]
         self._categories: dict[int, str] = {i: name for name, i in info["metainfo"]["categories"].items()}
@@ -61,7 +61,7 @@ class NuScenesKeyframe(FrameSource):
         return Frame(str(sample["token"]), (sweep,), views, labels)
 
     def boxes(self, index: int) -> list[Box]:
-        """The annotated boxes of a sample, in the frame of its sweep's points; those of no detection class are left out."""
+        """The annotated boxes of a sample, in the frame of its sweep's points, without those of no class."""
         boxes = []
         for instance in self._samples[index]["instances"]:
             if instance["bbox_label_3d"] not in self._categories:

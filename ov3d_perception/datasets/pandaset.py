@@ -63,7 +63,7 @@ class PandaSet(FrameSource):
     def __init__(self, root: str | Path, sequences: Sequence[str] | None = None, sweeps: int = 1,
                  sensors: Sequence[int] = (0,), labelset: str = "pandaset", images: bool = True) -> None:
         self.root = Path(root)
-        self.labelset = LabelSet.load(labelset)
+        self.labelset: LabelSet = LabelSet.load(labelset)
         self.sweeps, self.sensors, self.images = sweeps, tuple(sensors), images
         problems = [f"sensor {sensor} is none of {SENSORS}" for sensor in sensors if sensor not in SENSORS]
         names = list(sequences) if sequences is not None else sorted(

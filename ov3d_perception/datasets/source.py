@@ -18,7 +18,7 @@ class FrameSource(Sequence[Frame], ABC):
     in the order of the frames.
     """
 
-    labelset: LabelSet | None
+    labelset: LabelSet | None = None
     sequences: tuple[str, ...]
 
     @abstractmethod

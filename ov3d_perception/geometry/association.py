@@ -10,24 +10,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int32, Int64
 
-from ov3d_perception.geometry.cameras import distort, field_limit, fisheye_radius, project
+from ov3d_perception.geometry.cameras import distort, field_limit, fisheye_radius, project_axes
 from ov3d_perception.geometry.occlusion import OcclusionTest
 from ov3d_perception.geometry.poses import invert
-from ov3d_perception.types import Frame, PixelPointPairs, Pose, View
+from ov3d_perception.types import Camera, Frame, PixelPointPairs, Pose, View
 
 _POOL = ThreadPoolExecutor(max_workers=2, thread_name_prefix="association")
 _CHUNK = 32768  # points whose culling rows stay in the CPU's cache
+
+
+Columns = tuple[Int64[np.ndarray, " m"], Int32[np.ndarray, " m"], Float32[np.ndarray, "m 2"], Float32[np.ndarray, " m"]]
 
 
 @dataclass(frozen=True)
 class Limits:
     """What counts as in view: border <= u < width - border (v alike), and depth between min and max metres.
 
-    That is the convention of the KITTI, nuScenes and OpenScene tools. Hence ``uv.astype(int)`` always indexes the image.
+    That is the convention of the KITTI, nuScenes and OpenScene tools; ``uv.astype(int)`` always indexes the image.
     """
 
     min_depth: float = 1.0
@@ -40,8 +44,8 @@ def associate(frame: Frame, *, min_depth: float = 1.0, max_depth: float = np.inf
     """All pixel-point pairs of a frame, sorted by (camera, point).
 
     min_depth, max_depth: metres, exclusive, along the optical axis (along the ray for a fisheye, as is the depth that
-    is returned). border: pixels left out along each image edge (see :class:`Limits`). occlusion: drops points hidden behind nearer points of the same view; None, as in
-    the papers, lets every point through.
+    is returned). border: pixels left out along each image edge (see :class:`Limits`). occlusion: drops points hidden
+    behind nearer points of the same view; None, as in the papers, lets every point through.
 
     A point's index counts through all sweeps in their order. Cameras must be valid (see ``validate_camera``).
     """
@@ -81,14 +85,15 @@ def _associate(clouds: Sequence[tuple[Float32[np.ndarray, "n 3"], Pose]], views:
 
 
 def _one_view(axes: list[Float32[np.ndarray, "3 n"]], poses: list[Pose], view: View, limits: Limits,
-              occlusion: OcclusionTest | None):
-    cull = culling_rows(view, limits)
+              occlusion: OcclusionTest | None) -> Columns:
+    """Point, sweep, uv and depth of what one view sees."""
+    cull = culling_rows(view.camera, limits)
     parts, offset = [], 0
     for index, (xyz, T_world_lidar) in enumerate(zip(axes, poses, strict=True)):
         T_camera_lidar = invert(view.T_world_camera) @ T_world_lidar
         rows = _candidates(xyz, cull, T_camera_lidar)
         R, t = T_camera_lidar[:3, :3].astype(np.float32), T_camera_lidar[:3, 3].astype(np.float32)
-        rows, uv, depth = _visible(view, (R @ xyz[:, rows]).T + t, rows, limits)
+        rows, uv, depth = _visible(view.camera, R @ xyz[:, rows] + t[:, None], rows, limits)
         parts.append((rows + offset, np.full(len(rows), index, np.int32), uv, depth))
         offset += xyz.shape[1]
     point, sweep, uv, depth = (np.concatenate(columns) for columns in zip(*parts or [_nothing()], strict=True))
@@ -98,7 +103,7 @@ def _one_view(axes: list[Float32[np.ndarray, "3 n"]], poses: list[Pose], view: V
     return point, sweep, uv, depth
 
 
-def _nothing():
+def _nothing() -> Columns:
     return (np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros((0, 2), np.float32), np.zeros(0, np.float32))
 
 
@@ -115,47 +120,52 @@ def _candidates(xyz: Float32[np.ndarray, "3 n"], cull: Float64[np.ndarray, "r 4"
     return np.concatenate(found) if found else np.zeros(0, np.int64)
 
 
-def _visible(view: View, xyz_cam: Float32[np.ndarray, "n 3"], rows: Int64[np.ndarray, " n"], limits: Limits):
-    uv, depth, seen = project(view.camera, xyz_cam)
-    low, (width, height) = limits.border, (view.camera.width - limits.border, view.camera.height - limits.border)
-    u, v = uv.T
+def _visible(camera: Camera, xyz_cam: Float32[np.ndarray, "3 n"], rows: Int64[np.ndarray, " n"],
+             limits: Limits) -> tuple[Int64[np.ndarray, " m"], Float32[np.ndarray, "m 2"], Float32[np.ndarray, " m"]]:
+    u, v, depth, seen = project_axes(camera, *xyz_cam)
     seen &= (depth > limits.min_depth) & (depth < limits.max_depth)
-    seen &= (u >= low) & (u < width) & (v >= low) & (v < height)
-    return rows[seen], uv[seen], depth[seen]
+    seen &= (u >= limits.border) & (u < camera.width - limits.border)
+    seen &= (v >= limits.border) & (v < camera.height - limits.border)
+    kept = np.flatnonzero(seen)
+    return rows[kept], np.stack([u[kept], v[kept]], axis=1), depth[kept]
 
 
-def culling_rows(view: View, limits: Limits) -> Float64[np.ndarray, "r 4"]:
+def culling_rows(camera: Camera, limits: Limits) -> Float64[np.ndarray, "r 4"]:
     """Inequalities ``row @ [x, y, z, 1] >= 0`` in the camera frame that hold for every point in view.
 
     They may let others through; a fisheye that sees sideways gets none that bind.
     """
-    low, high = normalised_bounds(view, limits.border)
+    low, high = normalised_bounds(camera, limits.border)
     if not np.isfinite(high).all():
         return np.array([[0.0, 0.0, 0.0, 1.0]])
-    near = [[0, 0, 1, -limits.min_depth]] if view.camera.model == "pinhole" else [[0, 0, 1, 0]]
+    near = [[0, 0, 1, -limits.min_depth]] if camera.model == "pinhole" else [[0, 0, 1, 0]]
     sides = [[1, 0, -low[0], 0], [-1, 0, high[0], 0], [0, 1, -low[1], 0], [0, -1, high[1], 0]]
     return np.array(near + sides, np.float64)
 
 
-def normalised_bounds(view: View, border: float) -> tuple[Float64[np.ndarray, "2"], Float64[np.ndarray, "2"]]:
+def normalised_bounds(camera: Camera, border: float) -> tuple[Float64[np.ndarray, " 2"], Float64[np.ndarray, " 2"]]:
     """A box of (x/z, y/z) that holds everything in the image: exact without distortion, else from the image radius."""
-    camera = view.camera
     focal, centre = camera.K[[0, 1], [0, 1]], camera.K[:2, 2]
     size = np.array([camera.width, camera.height])
     low, high = (border - 1 - centre) / focal, (size - border - centre) / focal  # a pixel of slack for rounding
     if camera.model == "pinhole" and not camera.distortion.any():
         return low, high
     corner = float(np.hypot(*np.maximum(np.abs(low), np.abs(high))))
-    limit = field_limit(camera)
-    if camera.model == "fisheye":
-        angles = np.linspace(0, limit, 2000)
-        widest = _last_within(angles, fisheye_radius(camera, angles), corner)
-        radius = np.tan(widest) if widest < np.radians(85) else np.inf
-    else:
-        radii = np.linspace(0, min(limit, 20.0), 2000)
-        tangential = 3 * np.abs(np.resize(camera.distortion, 4)[2:]).sum() * radii**2  # moves a point by at most this
-        radius = _last_within(radii, distort(camera, radii, 0 * radii)[0] - tangential, corner)
+    radius = _widest(camera.model, tuple(camera.distortion.tolist()), corner)
     return np.full(2, -radius), np.full(2, radius)
+
+
+@lru_cache(maxsize=64)
+def _widest(model: str, distortion: tuple[float, ...], reach: float) -> float:
+    """The largest x/z that a lens can bring within ``reach`` focal lengths of the centre, inf if beyond 85 deg."""
+    lens = Camera("lens", 1, 1, np.eye(3), model, np.array(distortion))
+    if model == "fisheye":
+        angles = np.linspace(0, field_limit(lens), 2000)
+        widest = _last_within(angles, fisheye_radius(lens, angles), reach)
+        return float(np.tan(widest)) if widest < np.radians(85) else np.inf
+    radii = np.linspace(0, min(field_limit(lens), 20.0), 2000)
+    tangential = 3 * np.abs(np.resize(lens.distortion, 4)[2:]).sum() * radii**2  # moves a point by at most this
+    return _last_within(radii, distort(lens, radii, 0 * radii)[0] - tangential, reach)
 
 
 def _last_within(values: np.ndarray, images: np.ndarray, reach: float) -> float:

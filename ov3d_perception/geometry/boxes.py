@@ -15,15 +15,15 @@ class Box:
     label: the class or word; text: what a picture writes at the box, the label where empty.
     """
 
-    centre: Float64[np.ndarray, "3"]
-    size: Float64[np.ndarray, "3"]
+    centre: Float64[np.ndarray, " 3"]
+    size: Float64[np.ndarray, " 3"]
     yaw: float
     label: str = ""
     text: str = ""
 
     @property
     def corners(self) -> Float64[np.ndarray, "8 3"]:
-        """Bottom four counter-clockwise seen from above, beginning at front left, then the top four in the same order."""
+        """Bottom four counter-clockwise from above, beginning at front left, then the top four in the same order."""
         signs = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) / 2
         c, s = np.cos(self.yaw), np.sin(self.yaw)
         ring = (signs * self.size[:2]) @ np.array([[c, s], [-s, c]])

@@ -9,12 +9,15 @@ never reported as such: see :func:`field_limit`.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64
+from jaxtyping import Float, Float32, Float64
 
 from ov3d_perception.errors import CalibrationError
-from ov3d_perception.types import Camera
+from ov3d_perception.types import Camera, Mask
+
+_Axis = Float[np.ndarray, " n"]
 
 COEFFICIENTS = {"pinhole": (0, 4, 5, 8), "fisheye": (0, 4)}
 
@@ -58,39 +61,44 @@ def field_limit(camera: Camera) -> float:
     """Where the lens model stops being one-to-one: the radius x/z (pinhole) or the angle in radians (fisheye).
 
     It is the first extremum (or pole) of the radial distortion; inf for a pinhole without one, at most pi for a
-    fisheye. Nothing beyond it can be seen, whatever the formula gives there.
+    fisheye. Nothing beyond it can be seen, whatever the formula gives there. (Tangential terms move the limit by their
+    own small size; they are neglected.)
     """
-    if camera.model == "fisheye":
-        powers = np.zeros(9)
-        powers[::2] = [1.0, *(np.array([3.0, 5.0, 7.0, 9.0]) * _padded(camera, 4))]
-        return min(_first_positive_root(powers), np.pi)
-    k = _padded(camera, 8)
-    numerator, denominator = np.array([1.0, k[0], k[1], k[4]]), np.array([1.0, k[5], k[6], k[7]])
+    return _field_limit(camera.model, tuple(camera.distortion.tolist()))
+
+
+@lru_cache(maxsize=64)
+def _field_limit(model: str, distortion: tuple[float, ...]) -> float:
     P = np.polynomial.Polynomial
-    N, D, s = P(numerator), P(denominator), P([0.0, 1.0])
+    if model == "fisheye":
+        k = _padded(distortion, 4)
+        return min(_first_positive_root(P([1, 0, 3 * k[0], 0, 5 * k[1], 0, 7 * k[2], 0, 9 * k[3]])), np.pi)
+    k = _padded(distortion, 8)
+    N, D, s = P([1, k[0], k[1], k[4]]), P([1, k[5], k[6], k[7]]), P([0, 1])
     slope = (N + 2 * s * N.deriv()) * D - 2 * s * N * D.deriv()  # of r N(r^2) / D(r^2), times D^2
-    return float(np.sqrt(min(_first_positive_root(slope.coef), _first_positive_root(denominator))))
+    return float(np.sqrt(min(_first_positive_root(slope), _first_positive_root(D))))
 
 
 def project(camera: Camera, xyz_cam: Float[np.ndarray, "n 3"]) -> tuple[
-        Float32[np.ndarray, "n 2"], Float32[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+        Float32[np.ndarray, "n 2"], Float32[np.ndarray, " n"], Mask]:
     """Pixels (u, v) of points in the camera's optical frame, their depth, and which of them the lens can see at all.
 
     Depth is z for a pinhole and the distance along the ray for a fisheye, where z means nothing towards 90 degrees
     (and is negative beyond). The mask is False behind the camera and beyond :func:`field_limit`; uv is NaN there.
     Whether a pixel lies inside the image is for the caller to ask. Computed in the dtype of ``xyz_cam``.
     """
-    x, y, z = xyz_cam.T
-    if camera.model == "fisheye":
-        u, v, depth, seen = _project_fisheye(camera, x, y, z)
-    else:
-        u, v, depth, seen = _project_pinhole(camera, x, y, z)
+    u, v, depth, seen = project_axes(camera, *xyz_cam.T)
     uv = np.stack([u, v], axis=1).astype(np.float32)
     uv[~seen] = np.nan
     return uv, depth.astype(np.float32), seen
 
 
-def _project_pinhole(camera: Camera, x, y, z):
+def project_axes(camera: Camera, x: _Axis, y: _Axis, z: _Axis) -> tuple[_Axis, _Axis, _Axis, Mask]:
+    """:func:`project` by columns: u, v, depth and mask; u and v mean nothing where the mask is False."""
+    return (_project_fisheye if camera.model == "fisheye" else _project_pinhole)(camera, x, y, z)
+
+
+def _project_pinhole(camera: Camera, x: _Axis, y: _Axis, z: _Axis) -> tuple[_Axis, _Axis, _Axis, Mask]:
     seen = z > 1e-6
     inverse = 1 / np.where(seen, z, 1)
     x, y = x * inverse, y * inverse
@@ -103,7 +111,7 @@ def _project_pinhole(camera: Camera, x, y, z):
     return fx * x + cx, fy * y + cy, z, seen
 
 
-def _project_fisheye(camera: Camera, x, y, z):
+def _project_fisheye(camera: Camera, x: _Axis, y: _Axis, z: _Axis) -> tuple[_Axis, _Axis, _Axis, Mask]:
     radius = np.hypot(x, y)
     distance = np.hypot(radius, z)
     angle = np.arctan2(radius, z)
@@ -113,10 +121,9 @@ def _project_fisheye(camera: Camera, x, y, z):
     return fx * factor * x + cx, fy * factor * y + cy, distance, seen
 
 
-def distort(camera: Camera, x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> tuple[
-        Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+def distort(camera: Camera, x: _Axis, y: _Axis) -> tuple[_Axis, _Axis]:
     """Distorted normalised coordinates of a pinhole camera; OpenCV's k1 k2 p1 p2 k3 k4 k5 k6."""
-    k1, k2, p1, p2, k3, k4, k5, k6 = _padded(camera, 8).astype(x.dtype)
+    k1, k2, p1, p2, k3, k4, k5, k6 = _padded(camera.distortion, 8).astype(x.dtype)
     s = x * x + y * y
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # only far beyond the field limit
         radial = 1 + s * (k1 + s * (k2 + s * k3))
@@ -126,20 +133,22 @@ def distort(camera: Camera, x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n
         return x * radial + p1 * xy + p2 * (s + 2 * x * x), y * radial + p1 * (s + 2 * y * y) + p2 * xy
 
 
-def fisheye_radius(camera: Camera, angle: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+def fisheye_radius(camera: Camera, angle: _Axis) -> _Axis:
     """Distance from the image centre in focal lengths for an angle from the optical axis (Kannala and Brandt, 2006)."""
-    k1, k2, k3, k4 = _padded(camera, 4).astype(angle.dtype)
+    k1, k2, k3, k4 = _padded(camera.distortion, 4).astype(angle.dtype)
     s = angle * angle
     return angle * (1 + s * (k1 + s * (k2 + s * (k3 + s * k4))))
 
 
-def _padded(camera: Camera, count: int) -> Float64[np.ndarray, " d"]:
-    return np.pad(np.asarray(camera.distortion, np.float64), (0, count - len(camera.distortion)))
+def _padded(distortion: Float64[np.ndarray, " d"] | tuple[float, ...], count: int) -> Float64[np.ndarray, " c"]:
+    return np.pad(np.asarray(distortion, np.float64), (0, count - len(distortion)))
 
 
-def _first_positive_root(ascending: Float64[np.ndarray, " d"]) -> float:
-    """The smallest positive real root of a polynomial, inf where there is none."""
-    coefficients = np.trim_zeros(ascending, "b")
+def _first_positive_root(polynomial: np.polynomial.Polynomial) -> float:
+    """The smallest positive real root, inf where there is none."""
+    ascending = polynomial.coef
+    negligible = np.abs(ascending) < 1e-12 * np.abs(ascending).max()
+    coefficients = np.trim_zeros(np.where(negligible, 0, ascending), "b")
     if len(coefficients) < 2:
         return np.inf
     roots = np.polynomial.polynomial.polyroots(coefficients)

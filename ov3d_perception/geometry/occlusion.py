@@ -13,7 +13,7 @@ from ov3d_perception.types import Camera
 
 @dataclass(frozen=True)
 class OcclusionTest:
-    """A depth buffer in which every point covers ``radius_px`` around it, so that a sparse surface hides what is behind.
+    """A depth buffer in which every point covers ``radius_px`` around it, so that a sparse surface hides.
 
     A point p is hidden if some point q in reach of it is nearer by more than a surface through both would explain.
     Inverse depth is linear in the image along any plane, and changes by at most 1 / (f c) per pixel along a plane that
@@ -23,9 +23,9 @@ class OcclusionTest:
 
     so that the ground, however obliquely seen, does not hide itself, at any distance.
 
-    resolution_px: side of a cell of the buffer. radius_px: reach (horizontal, vertical) over the gaps between beams; for
-    a beam spacing of a radians about f * a / 2 (64 beams: 5, 32 beams: 15). relative_tolerance: depth noise, as a part
-    of the depth. surface_clearance: c, metres.
+    resolution_px: side of a cell of the buffer. radius_px: reach (horizontal, vertical) over the gaps between beams;
+    for a beam spacing of a radians about f * a / 2 (64 beams: 5, 32 beams: 15). relative_tolerance: depth noise, as a
+    part of the depth. surface_clearance: c, metres.
     """
 
     resolution_px: int = 4

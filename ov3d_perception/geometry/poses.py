@@ -58,7 +58,7 @@ def from_quaternion(translation: ArrayLike, xyzw: ArrayLike) -> Pose:
     return T
 
 
-def to_quaternion(T: Pose) -> tuple[Float64[np.ndarray, "3"], Float64[np.ndarray, "4"]]:
+def to_quaternion(T: Pose) -> tuple[Float64[np.ndarray, " 3"], Float64[np.ndarray, " 4"]]:
     """Translation (3,) and unit quaternion (x, y, z, w), w >= 0, of a pose."""
     return T[:3, 3].copy(), Rotation.from_matrix(T[:3, :3]).as_quat(canonical=True)
 

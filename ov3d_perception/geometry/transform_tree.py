@@ -88,7 +88,7 @@ class TransformTree:
                 edge.add(int(stamp), pose, self._history_ns)
 
     def lookup(self, target: str, source: str, stamp: int | None = None, tolerance_ns: int = 0) -> Pose:
-        """T_target_source: maps coordinates in ``source`` to ``target`` at ``stamp`` (ns); None means the newest common.
+        """T_target_source (maps coordinates in ``source`` to ``target``) at ``stamp`` (ns); None: the newest one.
 
         Positions are interpolated linearly, rotations by slerp. Outside the recorded history the nearest end answers
         if it is within ``tolerance_ns``; else TransformError, as for frames that do not exist or do not connect.
@@ -174,9 +174,11 @@ class TransformTree:
     def _outside(edge: _Edge, child: str, target: str, source: str, stamp: int) -> TransformError:
         first, last = edge.stamps[0], edge.stamps[-1]
         if stamp > last:
-            where, remedy = f"{(stamp - last) / SECOND:.3f} s newer than the last", "Wait for it, or check its publisher"
+            where = f"{(stamp - last) / SECOND:.3f} s newer than the last"
+            remedy = "Wait for it, or check its publisher"
         else:
-            where, remedy = f"{(first - stamp) / SECOND:.3f} s older than the first", "Keep a longer history"
+            where = f"{(first - stamp) / SECOND:.3f} s older than the first"
+            remedy = "Keep a longer history"
         return TransformError(
             f"No transform {target} <- {source} at {stamp / SECOND:.3f} s: the stamp is {where} of {edge.parent} <- "
             f"{child}",

@@ -19,7 +19,7 @@ def voxel_coordinates(xyz: Float[np.ndarray, "n 3"], voxel_size: float) -> Int64
 
 def pack(coordinates: Int64[np.ndarray, "n 3"]) -> Int64[np.ndarray, " n"]:
     """One key per voxel; the keys sort by x, then y, then z. Raises PointCloudError beyond +-2**20 voxels."""
-    if len(coordinates) and not (-HALF <= coordinates.min() and coordinates.max() < HALF):
+    if len(coordinates) and not (coordinates.min() >= -HALF and coordinates.max() < HALF):
         raise PointCloudError(
             f"Voxel coordinates reach from {coordinates.min(0).tolist()} to {coordinates.max(0).tolist()}, "
             f"outside +-{HALF}",

@@ -28,8 +28,8 @@ class DenseSettings:
     """How an image becomes dense features.
 
     scale: images are resized by it when no size is asked for. window, stride: side of the square windows, in pixels of
-    the resized image, that the tower sees one at a time, and their spacing; 0 = the whole image at once. A tower trained
-    on small crops needs windows of its training size; CLIP itself is fine without. batch: windows or images a pass.
+    the resized image, that the tower sees one at a time, and their spacing; 0 = the whole image at once. A tower that
+    was trained on small crops needs windows of that size; CLIP itself is fine without. batch: windows or images a pass.
     """
 
     scale: float = 1.0
@@ -108,10 +108,9 @@ class Encoder:
         """
         patch = self.patch_size
         pixels = self.pixels(images, self.dense_size(_size_of(images), size))
-        run = lambda batch: self._dense_batch(batch)  # noqa: E731
         if self.settings.window:
-            return dense_in_windows(run, pixels, patch, self.settings)
-        return torch.cat([run(chunk) for chunk in pixels.split(self.settings.batch)])
+            return dense_in_windows(self._dense_batch, pixels, patch, self.settings)
+        return torch.cat([self._dense_batch(chunk) for chunk in pixels.split(self.settings.batch)])
 
     def dense_size(self, image_size: tuple[int, int], size: tuple[int, int] | None = None) -> tuple[int, int]:
         """(height, width) in pixels at which :meth:`dense` sees images of ``image_size``: whole patches, at least 1."""

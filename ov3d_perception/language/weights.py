@@ -65,7 +65,7 @@ def resolve(model: str, pretrained: str | None) -> WeightsSource:
     if not pretrained:
         raise EncoderError(
             f"No weights are named for {model}",
-            f"Set pretrained to a weights file, <tag>:<file>, or one of {open_clip.list_pretrained_tags_by_model(model)}",
+            f"Set pretrained to a file, <tag>:<file>, or one of {open_clip.list_pretrained_tags_by_model(model)}",
         )
     return _resolve_pretrained(model, pretrained)
 
@@ -100,14 +100,10 @@ def _resolve_pretrained(model: str, pretrained: str) -> WeightsSource:
 
 def sha256(path: Path) -> str:
     """Hex digest of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(stream)
-
-
-def _digest(stream) -> str:  # noqa: ANN001 - Python 3.10 has no hashlib.file_digest
     digest = hashlib.sha256()
-    while block := stream.read(1 << 20):
-        digest.update(block)
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
     return digest.hexdigest()
 
 

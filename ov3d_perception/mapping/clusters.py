@@ -23,7 +23,8 @@ def cluster(centres: Float32[np.ndarray, "n 3"], gap: float, vertical_gap: float
         return np.empty(0, np.int64)
     cells = np.floor(centres.astype(np.float64) / [gap, gap, vertical_gap]).astype(np.int64)
     keys, cell_of = np.unique(pack(cells), return_inverse=True)
-    offsets = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), -1).reshape(-1, 3)[14:]  # one half; 13 is (0, 0, 0)
+    neighbours = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), -1).reshape(-1, 3)
+    offsets = neighbours[14:]  # number 13 is the cell itself, and each pair is needed from one side only
     steps = pack(offsets) - pack(np.zeros((1, 3), np.int64))
     pairs = [_pairs(keys, step) for step in steps]
     left, right = np.concatenate(pairs, axis=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
@@ -20,8 +20,8 @@ from ov3d_perception.mapping.semantic_map import SemanticMap
 class Region:
     """An axis-parallel box in the map's frame; edges of zero or less do not limit. Metres."""
 
-    centre: Float64[np.ndarray, "3"]
-    size: Float64[np.ndarray, "3"]
+    centre: Float64[np.ndarray, " 3"]
+    size: Float64[np.ndarray, " 3"]
 
     def holds(self, xyz: Float32[np.ndarray, "n 3"]) -> Bool[np.ndarray, " n"]:
         """True for each point inside."""
@@ -30,43 +30,27 @@ class Region:
 
 
 @dataclass(frozen=True)
-class Background:
-    """What a voxel may be if it is not what was asked for: words, and the class that each belongs to.
-
-    Words of one class mean the same ("car", "van"): asked for one of them, none of its class competes.
-    """
-
-    words: tuple[str, ...] = ()
-    classes: tuple[int, ...] = ()
-
-    @classmethod
-    def of(cls, words: Sequence[str] | dict[str, Sequence[str]]) -> Background:
-        """From words, each its own class, or from a mapping of class to words."""
-        groups = list(words.values()) if isinstance(words, dict) else [[word] for word in words]
-        pairs = [(word, number) for number, group in enumerate(groups) for word in group]
-        return cls(tuple(word for word, _ in pairs), tuple(number for _, number in pairs))
-
-
-@dataclass(frozen=True)
 class TextQuery:
-    """words: each is answered on its own. negatives: what it may be instead; empty: the background.
+    """What to look for, and how sure to be.
 
-    threshold: least probability of a voxel. limit: most matches a word, 0 for all. region: where to look, None for
-    everywhere. min_voxels: smaller groups are noise. gap, vertical_gap: see :func:`clusters.cluster`, in metres; no
-    less than the map's voxels. synonym_cosine: background words whose text is nearer than this to the word do not
-    compete with it.
+    words: each is answered on its own. negatives: what a voxel may be instead. Where there are none, the background
+    (the words of a vocabulary) takes their place, less the word itself and its synonyms: those whose text has a cosine
+    of ``synonym_cosine`` or more with the word's (with CLIP's prompt ensembles car-truck have 0.94, building-house
+    0.95). threshold: least probability of a voxel. limit: most matches a word, 0 for all. region: where to look, None
+    for everywhere. min_voxels: smaller groups are noise. gap, vertical_gap: see :func:`clusters.cluster`, metres; no
+    less than the map's voxels.
     """
 
     words: Sequence[str]
     negatives: Sequence[str] = ()
-    background: Background = field(default_factory=Background)
+    background: Sequence[str] = ()
     threshold: float = 0.5
     limit: int = 0
     region: Region | None = None
     min_voxels: int = 10
     gap: float = 0.3
     vertical_gap: float = 0.9
-    synonym_cosine: float = 0.9
+    synonym_cosine: float = 0.95
 
 
 @dataclass(frozen=True)
@@ -75,7 +59,7 @@ class Match:
 
     word: str
     score: float
-    centroid: Float64[np.ndarray, "3"]
+    centroid: Float64[np.ndarray, " 3"]
     box: Box
     last_seen: int
     keys: Int64[np.ndarray, " n"]
@@ -131,9 +115,7 @@ class _Question:
         rivals = [negative for negative in query.negatives if _same(negative) != _same(word)]
         if rivals:
             return cls(word, np.concatenate([asked, text.embed(rivals)]))
-        words, classes = query.background.words, query.background.classes
-        own = {number for rival, number in zip(words, classes, strict=True) if _same(rival) == _same(word)}
-        rivals = [rival for rival, number in zip(words, classes, strict=True) if number not in own]
+        rivals = [rival for rival in query.background if _same(rival) != _same(word)]
         others = text.embed(rivals) if rivals else asked[:0]
         others = others[others @ asked[0] < query.synonym_cosine]
         if not len(others):

@@ -37,8 +37,8 @@ class SemanticMap:
     """Voxels in one fixed frame, each with the mean of the narrow features z that hit it.
 
     Each feature is scaled to ``|z W| = 1`` before it is averaged, so the mean of z stands for the mean of unit
-    embeddings. A voxel counts at most ``weight_cap`` integrations: after that the mean forgets exponentially and follows
-    what changes. Never more than ``max_voxels``: when full, those seen longest ago are dropped first.
+    embeddings. A voxel counts at most ``weight_cap`` integrations: after that the mean forgets exponentially and
+    follows what changes. Never more than ``max_voxels``: when full, those seen longest ago are dropped first.
 
     Safe for one writer and many readers: readers take chunks, and hold the lock for one chunk at a time.
 
@@ -97,9 +97,7 @@ class SemanticMap:
         with self._lock:
             return int(self._last_seen[: self._used].max(initial=0))
 
-    def integrate(
-        self, centres: Float32[np.ndarray, "v 3"], features: Float32[np.ndarray, "v c"], stamp: int
-    ) -> None:
+    def integrate(self, centres: Float32[np.ndarray, "v 3"], features: Float32[np.ndarray, "v c"], stamp: int) -> None:
         """Add voxel features whose ``centres`` are in the map's frame (metres), seen at ``stamp`` (ns).
 
         Several features in one map voxel (a turned grid) count together as one observation. Rows that are not finite
@@ -155,6 +153,12 @@ class SemanticMap:
             start += _CHUNK
             if len(rows):
                 yield chunk
+
+    def occupied(self) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
+        """Rows and keys of all voxels, in the order of the keys."""
+        with self._lock:
+            rows = self._index.rows
+            return rows, self._key[rows]
 
     def centres(self, keys: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n 3"]:
         """Voxel centres in the map's frame, metres."""

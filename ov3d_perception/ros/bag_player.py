@@ -76,9 +76,7 @@ def play(
     return 0
 
 
-def play_bag(
-    path: str | Path, options: PlayOptions | None = None, stop: threading.Event | None = None
-) -> PlayReport:
+def play_bag(path: str | Path, options: PlayOptions | None = None, stop: threading.Event | None = None) -> PlayReport:
     """Play the bag until its end, ``stop``, or SIGINT/SIGTERM. Serialised messages are passed on as they are.
 
     Raises BagError: bag missing or damaged, a topic it lacks, none of its types installed, rate not positive.
@@ -139,7 +137,8 @@ class _Player:
             playable.append(topic)
         if not playable:
             raise BagError(
-                f"Nothing in {self._bag.path} can be played", "Install the packages of its types, or choose other topics"
+                f"Nothing in {self._bag.path} can be played",
+                "Install the packages of its types, or choose other topics",
             )
         return playable
 
@@ -147,8 +146,9 @@ class _Player:
         """Reliable, which suits reliable and best-effort subscribers; latched where it was recorded so."""
         durability = DurabilityPolicy.TRANSIENT_LOCAL if _is_latched(topic) else DurabilityPolicy.VOLATILE
         profile = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE, durability=durability)
-        name = self._options.remap.get(topic.name, topic.name)
-        return self._node.create_publisher(message_class(topic.msgtype), name, profile)
+        kind = message_class(topic.msgtype)
+        assert kind is not None, "only playable topics get a publisher"
+        return self._node.create_publisher(kind, self._options.remap.get(topic.name, topic.name), profile)
 
     def _wait_for_subscribers(self) -> None:
         deadline = time.monotonic() + self._options.wait_s

@@ -52,7 +52,9 @@ class RecordReport:
         return "\n".join(lines)
 
 
-def record(out: str | Path, topics: Sequence[str] | None = None, seconds: float = 0.0, use_sim_time: bool = False) -> int:
+def record(
+    out: str | Path, topics: Sequence[str] | None = None, seconds: float = 0.0, use_sim_time: bool = False
+) -> int:
     """What ``ov3d bag record`` does, until Ctrl-C; prints a summary, returns 0, or 1 if there was nothing to record."""
     report = record_bag(out, topics, seconds=seconds, use_sim_time=use_sim_time)
     print(report)

@@ -6,11 +6,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import rclpy
 from rclpy.node import Node
 
+from ov3d_msgs.msg import ObjectMatch
 from ov3d_msgs.srv import QueryText, SetVocabulary
 from ov3d_perception.errors import Ov3dError
+from ov3d_perception.geometry.boxes import Box
 
 QUERY_SERVICE = "/map_node/query"
 VOCABULARY_SERVICE = "/lidar_node/set_vocabulary"
@@ -52,6 +55,14 @@ def describe(answer: QueryText.Response) -> str:
             f"{answer.header.frame_id}, box {size.x:.1f} x {size.y:.1f} x {size.z:.1f} m, {match.count} voxels"
         )
     return "\n".join(lines)
+
+
+def box_of(match: ObjectMatch) -> Box:
+    """A match's box in the frame of its answer, labelled with the word and the score."""
+    at, turn, size = match.pose.position, match.pose.orientation, match.size
+    yaw = 2.0 * np.arctan2(turn.z, turn.w)
+    label = f"{match.word} {match.score:.2f}"
+    return Box(np.array([at.x, at.y, at.z]), np.array([size.x, size.y, size.z]), float(yaw), label)
 
 
 @contextmanager

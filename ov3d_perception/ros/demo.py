@@ -16,7 +16,7 @@ import numpy as np
 import rclpy
 
 from ov3d_msgs.msg import ObjectMatch
-from ov3d_perception.datasets.labelset import load_labelset
+from ov3d_perception.datasets.labelset import LabelSet
 from ov3d_perception.datasets.registry import open_dataset
 from ov3d_perception.demo import pictures, recording
 from ov3d_perception.demo.score import look_into, score_labels
@@ -25,10 +25,9 @@ from ov3d_perception.demo.truth import TrueScan, read_truth
 from ov3d_perception.errors import Ov3dError
 from ov3d_perception.geometry.boxes import Box
 from ov3d_perception.paths import share_dir
-from ov3d_perception.ros.client import ask
+from ov3d_perception.ros.client import ask, box_of
 from ov3d_perception.ros.environment import use_large_messages
 from ov3d_perception.ros.listener import Listener
-from ov3d_perception.ros.messages import message_to_box
 from ov3d_perception.ros.up import NodeProcesses
 from ov3d_perception.sim.bag import write_drive
 from ov3d_perception.sim.drive import simulate
@@ -106,12 +105,12 @@ def _ask(word: str) -> tuple[str, list[ObjectMatch]]:
 
 
 def _summarise(live: Live, truth: dict[int, TrueScan], bag: Path, seed: int) -> Summary:
-    names = load_labelset(LABELSET).names
+    names = LabelSet.load(LABELSET).names
     checkpoint = share_dir() / "models" / "street_minkunet.safetensors"
     offline = evaluate_checkpoint(checkpoint, "bag", str(bag), {}, labelset=LABELSET)
     answers = []
     for word, (message, matches) in live.answers.items():
-        boxes = [message_to_box(match) for match in matches]
+        boxes = [box_of(match) for match in matches]
         answers.append(Answer(word, message, tuple(boxes), tuple(look_into(boxes, truth, names))))
     about = {
         "world": f"simulated street, seed {seed}",
@@ -121,7 +120,7 @@ def _summarise(live: Live, truth: dict[int, TrueScan], bag: Path, seed: int) -> 
 
 
 def _draw(out: Path, live: Live, truth: dict[int, TrueScan], bag: Path, summary: Summary) -> None:
-    names = load_labelset(LABELSET).names
+    names = LabelSet.load(LABELSET).names
     scans = [s for s in live.listener.scans if s.stamp in truth and len(truth[s.stamp].labels) == len(s.label)]
     frames = [frame for frame in open_dataset("bag", bag, labelset=LABELSET) if frame.views]
     shown = _with_images(scans, frames)

@@ -12,16 +12,20 @@ from collections.abc import Mapping
 from ov3d_perception.paths import share_dir
 
 PROFILE = "fastdds_large_messages.xml"
-#: The variable's name since Fast DDS 2.13, and before.
-VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+VARIABLE = "FASTDDS_DEFAULT_PROFILES_FILE"
+#: Its name before Fast DDS 3; later releases still read it, but warn.
+FORMER_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
+_BEFORE_FAST_DDS_3 = ("humble", "iron", "jazzy")
 
 
 def large_message_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Variables to add to ``environment``; none if the user has chosen a profile. Other middlewares ignore them."""
-    if any(name in environment for name in VARIABLES):
+    if VARIABLE in environment or FORMER_VARIABLE in environment:
         return {}
     profile = str(share_dir() / "config" / PROFILE)
-    return dict.fromkeys(VARIABLES, profile)
+    if environment.get("ROS_DISTRO") in _BEFORE_FAST_DDS_3:
+        return {VARIABLE: profile, FORMER_VARIABLE: profile}
+    return {VARIABLE: profile}
 
 
 def use_large_messages() -> None:

@@ -63,7 +63,7 @@ class LidarNode(LifecycleNode):
         """Load network and words, create the outputs, run the network once."""
         self._values = values = parameters.read(self, LidarParameters)
         try:
-            self._segmenter = Segmenter.load(values.checkpoint_path, values.device, values.precision)
+            self._segmenter = _load_segmenter(values)
             self._text = load_text_source(values.text_source)
             self._create_pipeline(self._segmenter)
             self._put_in_force(_initial_vocabulary(values, self._segmenter, self._text))
@@ -124,7 +124,8 @@ class LidarNode(LifecycleNode):
         self._health.count("received")
         self._last_arrival = time.monotonic()
         self._frame_id = message.header.frame_id
-        if self._worker is not None and self._worker.put(Arrived(message, time.perf_counter())):
+        worker = self._worker  # may be taken away meanwhile, by a transition in another thread
+        if worker is not None and worker.put(Arrived(message, time.perf_counter())):
             self._health.count("dropped")
 
     def _on_set_vocabulary(
@@ -213,7 +214,8 @@ class LidarNode(LifecycleNode):
         return f"{(self._now() - newest) * 1e-9:.3f}" if newest else "static"
 
     def _report(self, text: str) -> None:
-        self.get_logger().error(f"A scan was not labelled. {text}", throttle_duration_sec=5.0)
+        if self.context.ok():  # else the process is ending, and publishing had to fail
+            self.get_logger().error(f"A scan was not labelled. {text}", throttle_duration_sec=5.0)
 
     def _now(self) -> int:
         return int(self.get_clock().now().nanoseconds)
@@ -223,6 +225,17 @@ def _requested(request: SetVocabulary.Request) -> dict[str, list[str]]:
     """Class names to prompt words, in the order of their ids."""
     table = {word: [word] for word in request.words}
     return table | {entry.name: list(entry.prompts) or [entry.name] for entry in request.classes}
+
+
+def _load_segmenter(values: LidarParameters) -> Segmenter:
+    """The network, on its device. ``CheckpointError`` for the file, ``Ov3dError`` for the device."""
+    try:
+        return Segmenter.load(values.checkpoint_path, values.device, values.precision)
+    except (RuntimeError, AssertionError) as error:  # what PyTorch raises for a device it does not have
+        raise Ov3dError(
+            f"The network cannot run on device '{values.device}' ({error})",
+            "Set the parameter device to auto or cpu, or make the GPU available to PyTorch",
+        ) from error
 
 
 def _initial_vocabulary(values: LidarParameters, segmenter: Segmenter, text: TextSource) -> Vocabulary:

@@ -100,14 +100,14 @@ class LidarPipeline:
             merged = self._accumulator.merge(scan, T_fixed_lidar)
             health.value("sweeps", merged.sweeps)
         with health.timed("voxelise+network"):
-            voxels = self._segmenter.features(merged.xyz, merged.intensity)
+            voxels = _of_points(self._segmenter.features(merged.xyz, merged.intensity), len(scan))
         health.value("points", len(scan))
         health.value("voxels", len(voxels.centres))
         vocabulary = self.vocabulary
         result = None
         if self._points.wanted and vocabulary is not None:
             with health.timed("classify"):
-                result = self._classify(len(scan), voxels, vocabulary)
+                result = self._classify(voxels, vocabulary)
         with health.timed("publish"):
             if result is not None and vocabulary is not None:
                 rgb = colourise(result.label, vocabulary.names)
@@ -115,17 +115,13 @@ class LidarPipeline:
             if self._features.wanted:
                 self._features.publisher.publish(self._feature_message(scan, voxels))
 
-    def _classify(self, points: int, voxels: VoxelFeatures, vocabulary: Vocabulary) -> Segmentation:
+    def _classify(self, voxels: VoxelFeatures, vocabulary: Vocabulary) -> Segmentation:
         label, probability = self._segmenter.classify(voxels.features, vocabulary)
         label = np.where(probability >= self._parameters.min_probability, label, UNLABELLED).astype(np.int32)
-        own = voxels.point_to_voxel[:points]  # the newest sweep's points come first
-        return Segmentation(label[own], probability[own])
+        return Segmentation(label[voxels.point_to_voxel], probability[voxels.point_to_voxel])
 
     def _feature_message(self, scan: Scan, voxels: VoxelFeatures) -> FeatureCloud:
-        """Only the voxels that this very scan hit: the earlier sweeps' have been sent with their own scans."""
-        hit = np.unique(voxels.point_to_voxel[: len(scan)])
-        seen = replace(voxels, centres=voxels.centres[hit], features=voxels.features[hit])
-        return messages.feature_cloud(scan, seen, self._segmenter.info.voxel_size, self.basis, self._encoding)
+        return messages.feature_cloud(scan, voxels, self._segmenter.info.voxel_size, self.basis, self._encoding)
 
     def _compensate(self, scan: Scan) -> tuple[Scan, Pose | None]:
         """The scan, de-skewed if asked, and its pose in the fixed frame. Without TF: the scan as it is, and None."""
@@ -167,3 +163,17 @@ class LidarPipeline:
     def _intensity_source(message: PointCloud2) -> str:
         has_one = pointcloud2.has_field(message, *pointcloud2.INTENSITY_FIELDS)
         return "from the cloud" if has_one else "none in the cloud, zeros used"
+
+
+def _of_points(voxels: VoxelFeatures, count: int) -> VoxelFeatures:
+    """The voxels that hold one of the first ``count`` points, those of the newest sweep.
+
+    The others have been labelled and sent to the map with the scans that they came from.
+    """
+    own = voxels.point_to_voxel[:count]
+    hit = np.zeros(len(voxels.centres), bool)
+    hit[own] = True
+    if hit.all():
+        return replace(voxels, point_to_voxel=own)
+    row = np.cumsum(hit) - 1
+    return VoxelFeatures(voxels.centres[hit], voxels.features[hit], row[own])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,11 +22,12 @@ from std_msgs.msg import Header
 from vision_msgs.msg import LabelInfo, VisionClass
 
 from ov3d_msgs.msg import EncoderIdentity as EncoderIdentityMessage
-from ov3d_msgs.msg import FeatureBasis, FeatureCloud
+from ov3d_msgs.msg import FeatureBasis, FeatureCloud, ObjectMatch
 from ov3d_perception import types
 from ov3d_perception.bags import pointcloud2
 from ov3d_perception.errors import PointCloudError
 from ov3d_perception.geometry import poses
+from ov3d_perception.geometry.boxes import Box
 
 _NS = 1_000_000_000
 _INT8_LIMIT = 127
@@ -66,6 +68,18 @@ def pose_to_message(T: types.Pose) -> Pose:
     """4x4 to geometry_msgs/Pose."""
     t, q = poses.to_quaternion(T)
     return Pose(position=point(t), orientation=Quaternion(**dict(zip("xyzw", map(float, q), strict=True))))
+
+
+def message_to_box(match: ObjectMatch) -> Box:
+    """The box of a map's answer, in the frame of the answer's header."""
+    position, rotation, size = match.pose.position, match.pose.orientation, match.size
+    return Box(
+        centre=np.array([position.x, position.y, position.z]),
+        size=np.array([size.x, size.y, size.z]),
+        yaw=2.0 * math.atan2(rotation.z, rotation.w),
+        label=match.word,
+        text=f"{match.word} {match.score:.2f}",
+    )
 
 
 def transform_stamped(parent: str, child: str, stamp: int, T_parent_child: types.Pose) -> TransformStamped:
@@ -236,5 +250,5 @@ def message_to_features(message: FeatureCloud) -> types.VoxelFeatures:
 def _bulk(typecode: str, values: np.ndarray) -> array.array:
     """An array.array of the values' bytes. The message keeps a reference: do not change it afterwards."""
     result: array.array = array.array(typecode)
-    result.frombytes(memoryview(np.ascontiguousarray(values)).cast("B"))
+    result.frombytes(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
     return result

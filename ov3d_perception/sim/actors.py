@@ -4,30 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ov3d_perception.sim.catalogue import people, vehicles
-from ov3d_perception.sim.furnish import Instances
+from ov3d_perception.sim.furnish import Crossings, Instances
 from ov3d_perception.sim.layout import Layout, Side
 from ov3d_perception.sim.meshes import Mesh, empty, join
 from ov3d_perception.sim.road import Road
 
 _STEPS = 8
-_SIGHT = 90.0
+_SIGHT = 80.0
 
 
 @dataclass(frozen=True)
 class Actor:
     """One mover. ``meshes``: its looks over one gait cycle of ``cycle`` metres (one look for what rolls).
 
-    ``along``: its s at time t; ``t``, ``h``: lateral position and height; ``forward``: +1 along the road, -1 against.
+    ``along``: its s at time t; ``t``, ``h``: lateral position and height (0 in ``crossings``, intervals of s);
+    ``forward``: +1 along the road, -1 against.
     """
 
     meshes: tuple[Mesh, ...]
     along: Callable[[float], float]
     t: float
     h: float = 0.0
+    crossings: tuple[tuple[float, float], ...] = ()
     forward: int = 1
     cycle: float = 1.0
 
@@ -35,7 +38,8 @@ class Actor:
         """Its mesh at ``time`` seconds, in the world."""
         s = self.along(time)
         look = self.meshes[int(s / self.cycle * len(self.meshes)) % len(self.meshes)]
-        return look.moved(road.pose(s, self.t, self.h, 0.0 if self.forward > 0 else np.pi))
+        h = 0.0 if any(a < s < b for a, b in self.crossings) else self.h
+        return look.moved(road.pose(s, self.t, h, 0.0 if self.forward > 0 else np.pi))
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,20 @@ class Traffic:
 
 
 def populate(
-    road: Road, layout: Layout, ego: Callable[[float], float], ego_t: float, instances: Instances, rng: np.random.Generator
+    road: Road,
+    layout: Layout,
+    crossings: Crossings,
+    ego: Callable[[float], float],
+    ego_t: float,
+    instances: Instances,
+    rng: np.random.Generator,
 ) -> Traffic:
     """Traffic around a robot that drives at ``ego_t`` and is at ``ego(t)``."""
     actors: list[Actor] = []
-    add = lambda makers, **kw: actors.append(Actor(tuple(_same(instances, makers)), **kw))  # noqa: E731
+
+    def add(looks: list[Mesh], **how: Any) -> None:
+        actors.append(Actor(tuple(_same(instances, looks)), crossings=tuple(crossings), **how))
+
     for sign in (-1, 1):
         side = layout.side(sign)
         for lane in side.lanes:
@@ -67,17 +80,21 @@ def populate(
                 speed = -sign * rng.uniform(4, 9)
                 for start in _starts(road, rng, 16, 38):
                     add([_vehicle(rng)], along=_loop(road, start, speed), t=t, forward=-sign)
-        edge = side.lanes[-1] + layout.lane_width / 2 - 0.35
-        for start in _starts(road, rng, 35, 80):
-            maker = people.bicycle if rng.uniform() < 0.7 else people.motorcycle
-            add([maker(rng, rider=True)], along=_loop(road, start, -sign * 4.5), t=sign * edge, forward=-sign)
+        if side.flat[1] > side.flat[0]:
+            for start in _starts(road, rng, 25, 60):
+                along = _loop(road, start, -sign * 4.5)
+                add(
+                    [people.bicycle(rng, rider=True)], along=along, t=sign * (side.flat[0] + 0.6), h=0.04, forward=-sign
+                )
         _walkers(road, side, sign, layout.kerb_height, rng, add)
     return Traffic(road, tuple(actors))
 
 
 def _vehicle(rng: np.random.Generator) -> Mesh:
-    makers = [vehicles.car, vehicles.truck, vehicles.bus, vehicles.articulated, lambda r: people.motorcycle(r, rider=True)]
-    return makers[rng.choice(5, p=[0.6, 0.12, 0.12, 0.06, 0.1])](rng)
+    if rng.uniform() < 0.2:
+        return (people.motorcycle if rng.uniform() < 0.6 else people.bicycle)(rng, rider=True)
+    makers = [vehicles.car, vehicles.truck, vehicles.bus, vehicles.articulated]
+    return makers[rng.choice(4, p=[0.76, 0.1, 0.1, 0.04])](rng)
 
 
 def _convoy(ego: Callable[[float], float], t: float, rng: np.random.Generator, add: Callable[..., None]) -> None:
@@ -92,7 +109,7 @@ def _following(ego: Callable[[float], float], shift: float) -> Callable[[float],
 
 
 def _walkers(road: Road, side: Side, sign: int, h: float, rng: np.random.Generator, add: Callable[..., None]) -> None:
-    for start in _starts(road, rng, 8, 22):
+    for start in _starts(road, rng, 10, 24):
         forward, stride, look = int(rng.choice([-1, 1])), rng.uniform(0.7, 1.0), rng.integers(2**31)
         meshes = [people.pedestrian(np.random.default_rng(look), k / _STEPS, stride) for k in range(_STEPS)]
         t = sign * rng.uniform(side.pavement[0] + 0.8, side.pavement[1] - 0.4)
@@ -120,5 +137,3 @@ def _same(instances: Instances, meshes: list[Mesh]) -> list[Mesh]:
     if len(meshes) == 1:
         return [first]
     return [mesh.with_instance(int(first.instance[0])) for mesh in meshes]
-
-

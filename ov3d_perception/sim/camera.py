@@ -11,7 +11,7 @@ from ov3d_perception.sim import textures
 from ov3d_perception.sim.meshes import GLOSS
 from ov3d_perception.sim.rays import Hits, RayScene
 from ov3d_perception.sim.world import Light
-from ov3d_perception.types import Camera, Pose
+from ov3d_perception.types import UNLABELLED, Camera, Pose
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,9 @@ def render(camera: Camera, T_world_camera: Pose, scene: RayScene, light: Light, 
     directions = rays(camera) @ T_world_camera[:3, :3].T.astype(np.float32)
     origins = np.broadcast_to(T_world_camera[:3, 3].astype(np.float32), directions.shape)
     hits = scene.cast(origins, directions)
-    colour = sky(light, directions)
+    colour = np.empty_like(directions)
+    above = np.flatnonzero(hits.label == UNLABELLED)
+    colour[above] = sky(light, directions[above])
     colour[hits.rows] = _shade(hits, origins, directions, scene, light)
     image = _develop(colour, rng).reshape(camera.height, camera.width, 3)
     shape = (camera.height, camera.width)
@@ -49,7 +51,7 @@ def sky(light: Light, directions: Float32[np.ndarray, "n 3"]) -> Float32[np.ndar
     colour = light.horizon + (light.zenith - light.horizon) * (up**0.5)[:, None]
     plane = directions[:, :2] / (up + 0.12)[:, None]
     cover = np.clip(textures.cloud(plane + 7, 0.02) * 0.9 + 2.2 * light.clouds - 1.2, 0, 1) * np.clip(up * 5, 0, 1)
-    colour = colour + (np.float32([0.92, 0.93, 0.95]) - colour) * (0.85 * cover)[:, None]
+    colour = colour + (np.array([0.92, 0.93, 0.95], np.float32) - colour) * (0.85 * cover)[:, None]
     glow = np.clip(directions @ light.sun, 0, 1) ** 60
     return (colour + light.sun_colour * (0.25 * glow * (1 - cover))[:, None]).astype(np.float32)
 
@@ -84,11 +86,11 @@ def _shade(
 
 
 def _develop(colour: Float32[np.ndarray, "n 3"], rng: np.random.Generator) -> UInt8[np.ndarray, "n 3"]:
-    """Exposure to a mean grey, a soft shoulder, gamma, sensor noise."""
+    """Exposure to a mean grey, a soft shoulder, gamma, saturation, sensor noise."""
     exposure = 0.36 / (np.mean(colour) + 1e-6) * rng.uniform(0.9, 1.1)
     exposed = colour * np.float32(np.clip(exposure, 0.5, 2.5))
     film = (exposed * (1 + exposed / 6.0) / (1 + exposed)) ** np.float32(1 / 2.2)
+    luma = film @ np.array([0.3, 0.59, 0.11], np.float32)
+    film = luma[:, None] + (film - luma[:, None]) * np.float32(rng.uniform(1.05, 1.4))
     film += rng.normal(0, 0.012, film.shape[0]).astype(np.float32)[:, None]
     return (np.clip(film, 0, 1) * 255 + 0.5).astype(np.uint8)
-
-

@@ -1,4 +1,4 @@
-"""The street label set: the 16 lidarseg classes of nuScenes, in its order. A class id is an index into :data:`NAMES`."""
+"""The street label set: the 16 lidarseg classes of nuScenes, in its order. A class id indexes :data:`NAMES`."""
 
 from __future__ import annotations
 

@@ -8,13 +8,17 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float64, Int32
 
+from ov3d_perception.errors import DatasetError
+from ov3d_perception.geometry.deskew import deskew
 from ov3d_perception.sim import camera as cameras_
 from ov3d_perception.sim import lidar as lidars
 from ov3d_perception.sim import rig
 from ov3d_perception.sim.lidar import LidarModel
+from ov3d_perception.sim.rays import RayScene
 from ov3d_perception.sim.world import World, generate
 from ov3d_perception.types import Frame, Pose, Scan, Sweep, View
 
+MAX_DURATION_S = 600.0
 EPOCH = 1_700_000_000_000_000_000  # ns; the stamp of every drive's first scan
 
 
@@ -70,6 +74,10 @@ class SimulatedDrive:
         """T_world_lidar at times in seconds after the start."""
         return self.base_at(times) @ rig.lidar_mount()
 
+    def T_world_lidar_at(self, stamp: int) -> Pose:
+        """Pose of the LiDAR at a stamp (ns), as :func:`geometry.deskew.deskew` asks for it."""
+        return self.lidar_at(np.array([(stamp - EPOCH) / 1e9]))[0]
+
     def __len__(self) -> int:
         return self.frames
 
@@ -77,28 +85,34 @@ class SimulatedDrive:
         return (self[number] for number in range(self.frames))
 
     def __getitem__(self, number: int) -> SimFrame:
-        """Simulates frame ``number``, the revolution that starts ``number * stride / rate_hz`` seconds into the drive."""
+        """Simulates frame ``number``: the revolution that starts ``number * stride / rate_hz`` s into the drive."""
         if not 0 <= number < self.frames:
             raise IndexError(number)
         period = 1 / self.rate_hz
         start = number * self.stride * period
         rng = np.random.default_rng([self.seed, number * self.stride])
-        found = lidars.sweep(self.lidar, self.world.at, self.lidar_at, start, period, rng)
+        scenes = [self.world.at(moment) for moment in self.lidar.moments(start, period)]
+        found = lidars.sweep(self.lidar, scenes, self.lidar_at, start, period, rng)
         raw = _stamped(found.scan)
-        scan = lidars.undistort(raw, self.lidar_at, start)
-        views, truths = self._pictures(start, period, rng) if self.cameras and number % self.image_every == 0 else ((), ())
+        scan = deskew(raw, self.T_world_lidar_at)
+        views, truths = (
+            self._pictures(scenes, start, period, rng) if self.cameras and number % self.image_every == 0 else ((), ())
+        )
         base = self.base_at(np.array([start]))[0]
         return SimFrame(
             raw.stamp, raw, scan, found.labels, found.instances, base, base @ rig.lidar_mount(), views, truths
         )
 
-    def _pictures(self, start: float, period: float, rng: np.random.Generator) -> tuple[tuple[View, ...], tuple[np.ndarray, ...]]:
+    def _pictures(
+        self, scenes: list[RayScene], start: float, period: float, rng: np.random.Generator
+    ) -> tuple[tuple[View, ...], tuple[Int32[np.ndarray, "h w"], ...]]:
         """Each camera's picture at the moment the beam sweeps past its axis."""
         views, truths = [], []
         for mounted in self.rig:
-            time = start + period * self.lidar.phase(mounted.yaw)
+            phase = self.lidar.phase(mounted.yaw)
+            time, scene = start + period * phase, scenes[int(phase * len(scenes))]
             T = self.base_at(np.array([time]))[0] @ mounted.T_base_camera
-            picture = cameras_.render(mounted.camera, T, self.world.at(time), self.world.light, rng)
+            picture = cameras_.render(mounted.camera, T, scene, self.world.light, rng)
             views.append(View(mounted.camera, T, picture.image, EPOCH + round(time * 1e9)))
             truths.append(picture.classes)
         return tuple(views), tuple(truths)
@@ -124,7 +138,13 @@ def simulate(
 
     rate_hz: revolutions a second. stride: simulate only each stride-th revolution. image_every: pictures only with
     each image_every-th of those. image_size: width, height. sun: azimuth and elevation in radians, else by the seed.
+    Raises DatasetError for values that make no drive.
     """
+    if seed < 0 or not 0 < duration_s < MAX_DURATION_S or rate_hz <= 0 or min(stride, image_every, *image_size) < 1:
+        raise DatasetError(
+            f"No drive: seed {seed}, {duration_s} s, {rate_hz} Hz, {stride=}, {image_every=}, {image_size=}",
+            f"Give a seed from 0, a duration up to {MAX_DURATION_S:.0f} s, and positive numbers otherwise",
+        )
     world = generate(seed, duration_s, sun=sun)
     frames = max(1, int(duration_s * rate_hz / stride + 1e-6))
     return SimulatedDrive(seed, world, frames, rate_hz, cameras, image_every, stride, image_size, lidar or LidarModel())

@@ -16,6 +16,7 @@ from ov3d_perception.types import Pose
 # Classes that are counted: each object of them gets an instance id of its own. All others have instance 0.
 THINGS = tuple(range(classes.DRIVEABLE_SURFACE))
 Crossings = list[tuple[float, float]]
+_Placer = Callable[[float, float, int], float]  # puts something at (s, t) on side sign; returns the metres it takes
 
 
 class Instances:
@@ -37,7 +38,9 @@ class Instances:
 class Furnisher:
     """Places things along both sides of a street between two crossings; collects their meshes."""
 
-    def __init__(self, road: Road, layout: Layout, crossings: Crossings, instances: Instances, rng: np.random.Generator) -> None:
+    def __init__(
+        self, road: Road, layout: Layout, crossings: Crossings, instances: Instances, rng: np.random.Generator
+    ) -> None:
         self._road, self._layout, self._crossings = road, layout, crossings
         self._instances, self._rng = instances, rng
         self.meshes: list[Mesh] = []
@@ -79,8 +82,8 @@ class Furnisher:
 
     def _kerbside(self, sign: int, side: Side) -> None:
         rng, s = self._rng, self._road.start + self._rng.uniform(0, 6)
-        deck: list[Callable[[float, float, int], float]] = []
-        t = sign * (side.parking if side.parking is not None else side.lanes[-1] + self._layout.lane_width / 2 + 0.1)
+        deck: list[_Placer] = []
+        t = sign * (side.parking if side.parking is not None else side.lanes[-1] + self._layout.lane_width / 2 + 0.9)
         while s < self._road.end - 20:
             if not deck:
                 cards = self._parked() if side.parking is not None else [self._cones, self._gap, self._gap, self._gap]
@@ -89,11 +92,13 @@ class Furnisher:
             if blocked:
                 s = max(blocked) + 4.5
                 continue
-            s += deck.pop()(s, t, sign) + rng.uniform(0.6, 2.0)
+            s += deck.pop()(s, t, sign) + rng.uniform(0.6, 2.0) + (rng.uniform(2, 8) if rng.uniform() < 0.35 else 0.0)
 
-    def _parked(self) -> list[Callable[[float, float, int], float]]:
+    def _parked(self) -> list[_Placer]:
         big = self._articulated if self._rng.uniform() < 0.25 else self._truck
-        return [self._car] * 5 + [big, self._bus, self._trailer, self._worksite, self._motorcycles, self._bicycles, self._gap, self._cones]
+        cars: list[_Placer] = [self._car] * 5
+        others: list[_Placer] = [self._bus, self._trailer, self._worksite, self._motorcycles, self._bicycles]
+        return [*cars, big, *others, self._gap, self._cones]
 
     def _park(self, mesh: Mesh, s: float, t: float, sign: int, *, wobble: float = 0.03) -> float:
         low, high = mesh.vertices[..., 0].min(), mesh.vertices[..., 0].max()
@@ -129,7 +134,9 @@ class Furnisher:
     def _bicycles(self, s: float, t: float, sign: int) -> float:
         count = int(self._rng.integers(3, 6))
         for k in range(count):
-            self._add(people.bicycle(self._rng), s + 0.4 + 0.7 * k, t + sign * 0.3, yaw=sign * self._rng.uniform(1.1, 1.7))
+            self._add(
+                people.bicycle(self._rng), s + 0.4 + 0.7 * k, t + sign * 0.3, yaw=sign * self._rng.uniform(1.1, 1.7)
+            )
         return 0.7 * count
 
     def _cones(self, s: float, t: float, sign: int) -> float:
@@ -143,7 +150,9 @@ class Furnisher:
     def _worksite(self, s: float, t: float, sign: int) -> float:
         """A construction vehicle behind barriers and cones."""
         length = 9.0
-        self._add(machines.construction_vehicle(self._rng), s + length / 2, t + sign * 0.3, yaw=self._rng.choice([0.0, np.pi]))
+        self._add(
+            machines.construction_vehicle(self._rng), s + length / 2, t + sign * 0.3, yaw=self._rng.choice([0.0, np.pi])
+        )
         element = furniture.barrier(self._rng)
         if self._rng.uniform() < 0.6:
             for k in range(3):
@@ -167,7 +176,13 @@ class Furnisher:
             self._add(mesh, s, kerb, yaw=0.0 if sign < 0 else np.pi, h=h)
         for s in self._range(25, 60):
             turn = np.pi if sign > 0 else 0.0
-            self._add(furniture.bus_shelter(rng) if rng.uniform() < 0.4 else furniture.bench(rng), s, sign * (outer - 0.5), yaw=turn, h=h)
+            self._add(
+                furniture.bus_shelter(rng) if rng.uniform() < 0.4 else furniture.bench(rng),
+                s,
+                sign * (outer - 0.5),
+                yaw=turn,
+                h=h,
+            )
         for s in self._range(8, 20):
             self._people(s, sign * rng.uniform(inner + 0.9, outer - 0.3), h)
         for s in self._range(18, 40):
@@ -189,7 +204,7 @@ class Furnisher:
     def _median(self) -> None:
         if self._layout.median > 0.8:
             for s in self._range(10, 22):
-                maker = self._rng.choice([plants.bush, furniture.street_light, furniture.sign, furniture.bollard])
+                maker = (plants.bush, furniture.street_light, furniture.sign, furniture.bollard)[self._rng.choice(4)]
                 self._add(maker(self._rng), s, 0.0, h=self._layout.kerb_height)
         elif self._layout.median:
             for s in self._range(14, 30):
@@ -227,9 +242,11 @@ class Furnisher:
         rng, h = self._rng, self._layout.kerb_height
         setback = rng.uniform(3.0, 7.0) if rng.uniform() < 0.45 else 0.9
         yaw = np.pi if sign > 0 else 0.0
-        self._add(buildings.building(rng, length, rng.uniform(8, 13)), s, sign * (side.front + setback), yaw=yaw, h=h - 0.1)
+        self._add(
+            buildings.building(rng, length, rng.uniform(8, 13)), s, sign * (side.front + setback), yaw=yaw, h=h - 0.1
+        )
         if setback > 2:
-            maker = rng.choice([plants.hedge, furniture.fence, furniture.wall])
+            maker = (plants.hedge, furniture.fence, furniture.wall)[rng.choice(3)]
             self._add(maker(rng, length), s, sign * (side.front + 0.4), h=h)
             for _ in range(int(rng.integers(1, 4))):
                 mesh = plants.bush(rng) if rng.uniform() < 0.6 or setback < 4.5 else plants.tree(rng)
@@ -248,7 +265,9 @@ class Furnisher:
     def _yard(self, s: float, length: float, sign: int, side: Side) -> None:
         """A building site or depot: a machine, a trailer, a fence of barriers."""
         rng, h = self._rng, self._layout.kerb_height
-        self._add(machines.construction_vehicle(rng), s - length / 4, sign * (side.front + 5), yaw=rng.uniform(0, 6.3), h=h)
+        self._add(
+            machines.construction_vehicle(rng), s - length / 4, sign * (side.front + 5), yaw=rng.uniform(0, 6.3), h=h
+        )
         other = vehicles.trailer(rng) if rng.uniform() < 0.6 else vehicles.truck(rng)
         self._add(other, s + length / 5, sign * (side.front + 9), yaw=rng.uniform(-0.4, 0.4), h=h)
         element = furniture.barrier(rng)
@@ -271,4 +290,3 @@ def _upright(T: Pose) -> Pose:
     plumb = place(yaw=heading)
     plumb[:3, 3] = T[:3, 3]
     return np.linalg.inv(T) @ plumb
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from ov3d_perception.sim.road import Road
 
 _ALONG = 2.5
 _EDGE = 90.0
+_FAR = 500.0
 
 
 @dataclass(frozen=True)
@@ -33,16 +35,28 @@ def build(road: Road, layout: Layout, crossings: list[tuple[float, float]], rng:
     """The whole ground of a street; within ``crossings`` (s intervals) side streets run through."""
     bounds = [road.start, *(s for crossing in sorted(crossings) for s in crossing), road.end]
     parts = []
-    for number, (a, b) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for number, (a, b) in enumerate(pairwise(bounds)):
         crossing = number % 2 == 1
         for sign in (-1, 1):
             side = layout.side(sign)
             strips = _side_street(layout, side) if crossing else _section(layout, side)
-            parts += [_sweep(road, replace(s, t0=sign * s.t0, t1=sign * s.t1), a, b, rng, caps=not crossing) for s in strips]
+            parts += [
+                _sweep(road, replace(s, t0=sign * s.t0, t1=sign * s.t1), a, b, rng, caps=not crossing) for s in strips
+            ]
         parts += _crossing_paint(road, layout, a, b) if crossing else _markings(road, layout, a, b)
         if crossing:
             parts += _islands(road, layout, a, b, rng)
+    parts.append(_plain(road, layout))
     return join(parts)
+
+
+def _plain(road: Road, layout: Layout) -> Mesh:
+    """Low land all around, which closes the horizon."""
+    corners = road.bend(np.array([[s, 0.0, 0.0] for s in (road.start, road.end)]))
+    low, high = corners.min(axis=0) - _FAR, corners.max(axis=0) + _FAR
+    square = np.array([[low[0], low[1]], [high[0], low[1]], [high[0], high[1]], [low[0], high[1]]])
+    quad = np.column_stack([square, np.full(4, -4.0)])
+    return from_triangles(quad[[[0, 1, 2], [0, 2, 3]]], layout.looks.grass).tagged(classes.TERRAIN)
 
 
 def _section(layout: Layout, side: Side) -> list[_Strip]:
@@ -102,7 +116,9 @@ def _patch(road: Road, grid: np.ndarray, label: int, surface: Surface) -> Mesh:
     return replace(mesh, uv=corners[..., pick].astype(np.float32))
 
 
-def _band(road: Road, layout: Layout, s0: float, s1: float, t0: float, t1: float, surface: Surface | None = None) -> Mesh:
+def _band(
+    road: Road, layout: Layout, s0: float, s1: float, t0: float, t1: float, surface: Surface | None = None
+) -> Mesh:
     """A painted rectangle on the asphalt."""
     s = np.linspace(s0, s1, max(2, int((s1 - s0) / 5) + 2))
     grid = np.stack([*np.meshgrid(s, [t0, t1], indexing="ij"), np.full((len(s), 2), 0.006)], axis=-1)
@@ -118,7 +134,9 @@ def _markings(road: Road, layout: Layout, a: float, b: float) -> list[Mesh]:
         if sign < 0 and not layout.median:
             borders.append(0.0)
         for t in borders:
-            parts += [_band(road, layout, s, min(s + 3, b), sign * t - 0.07, sign * t + 0.07) for s in np.arange(a, b, 6.0)]
+            parts += [
+                _band(road, layout, s, min(s + 3, b), sign * t - 0.07, sign * t + 0.07) for s in np.arange(a, b, 6.0)
+            ]
         edge = side.lanes[-1] + layout.lane_width / 2
         parts.append(_band(road, layout, a, b, sign * edge - 0.06, sign * edge + 0.06))
     return parts
@@ -128,7 +146,12 @@ def _crossing_paint(road: Road, layout: Layout, a: float, b: float) -> list[Mesh
     """Zebra crossings before and after the side street."""
     reach_right, reach_left = layout.right.road_edge, layout.left.road_edge
     stripes = np.arange(-reach_right + 0.4, reach_left - 0.4, 1.0)
-    return [_band(road, layout, s, s + 2.6, t, t + 0.5) for s in (a - 3.2, b + 0.6) for t in stripes if abs(t) > layout.median]
+    return [
+        _band(road, layout, s, s + 2.6, t, t + 0.5)
+        for s in (a - 3.2, b + 0.6)
+        for t in stripes
+        if abs(t) > layout.median
+    ]
 
 
 def _islands(road: Road, layout: Layout, a: float, b: float, rng: np.random.Generator) -> list[Mesh]:

@@ -44,7 +44,7 @@ class Looks:
 
 @dataclass(frozen=True)
 class Layout:
-    """A whole street: right side (t < 0) first. ``median`` is the half-width of the island in the middle, 0 for none."""
+    """A whole street; t < 0 is its right side. ``median``: half-width of the island in the middle, 0 for none."""
 
     right: Side
     left: Side
@@ -85,16 +85,26 @@ def _side(rng: np.random.Generator, median: float, lanes: int, width: float, fla
 
 def _looks(rng: np.random.Generator) -> Looks:
     grey = rng.uniform(0.7, 1.35)
-    asphalt = tuple(c * grey for c in paint.srgb(88, 88, 92))
+    asphalt = paint.scaled(paint.srgb(88, 88, 92), grey)
     return Looks(
-        asphalt=Surface(asphalt, texture=textures.ASPHALT, reflectivity=0.12),  # type: ignore[arg-type]
+        asphalt=Surface(asphalt, texture=textures.ASPHALT, reflectivity=0.12),
         marking=Surface(paint.srgb(225, 225, 218), texture=textures.PLAIN, reflectivity=0.85),
         flat=_flat(rng),
         island=_flat(rng),
-        kerb=Surface(paint.pick(rng, paint.srgb(175, 172, 166), paint.srgb(150, 148, 145)), texture=textures.PLAIN, reflectivity=0.4),
+        kerb=Surface(
+            paint.pick(rng, paint.srgb(175, 172, 166), paint.srgb(150, 148, 145)),
+            texture=textures.PLAIN,
+            reflectivity=0.4,
+        ),
         pavement=_pavement(rng),
         grass=_grass(rng),
-        dirt=Surface(paint.pick(rng, paint.srgb(135, 105, 75), paint.srgb(120, 100, 80)), paint.srgb(95, 78, 58), textures.DIRT, 1.0, 0.3),
+        dirt=Surface(
+            paint.pick(rng, paint.srgb(135, 105, 75), paint.srgb(120, 100, 80)),
+            paint.srgb(95, 78, 58),
+            textures.DIRT,
+            1.0,
+            0.3,
+        ),
     )
 
 
@@ -108,19 +118,22 @@ def _flat(rng: np.random.Generator) -> Surface:
         return Surface(colour, paint.srgb(60, 56, 52), textures.COBBLES, rng.uniform(0.14, 0.24), 0.25)
     if kind == "hatch":
         colour = paint.pick(rng, paint.srgb(110, 108, 106), paint.srgb(140, 120, 100))
-        return Surface(colour, paint.pick(rng, paint.srgb(230, 228, 220), paint.srgb(230, 190, 60)), textures.HATCH, 1.4, 0.35)
+        return Surface(
+            colour, paint.pick(rng, paint.srgb(230, 228, 220), paint.srgb(230, 190, 60)), textures.HATCH, 1.4, 0.35
+        )
     return Surface(paint.pick(rng, paint.srgb(150, 138, 125)), paint.srgb(105, 95, 88), textures.DIRT, 1.0, 0.3)
 
 
 def _pavement(rng: np.random.Generator) -> Surface:
-    colour = paint.pick(rng, paint.srgb(172, 168, 160), paint.srgb(190, 180, 162), paint.srgb(150, 150, 150), paint.srgb(185, 165, 148))
-    joint = tuple(c * rng.uniform(0.4, 0.65) for c in colour)
-    return Surface(colour, joint, textures.PAVING, rng.uniform(0.35, 0.9), 0.3)  # type: ignore[arg-type]
+    colour = paint.pick(
+        rng, paint.srgb(172, 168, 160), paint.srgb(190, 180, 162), paint.srgb(150, 150, 150), paint.srgb(185, 165, 148)
+    )
+    joint = paint.scaled(colour, *rng.uniform(0.4, 0.65, 3))
+    return Surface(colour, joint, textures.PAVING, rng.uniform(0.35, 0.9), 0.3)
 
 
 def _grass(rng: np.random.Generator) -> Surface:
     dry = rng.uniform(0, 1)
-    colour = tuple(a + (b - a) * dry * 0.6 for a, b in zip(paint.srgb(85, 125, 55), paint.srgb(150, 140, 80), strict=True))
-    return Surface(colour, tuple(c * 0.65 for c in colour), textures.GRASS, 1.0, 0.4)  # type: ignore[arg-type]
-
-
+    green, straw = np.array(paint.srgb(85, 125, 55)), np.array(paint.srgb(150, 140, 80))
+    colour = paint.scaled((1.0, 1.0, 1.0), *(green + (straw - green) * dry * 0.6))
+    return Surface(colour, paint.scaled(colour, 0.65), textures.GRASS, 1.0, 0.4)

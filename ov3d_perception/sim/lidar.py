@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ from jaxtyping import Float64, Int32
 
 from ov3d_perception.sim.meshes import REFLECTIVITY
 from ov3d_perception.sim.rays import Hits, RayScene
-from ov3d_perception.types import Pose, Scan
+from ov3d_perception.types import Scan
 
 PosesAt = Callable[[Float64[np.ndarray, " n"]], Float64[np.ndarray, "n 4 4"]]
 _START = np.radians(140.0)  # azimuth of the first column: between two cameras, so that no image straddles the seam
@@ -20,8 +20,8 @@ _START = np.radians(140.0)  # azimuth of the first column: between two cameras, 
 class LidarModel:
     """The device, by default like the 32-beam one of nuScenes at 10 Hz. Angles in degrees, lengths in metres.
 
-    noise: standard deviation of the range; dropout: share of returns lost at any distance; slices: in how many parts
-    of a revolution movers are posed anew.
+    noise: standard deviation of the range; dropout: share of returns lost at any distance; slices: into how many
+    moments a revolution is divided, for movers: they stand still in between, for LiDAR and cameras alike.
     """
 
     beams: int = 32
@@ -32,7 +32,11 @@ class LidarModel:
     max_range: float = 75.0
     noise: float = 0.02
     dropout: float = 0.01
-    slices: int = 12
+    slices: int = 8
+
+    def moments(self, start: float, period: float) -> Float64[np.ndarray, " s"]:
+        """The middle (s) of each slice of the revolution from ``start`` over ``period``."""
+        return start + period * (np.arange(self.slices) + 0.5) / self.slices
 
     def phase(self, azimuth: float) -> float:
         """The share of a revolution after which the beam points to ``azimuth`` (radians)."""
@@ -48,15 +52,20 @@ class LidarReturn:
     instances: Int32[np.ndarray, " n"]
 
 
+_Returned = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
 def sweep(
     model: LidarModel,
-    scene_at: Callable[[float], RayScene],
+    scenes: Sequence[RayScene],
     lidar_at: PosesAt,
     start: float,
     period: float,
     rng: np.random.Generator,
 ) -> LidarReturn:
-    """One revolution from ``start`` (s) over ``period`` (s), clockwise from above. ``lidar_at``: T_world_lidar at times.
+    """One revolution from ``start`` (s) over ``period`` (s), clockwise from above.
+
+    scenes: the world in each of the model's slices. ``lidar_at``: T_world_lidar at times.
 
     Points are ordered by firing time, within a column by ring (0 is the lowest beam).
     """
@@ -70,17 +79,15 @@ def sweep(
     )  # fmt: skip
     poses = lidar_at(times)
     pieces = []
-    for part in np.array_split(column, model.slices):
+    for scene, part in zip(scenes, np.array_split(column, model.slices), strict=True):
         directions = np.einsum("cij,cbj->cbi", poses[part, :3, :3], local[part]).reshape(-1, 3)
         origins = np.repeat(poses[part, :3, 3], model.beams, axis=0)
-        hits = scene_at(float(times[part].mean())).cast(origins, directions)
+        hits = scene.cast(origins, directions)
         pieces.append((_returns(model, hits, directions, rng), part))
     return _assemble(model, pieces, local, times - start, start)
 
 
-def _returns(
-    model: LidarModel, hits: Hits, directions: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _returns(model: LidarModel, hits: Hits, directions: np.ndarray, rng: np.random.Generator) -> _Returned:
     """Rays that return (row), their measured range, intensity, label, instance."""
     rows = hits.rows
     distance = hits.distance[rows]
@@ -96,7 +103,9 @@ def _returns(
     return kept, measured[keep], intensity[keep], hits.label[kept], hits.instance[kept]
 
 
-def _assemble(model: LidarModel, pieces: list, local: np.ndarray, times: np.ndarray, start: float) -> LidarReturn:
+def _assemble(
+    model: LidarModel, pieces: list[tuple[_Returned, np.ndarray]], local: np.ndarray, times: np.ndarray, start: float
+) -> LidarReturn:
     xyz, intensity, time, ring, labels, instances = [], [], [], [], [], []
     for (rows, measured, strength, label, instance), part in pieces:
         columns, beams = part[rows // model.beams], rows % model.beams
@@ -106,18 +115,12 @@ def _assemble(model: LidarModel, pieces: list, local: np.ndarray, times: np.ndar
         ring.append(beams)
         labels.append(label)
         instances.append(instance)
-    join = lambda arrays, kind: np.concatenate(arrays).astype(kind)  # noqa: E731
+
+    def join(arrays: list[np.ndarray], kind: type) -> np.ndarray:
+        return np.concatenate(arrays).astype(kind)
+
     scan = Scan(
         join(xyz, np.float32), join(intensity, np.float32), stamp=round(start * 1e9), frame_id="lidar",
         time=join(time, np.float32), ring=join(ring, np.int32),
     )  # fmt: skip
     return LidarReturn(scan, join(labels, np.int32), join(instances, np.int32))
-
-
-def undistort(scan: Scan, lidar_at: PosesAt, start: float) -> Scan:
-    """The scan with every point in the sensor frame at ``scan.stamp``, from the exact poses of the simulation."""
-    assert scan.time is not None
-    moments, inverse = np.unique(scan.time, return_inverse=True)
-    poses = np.linalg.inv(lidar_at(np.array([start]))[0]) @ lidar_at(start + moments.astype(float))
-    xyz = np.einsum("nij,nj->ni", poses[inverse, :3, :3], scan.xyz) + poses[inverse, :3, 3]
-    return Scan(xyz.astype(np.float32), scan.intensity, scan.stamp, scan.frame_id, scan.time, scan.ring)

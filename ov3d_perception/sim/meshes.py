@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import trimesh
@@ -15,6 +16,9 @@ from ov3d_perception.types import UNLABELLED, Pose
 # Columns of a surface row: what `Surface.row` writes and `textures.shade` reads.
 COLOUR, ACCENT, TEXTURE, SCALE, REFLECTIVITY, GLOSS = slice(0, 3), slice(3, 6), 6, 7, 8, 9
 SURFACE_COLUMNS = 10
+
+Row = Sequence[float] | np.ndarray
+Rows = Sequence[Row] | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ _CUBE = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (
 _CUBE_FACES = np.array([[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]])
 
 
-def box(size: Sequence[float], centre: Sequence[float], surface: Surface, *, taper: Sequence[float] = (1, 1)) -> Mesh:
+def box(size: Row, centre: Row, surface: Surface, *, taper: Row = (1, 1)) -> Mesh:
     """A box; its top face is scaled by ``taper`` (x, y)."""
     corners = _CUBE.copy()
     top = corners[:, 2] > 0
@@ -123,12 +127,12 @@ def box(size: Sequence[float], centre: Sequence[float], surface: Surface, *, tap
     return from_triangles(_quads(corners[_CUBE_FACES]), surface)
 
 
-def prism(profile: Sequence[Sequence[float]], width: float, surface: Surface, *, y: float = 0.0) -> Mesh:
+def prism(profile: Rows, width: float, surface: Surface, *, y: float = 0.0) -> Mesh:
     """A convex or star-shaped polygon (x, z), extruded along y to ``width``, centred at ``y``."""
     return loft(profile, [(-width / 2 + y, 1.0), (width / 2 + y, 1.0)], surface)
 
 
-def loft(profile: Sequence[Sequence[float]], stations: Sequence[tuple[float, float]], surface: Surface) -> Mesh:
+def loft(profile: Rows, stations: Sequence[tuple[float, float]], surface: Surface) -> Mesh:
     """A polygon (x, z), swept along y through ``stations`` (y, scale about the polygon's mean), closed at both ends."""
     outline = np.asarray(profile, float)
     if _area(outline) < 0:
@@ -139,7 +143,7 @@ def loft(profile: Sequence[Sequence[float]], stations: Sequence[tuple[float, flo
         xz = mean + (outline - mean) * scale
         rings.append(np.column_stack([xz[:, 0], np.full(len(xz), y), xz[:, 1]]))
     triangles = []
-    for a, b in zip(rings[:-1], rings[1:], strict=True):
+    for a, b in pairwise(rings):
         nxt_a, nxt_b = np.roll(a, -1, axis=0), np.roll(b, -1, axis=0)
         triangles.append(_quads(np.stack([a, b, nxt_b, nxt_a], axis=1)))
     for ring, flip in ((rings[0], False), (rings[-1], True)):
@@ -153,7 +157,7 @@ def _area(outline: np.ndarray) -> float:
     return 0.5 * float((x * np.roll(z, -1) - np.roll(x, -1) * z).sum())
 
 
-def tube(points: Sequence[Sequence[float]], radius: float | Sequence[float], surface: Surface, sides: int = 6) -> Mesh:
+def tube(points: Rows, radius: float | Row, surface: Surface, sides: int = 6) -> Mesh:
     """A round bar through ``points``, radius constant or one per point, ends closed, normals smooth."""
     points_ = np.asarray(points, float)
     radii = np.broadcast_to(np.asarray(radius, float), len(points_))
@@ -185,8 +189,8 @@ def _sphere(subdivisions: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ellipsoid(
-    radii: Sequence[float],
-    centre: Sequence[float],
+    radii: Row,
+    centre: Row,
     surface: Surface,
     *,
     subdivisions: int = 1,
@@ -202,7 +206,7 @@ def ellipsoid(
     return from_triangles(vertices[faces], surface, normals=normals[faces])
 
 
-def wheel(radius: float, width: float, centre: Sequence[float], tyre: Surface, rim: Surface, sides: int = 14) -> Mesh:
+def wheel(radius: float, width: float, centre: Row, tyre: Surface, rim: Surface, sides: int = 14) -> Mesh:
     """A wheel with its axle along y: a tyre and a lighter disc on both sides."""
     x, y, z = centre
     body = tube([(x, y - width / 2, z), (x, y + width / 2, z)], radius, tyre, sides)
@@ -210,7 +214,7 @@ def wheel(radius: float, width: float, centre: Sequence[float], tyre: Surface, r
     return join([body, hub])
 
 
-def ring(radius: float, thickness: float, centre: Sequence[float], surface: Surface, sides: int = 16) -> Mesh:
+def ring(radius: float, thickness: float, centre: Row, surface: Surface, sides: int = 16) -> Mesh:
     """A thin wheel (a bicycle's): a tube bent to a circle about y."""
     angle = np.linspace(0, 2 * np.pi, sides + 1)
     x, y, z = centre
@@ -218,7 +222,9 @@ def ring(radius: float, thickness: float, centre: Sequence[float], surface: Surf
     return tube(points, thickness, surface, 4)
 
 
-def cards(centres: np.ndarray, size: np.ndarray, surface: Surface, rng: np.random.Generator, outward: np.ndarray) -> Mesh:
+def cards(
+    centres: np.ndarray, size: np.ndarray, surface: Surface, rng: np.random.Generator, outward: np.ndarray
+) -> Mesh:
     """Square leaves at ``centres`` (n, 3) with edge ``size`` (n,), turned at random, shaded as facing ``outward``."""
     n = len(centres)
     first = rng.normal(size=(n, 3))

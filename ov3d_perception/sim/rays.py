@@ -1,4 +1,4 @@
-"""Ray casting against a static and a moving triangle scene (Embree through embreex), nearest hit with its attributes."""
+"""Ray casting against static and moving triangles (Embree through embreex): nearest hits with their attributes."""
 
 from __future__ import annotations
 
@@ -37,6 +37,9 @@ class Layer:
 
     def __init__(self, mesh: Mesh) -> None:
         self.mesh = mesh
+        a, b, c = mesh.vertices.transpose(1, 0, 2)
+        across = np.cross(b - a, c - a)
+        self.flat_normals = across / (np.linalg.norm(across, axis=1, keepdims=True) + 1e-12)
         self._scene = rtcore_scene.EmbreeScene()
         self._geometry = TriangleMesh(self._scene, np.ascontiguousarray(mesh.vertices)) if len(mesh) else None
 
@@ -88,22 +91,23 @@ class RayScene:
             where, mesh = rows[part], layer.mesh
             hit = face[where]
             b = bary[where]
-            weights = np.column_stack([1 - b[:, 0] - b[:, 1], b])[:, :, None]
-            normal[part] = (mesh.normals[hit] * weights).sum(axis=1)
-            uv[part] = (mesh.uv[hit] * weights).sum(axis=1)
-            corners = mesh.vertices[hit]
-            flat[part] = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+            weights = np.column_stack([1 - b[:, 0] - b[:, 1], b])
+            normal[part] = np.einsum("hcx,hc->hx", mesh.normals[hit], weights)
+            uv[part] = np.einsum("hcx,hc->hx", mesh.uv[hit], weights)
+            flat[part] = layer.flat_normals[hit]
             surface[part] = mesh.surface[hit]
             label[where], instance[where] = mesh.label[hit], mesh.instance[hit]
-        for vectors in (normal, flat):
-            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-12
-        sheet = np.abs((normal * flat).sum(axis=1)) > 0.999
-        flat[(flat * directions[rows]).sum(axis=1) > 0] *= -1
+        normal /= np.sqrt(np.einsum("hx,hx->h", normal, normal) + 1e-12)[:, None]
+        sheet = np.abs(np.einsum("hx,hx->h", normal, flat)) > 0.999
+        away = np.einsum("hx,hx->h", flat, directions[rows]) > 0
+        flat[away] *= -1
         normal[sheet] = flat[sheet]
         distance = np.where(owner >= 0, distance, np.inf).astype(np.float32)
         return Hits(distance, label, instance, rows, normal, flat, uv, surface)
 
-    def blocked(self, origins: Float32[np.ndarray, "n 3"], directions: Float32[np.ndarray, "n 3"]) -> Bool[np.ndarray, " n"]:
+    def blocked(
+        self, origins: Float32[np.ndarray, "n 3"], directions: Float32[np.ndarray, "n 3"]
+    ) -> Bool[np.ndarray, " n"]:
         """Whether anything lies on each ray."""
         origins, directions = (np.ascontiguousarray(a, np.float32) for a in (origins, directions))
         result = np.zeros(len(origins), bool)

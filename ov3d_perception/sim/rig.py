@@ -34,7 +34,9 @@ def cameras(width: int = 480, height: int = 270) -> tuple[MountedCamera, ...]:
     return tuple(_mount(name, *spec, width, height) for name, spec in _CAMERAS.items())
 
 
-def _mount(name: str, position: tuple[float, float, float], yaw: float, fov: float, width: int, height: int) -> MountedCamera:
+def _mount(
+    name: str, position: tuple[float, float, float], yaw: float, fov: float, width: int, height: int
+) -> MountedCamera:
     focal = width / 2 / np.tan(np.radians(fov) / 2)
     K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
     c, s = np.cos(np.radians(yaw)), np.sin(np.radians(yaw))

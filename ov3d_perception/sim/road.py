@@ -22,7 +22,9 @@ class Road:
         waves = rng.uniform(70, 160, 3)
         phases, weights = rng.uniform(0, 2 * np.pi, 3), rng.uniform(0.2, 1.0, 3)
         weights *= rng.uniform(0.1, 1.0) * curvature / weights.sum()
-        bend = sum(w * np.sin(2 * np.pi * self._s / length + p) for w, length, p in zip(weights, waves, phases, strict=True))
+        bend = sum(
+            w * np.sin(2 * np.pi * self._s / length + p) for w, length, p in zip(weights, waves, phases, strict=True)
+        )
         heading = np.cumsum(bend) * _STEP
         origin = np.searchsorted(self._s, 0.0)
         self._heading = heading - heading[origin]

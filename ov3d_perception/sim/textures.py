@@ -27,9 +27,8 @@ def _tiles() -> Float32[np.ndarray, "2 t t"]:
     """Two tileable noise images in [-1, 1]: white-ish fine grain and clouds of several octaves."""
     rng = np.random.default_rng(20)
     fine = ndimage.gaussian_filter(rng.normal(size=(_TILE, _TILE)), 0.8, mode="wrap")
-    cloud = sum(
-        ndimage.gaussian_filter(rng.normal(size=(_TILE, _TILE)), sigma, mode="wrap") * sigma for sigma in (2, 6, 16, 40)
-    )
+    octaves = [ndimage.gaussian_filter(rng.normal(size=(_TILE, _TILE)), s, mode="wrap") * s for s in (2, 6, 16, 40)]
+    cloud = np.sum(octaves, axis=0)
     return np.stack([np.clip(tile / (2.2 * tile.std()), -1, 1) for tile in (fine, cloud)]).astype(np.float32)
 
 
@@ -112,8 +111,8 @@ def _windows(uv: np.ndarray, scale: Values, colour: Colour, accent: Colour, fade
     glass = (np.abs(x - 0.5) < 0.30) & (y > 0.30) & (y < 0.80)
     pane = (np.abs(x - 0.5) < 0.26) & (y > 0.325) & (y < 0.775) & (np.abs(x - 0.5) > 0.018)
     wall = colour * (1 + 0.10 * cloud(uv, 0.08) + 0.05 * fade * grain(uv, 0.05))[:, None]
-    tint = np.float32([0.10, 0.13, 0.17]) * (0.5 + 1.5 * kind + 0.9 * np.clip(y - 0.3, 0, 1))[:, None]
-    tint = np.where((kind > 0.8)[:, None] & (y > 0.5)[:, None], np.float32([0.62, 0.58, 0.5]), tint)
+    tint = np.array([0.10, 0.13, 0.17], np.float32) * (0.5 + 1.5 * kind + 0.9 * np.clip(y - 0.3, 0, 1))[:, None]
+    tint = np.where((kind > 0.8)[:, None] & (y > 0.5)[:, None], np.array([0.62, 0.58, 0.5], np.float32), tint)
     return np.where(pane[:, None], tint, np.where(glass[:, None], accent, wall)).astype(np.float32)
 
 
@@ -123,7 +122,7 @@ def _shopfront(uv: np.ndarray, scale: Values, colour: Colour, accent: Colour, fa
     x = uv[:, 0] / scale - i
     pane = (np.abs(x - 0.5) < 0.44) & (uv[:, 1] > 0.5) & (uv[:, 1] < 2.6)
     sign = (uv[:, 1] >= 2.75) & (uv[:, 1] < 3.4)
-    goods = cloud(uv * np.float32([1, 1.7]), 0.04)[:, None] * np.float32([0.14, 0.10, 0.07])
+    goods = cloud(uv * np.array([1, 1.7], np.float32), 0.04)[:, None] * np.array([0.14, 0.10, 0.07], np.float32)
     board = np.stack([_hash(i, i * 0 + k) for k in range(3)], axis=1) * 0.7 + 0.1
     letters = (grain(uv, 0.22) > 0.25) & (np.abs(uv[:, 1] - 3.08) < 0.18)
     board = np.where(letters[:, None], 0.85, board)
@@ -132,7 +131,7 @@ def _shopfront(uv: np.ndarray, scale: Values, colour: Colour, accent: Colour, fa
 
 @_texture(PLASTER)
 def _plaster(uv: np.ndarray, scale: Values, colour: Colour, accent: Colour, fade: Values) -> Colour:
-    stain = np.clip(cloud(uv * np.float32([1, 0.3]), 0.1), 0, 1)
+    stain = np.clip(cloud(uv * np.array([1, 0.3], np.float32), 0.1), 0, 1)
     return colour * (1 - 0.25 * stain + 0.08 * fade * grain(uv, 0.03))[:, None]
 
 
@@ -181,7 +180,9 @@ def _cobbles(uv: np.ndarray, scale: Values, colour: Colour, accent: Colour, fade
 def _planks(uv: np.ndarray, scale: Values, colour: Colour, accent: Colour, fade: Values) -> Colour:
     across = uv[:, 0] / scale
     tone = 1 + 0.3 * (_hash(np.floor(across).astype(int), np.zeros(len(uv), int)) - 0.5)
-    return _mix(colour * (tone + 0.12 * cloud(uv * np.float32([4, 0.5]), 0.03))[:, None], accent, _edge(across) < 0.08)
+    return _mix(
+        colour * (tone + 0.12 * cloud(uv * np.array([4, 0.5], np.float32), 0.03))[:, None], accent, _edge(across) < 0.08
+    )
 
 
 @_texture(CLOTH)
@@ -198,7 +199,7 @@ def _chequer(uv: np.ndarray, scale: Values, colour: Colour, accent: Colour, fade
 
 @_texture(BARK)
 def _bark(uv: np.ndarray, scale: Values, colour: Colour, accent: Colour, fade: Values) -> Colour:
-    return _mix(colour, accent, np.clip(0.5 + cloud(uv * np.float32([5, 1]), 0.03), 0, 1))
+    return _mix(colour, accent, np.clip(0.5 + cloud(uv * np.array([5, 1], np.float32), 0.03), 0, 1))
 
 
 @_texture(ROOF)

@@ -24,10 +24,10 @@ _MARGIN = 95.0
 class Light:
     """Day light. ``sun``: unit vector to the sun; colours are linear RGB; ``haze``: share of light lost per metre."""
 
-    sun: Float32[np.ndarray, "3"]
-    sun_colour: Float32[np.ndarray, "3"]
-    zenith: Float32[np.ndarray, "3"]
-    horizon: Float32[np.ndarray, "3"]
+    sun: Float32[np.ndarray, 3]
+    sun_colour: Float32[np.ndarray, 3]
+    zenith: Float32[np.ndarray, 3]
+    horizon: Float32[np.ndarray, 3]
     haze: float
     clouds: float
 
@@ -50,7 +50,7 @@ class World:
 
 
 def generate(seed: int, duration_s: float, *, sun: tuple[float, float] | None = None) -> World:
-    """The world of ``seed``, long enough for a drive of ``duration_s`` seconds. ``sun``: azimuth, elevation (radians)."""
+    """The world of ``seed``, long enough for a drive of ``duration_s``. ``sun``: azimuth, elevation (radians)."""
     streams = [np.random.default_rng(s) for s in np.random.SeedSequence([seed, 2]).spawn(6)]
     ego = _ride(streams[0], duration_s)
     length = float(ego(np.asarray(duration_s)))
@@ -61,7 +61,7 @@ def generate(seed: int, duration_s: float, *, sun: tuple[float, float] | None = 
     earth = ground.build(road, layout, crossings, streams[3])
     things = furnish.Furnisher(road, layout, crossings, instances, streams[4]).furnish()
     ego_t = -layout.right.lanes[int(streams[0].integers(len(layout.right.lanes)))]
-    traffic = populate(road, layout, lambda time: float(ego(np.asarray(time))), ego_t, instances, streams[5])
+    traffic = populate(road, layout, crossings, lambda time: float(ego(np.asarray(time))), ego_t, instances, streams[5])
     static: Mesh = join([earth, things])
     return World(road, layout, Layer(static), traffic, _light(streams[0], sun), ego, ego_t)
 
@@ -85,13 +85,15 @@ def _crossings(rng: np.random.Generator, road: Road) -> list[tuple[float, float]
 
 def _light(rng: np.random.Generator, sun: tuple[float, float] | None) -> Light:
     azimuth, elevation = sun or (rng.uniform(0, 2 * np.pi), np.radians(rng.uniform(18, 65)))
-    way = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)], np.float32)
-    clouds = float(rng.uniform(0, 1))
+    way = np.array(
+        [np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)], np.float32
+    )
+    clouds = float(rng.beta(1.2, 1.7))
     warm = 1 - np.clip(np.degrees(elevation) / 45, 0, 1)
     strength = 2.6 * (1 - 0.75 * max(0.0, clouds - 0.45) / 0.55)
     colour = np.array([1.0, 0.96 - 0.14 * warm, 0.9 - 0.32 * warm]) * strength
     grey = np.clip((clouds - 0.3) / 0.6, 0, 1)
     zenith = (1 - grey) * np.array([0.20, 0.40, 0.78]) + grey * np.array([0.62, 0.65, 0.70])
     horizon = (1 - grey) * np.array([0.68, 0.78, 0.90]) + grey * np.array([0.78, 0.80, 0.82])
-    values = [np.asarray(v, np.float32) for v in (way, colour, zenith, horizon)]
-    return Light(*values, haze=float(rng.uniform(0.0008, 0.004)), clouds=clouds)
+    colours = [np.asarray(v, np.float32) for v in (colour, zenith, horizon)]
+    return Light(way, colours[0], colours[1], colours[2], haze=float(rng.uniform(0.0008, 0.004)), clouds=clouds)

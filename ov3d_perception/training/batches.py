@@ -83,7 +83,7 @@ class PairDataset(Dataset[Batch]):
 
 
 def near(xyz: np.ndarray, point: np.ndarray, size: float) -> Bool[np.ndarray, " n"]:
-    """Which points lie in a cell of edge ``size`` (x, y) that holds one of the rows ``point``, or beside such a cell."""
+    """Which points lie in a column of edge ``size`` that holds one of the rows ``point``, or beside such a column."""
     cells = np.floor(xyz[:, :2] / size).astype(np.int64)
     cells -= cells.min(0) - 1
     taught = np.zeros(cells.max(0) + 2, bool)

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import lightning as L
+import lightning
 import torch
 import yaml
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -30,10 +30,11 @@ from ov3d_perception.networks.checkpoint import CheckpointInfo, save_checkpoint
 from ov3d_perception.networks.minkunet import MinkUNet
 from ov3d_perception.paths import cache_dir
 from ov3d_perception.training.batches import EpochSampler, PairDataset, collate
-from ov3d_perception.training.evaluate import Result, evaluate
+from ov3d_perception.training.evaluate import score
 from ov3d_perception.training.module import Balance, Distillation
 from ov3d_perception.training.prepare import prepare
 from ov3d_perception.training.recipe import Recipe
+from ov3d_perception.training.result import Result
 from ov3d_perception.training.sources import open_source, open_vocabulary, words_of
 from ov3d_perception.training.teacher import Teacher
 from ov3d_perception.types import Frame
@@ -41,8 +42,10 @@ from ov3d_perception.types import Frame
 log = logging.getLogger(__name__)
 
 
-def distill(recipe: Recipe, out: Path, resume: bool = False, device: str = "auto") -> Result | None:
+def distill(recipe: Recipe, out: Path, resume: bool = False, device: str = "auto") -> Result:
     """Run a recipe and leave everything under ``out``; returns the evaluation on the recipe's validation source.
+
+    Without a validation source the result has no modes, only what it is about.
 
     Args:
         recipe: what to do.
@@ -55,7 +58,7 @@ def distill(recipe: Recipe, out: Path, resume: bool = False, device: str = "auto
         DatasetError: as the source, the pairs and the teacher's cache raise it.
     """
     last = _claim(recipe, out, resume)
-    L.seed_everything(recipe.seed, workers=True, verbose=False)
+    lightning.seed_everything(recipe.seed, workers=True, verbose=False)
     teacher = Teacher(
         load_encoder(recipe.teacher.model, recipe.teacher.pretrained, device, recipe.teacher.precision),
         recipe.teacher,
@@ -68,7 +71,7 @@ def distill(recipe: Recipe, out: Path, resume: bool = False, device: str = "auto
     module = _module(recipe, teacher, vocabulary, math.ceil(len(sampler) / recipe.optimiser.batch))
     validation = open_source(recipe.validation) if recipe.validation and vocabulary else None
     keeper = Keeper(recipe, out, teacher, vocabulary, validation)
-    trainer = L.Trainer(
+    trainer = lightning.Trainer(
         accelerator={"auto": "auto", "cuda": "gpu"}.get(device, device),
         devices=1,
         max_epochs=recipe.optimiser.epochs,
@@ -93,7 +96,7 @@ def distill(recipe: Recipe, out: Path, resume: bool = False, device: str = "auto
     return keeper.finish(module)
 
 
-class Keeper(L.Callback):
+class Keeper(lightning.Callback):
     """Keeps the state to resume from after each epoch, and a checkpoint with its evaluation now and then."""
 
     def __init__(
@@ -107,10 +110,10 @@ class Keeper(L.Callback):
         self.recipe, self.out, self.teacher = recipe, out, teacher
         self.vocabulary, self.validation = vocabulary, validation
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write ``last.ckpt`` whole or not at all; validate every ``validate_every`` epochs, the last one excepted."""
         partial = self.out / "last.partial"
-        trainer.save_checkpoint(partial)
+        trainer.save_checkpoint(partial, weights_only=False)
         partial.replace(self.out / "last.ckpt")
         epoch = trainer.current_epoch + 1
         if epoch % self.recipe.validate_every == 0 and epoch < self.recipe.optimiser.epochs:
@@ -121,27 +124,36 @@ class Keeper(L.Callback):
             for logger in trainer.loggers:
                 logger.log_metrics(scores, step=trainer.global_step)
 
-    def finish(self, module: Distillation) -> Result | None:
+    def finish(self, module: Distillation) -> Result:
         """The final checkpoint and the full evaluation, the teacher beside the student."""
-        result = self.evaluate(module, with_teacher=True)
-        if result:
-            result.write(self.out)
-            log.info("\n%s", result.to_markdown())
+        counts = json.loads((self.out / "pairs" / "manifest.json").read_text())["counts"]
+        result = self.evaluate(module, with_teacher=True) or Result({}, {})
+        result.about["training frames"] = counts
+        result.write(self.out)
+        log.info("\n%s", result.to_markdown())
         return result
 
     def evaluate(self, module: Distillation, with_teacher: bool) -> Result | None:
-        """Write ``student.safetensors`` and score what was written; None without a validation source."""
-        info = self.describe({})
-        training = module.network.training
-        result = None
-        if self.validation is not None and self.vocabulary is not None:
-            segmenter = Segmenter(module.network, info, device=str(module.device))
-            teacher = self.teacher if with_teacher else None
-            about = {"source": asdict(self.recipe.validation) if self.recipe.validation else {}, "commit": info.commit}
-            result = evaluate(segmenter, self.validation, self.vocabulary, self.recipe.pairs, teacher, about)
-            info = self.describe({f"miou: {name}": round(s.miou, 4) for name, s in result.modes.items()})
-        save_checkpoint(self.out / "student.safetensors", module.network, info)
-        module.network.train(training)
+        """Write ``student.safetensors`` in half precision and score that file; None without a validation source."""
+        path = self.out / "student.safetensors"
+        save_checkpoint(path, module.network, self.describe({}), torch.float16)
+        if self.validation is None or self.vocabulary is None:
+            return None
+        about = {
+            "source": asdict(self.recipe.validation or self.recipe.train),
+            "trained on": asdict(self.recipe.train),
+            "commit": commit(),
+        }
+        result = score(
+            Segmenter.load(path, device=str(module.device)),
+            self.validation,
+            self.vocabulary,
+            self.recipe.pairs,
+            self.teacher if with_teacher else None,
+            about,
+        )
+        metrics = {f"miou: {name}": round(s.miou, 4) for name, s in result.modes.items()}
+        save_checkpoint(path, module.network, self.describe(metrics), torch.float16)
         return result
 
     def describe(self, metrics: dict[str, float]) -> CheckpointInfo:

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int32
 
+from ov3d_perception.errors import DatasetError, IdentityError
 from ov3d_perception.inference import Segmenter
 from ov3d_perception.language.vocabulary import Vocabulary
-from ov3d_perception.training.metrics import Confusion, Scores
+from ov3d_perception.training.metrics import Confusion
 from ov3d_perception.training.pairs import fused_teacher, image_size, merge_sweeps, pair
 from ov3d_perception.training.prepare import Counts, neighbours, read_frames
 from ov3d_perception.training.recipe import PairSpec
+from ov3d_perception.training.result import Result
 from ov3d_perception.training.sources import words_of
 from ov3d_perception.training.teacher import Teacher
 from ov3d_perception.types import Frame, PixelPointPairs
-
-log = logging.getLogger(__name__)
 
 STUDENT_IN_VIEW = "student, 3D only, in view"
 STUDENT_ALL = "student, 3D only, all points"
@@ -31,39 +28,7 @@ TEACHER_IN_VIEW = "teacher's projection, in view"
 TEACHER_WINDOW = "teacher's projection, fused over neighbouring frames, in view"
 
 
-@dataclass(frozen=True)
-class Result:
-    """Scores of each mode over one source, and what they were computed from (``about``)."""
-
-    modes: dict[str, Scores]
-    about: dict[str, Any]
-
-    def to_json(self) -> str:
-        """All figures and their origin."""
-        return json.dumps({"modes": {k: asdict(v) for k, v in self.modes.items()}, "about": self.about}, indent=2)
-
-    def to_markdown(self) -> str:
-        """The same as two tables and a list."""
-        lines = ["| mode | mIoU | mAcc | accuracy | points |", "|---|---|---|---|---|"]
-        lines += [
-            f"| {name} | {s.miou:.3f} | {s.macc:.3f} | {s.accuracy:.3f} | {s.points} |" for name, s in self.modes.items()
-        ]
-        classes = list(dict.fromkeys(c for scores in self.modes.values() for c in scores.iou))
-        lines += ["", "| IoU | " + " | ".join(self.modes) + " |", "|---" * (len(self.modes) + 1) + "|"]
-        for name in classes:
-            cells = [f"{s.iou[name]:.3f}" if name in s.iou else "absent" for s in self.modes.values()]
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
-        lines += ["", *(f"- {key}: {value}" for key, value in self.about.items())]
-        return "\n".join(lines) + "\n"
-
-    def write(self, folder: Path) -> None:
-        """``evaluation.json`` and ``evaluation.md`` under ``folder``."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "evaluation.json").write_text(self.to_json())
-        (folder / "evaluation.md").write_text(self.to_markdown())
-
-
-def evaluate(
+def score(
     segmenter: Segmenter,
     source: Sequence[Frame],
     vocabulary: Vocabulary,
@@ -73,7 +38,7 @@ def evaluate(
 ) -> Result:
     """Score a checkpoint on the labelled frames of a source.
 
-    A point is in view when one of its own frame's images sees it under ``pairs`` (``view_window`` is not used for that).
+    A point is in view when one of its own frame's images sees it under ``pairs`` (neighbouring frames do not count).
     No image enters the student's prediction. mIoU is over the classes present in the ground truth of the mode's points.
 
     Args:
@@ -82,9 +47,20 @@ def evaluate(
         vocabulary: of the label set's prompts.
         pairs: association settings; sweeps > 1 merges sweeps for the student's input.
         teacher: adds its projection on the same points.
-        about: what to record with the figures (split, prompts, seeds, ...).
+        about: what to record with the figures (split, seeds, ...).
+
+    Raises:
+        DatasetError: no frame with labels.
+        IdentityError: the teacher is another encoder than the checkpoint's.
     """
-    modes = {name: Confusion(vocabulary.names) for name in (STUDENT_IN_VIEW, TEACHER_IN_VIEW, TEACHER_WINDOW, STUDENT_ALL)}
+    if teacher is not None and not segmenter.identity.compatible(teacher.identity):
+        raise IdentityError(
+            f"The checkpoint was distilled from {segmenter.identity}, the teacher is {teacher.identity}",
+            "Name the checkpoint's own encoder as teacher",
+        )
+    modes = {
+        name: Confusion(vocabulary.names) for name in (STUDENT_IN_VIEW, TEACHER_IN_VIEW, TEACHER_WINDOW, STUDENT_ALL)
+    }
     counts = Counts()
     for index, frame in read_frames(source, counts):
         if frame.labels is None:
@@ -104,6 +80,8 @@ def evaluate(
             wide = Frame(frame.name, frame.sweeps, neighbours(source, index, frame, pairs.view_window), truth)
             fused = label_by_teacher(teacher, wide, pair(wide, pairs), vocabulary)
             modes[TEACHER_WINDOW].update(fused[seen], truth[seen])
+    if counts.used == 0:
+        raise DatasetError(f"The source has no labelled frame ({counts})", "Evaluate on a data set with point labels")
     origin = _origin(segmenter, vocabulary, pairs, teacher) | {"frames": counts.to_dict()}
     scores = {name: confusion.scores() for name, confusion in modes.items()}
     return Result({name: s for name, s in scores.items() if s.points}, origin | (about or {}))
@@ -134,9 +112,7 @@ def classify(features: Float[np.ndarray, "n d"], vocabulary: Vocabulary) -> Int3
     return np.asarray(vocabulary.prompt_class)[best.argmax(1).numpy()].astype(np.int32)
 
 
-def _origin(
-    segmenter: Segmenter, vocabulary: Vocabulary, pairs: PairSpec, teacher: Teacher | None
-) -> dict[str, Any]:
+def _origin(segmenter: Segmenter, vocabulary: Vocabulary, pairs: PairSpec, teacher: Teacher | None) -> dict[str, Any]:
     """What every figure must be read with."""
     return {
         "prompts": words_of(vocabulary),

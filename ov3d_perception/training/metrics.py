@@ -47,6 +47,8 @@ class Confusion:
 
     def matrix(self) -> Int64[np.ndarray, "c d"]:
         """Rows: ground truth; columns: prediction, the last one for UNLABELLED."""
+        if self._metric.update_count == 0:
+            return np.zeros((len(self.names), len(self.names) + 1), np.int64)
         return self._metric.compute().numpy()[:-1]
 
     def scores(self) -> Scores:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-import lightning as L
+import lightning
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
@@ -30,7 +30,9 @@ class Balance:
         power: 0 gives equal weights, 1 gives every class the same total.
     """
 
-    def __init__(self, embeddings: Float[np.ndarray, "p d"], prompt_class: Int64[np.ndarray, " p"], power: float) -> None:
+    def __init__(
+        self, embeddings: Float[np.ndarray, "p d"], prompt_class: Int64[np.ndarray, " p"], power: float
+    ) -> None:
         self.text = torch.from_numpy(np.asarray(embeddings, np.float32))
         self.prompt_class = torch.from_numpy(np.asarray(prompt_class, np.int64))
         self.power = power
@@ -44,7 +46,7 @@ class Balance:
         return (weight / weight.mean()).float().to(target.device)
 
 
-class Distillation(L.LightningModule):
+class Distillation(lightning.LightningModule):
     """Trains ``network`` to say of a voxel what the teacher's pixels say.
 
     Args:

@@ -19,6 +19,7 @@ from ov3d_perception.training.recipe import PairSpec
 from ov3d_perception.training.teacher import Teacher, load_map
 from ov3d_perception.types import Frame, PixelPointPairs, View
 
+
 @dataclass(frozen=True)
 class Sample:
     """A merged cloud in the key sweep's frame and its pairs: pixel ``uv`` of map ``view`` sees row ``point``.

@@ -17,12 +17,13 @@ from ov3d_perception.errors import DatasetError
 class SourceSpec:
     """A source of frames: ``dataset`` is a name of the datasets registry ("bag" included), ``root`` its folder or file.
 
-    options: keyword arguments of that data set (``sequences``, ``sweeps``, ``seeds``, ...).
+    options: keyword arguments of that data set (``sequences``, ``seeds``, ...). every: takes every n-th frame.
     """
 
     dataset: str
     root: str
     options: dict[str, Any] = field(default_factory=dict)
+    every: int = 1
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class VocabularySpec:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One run. ``validation`` may be None; ``validate_every`` counts epochs; ``repeat``: passes over the data a epoch."""
+    """One run. validation may be None; validate_every counts epochs, each of ``repeat`` passes over the data."""
 
     name: str
     train: SourceSpec

@@ -1,62 +1,82 @@
-"""Evaluate a finished checkpoint on any labelled source, with the teacher that its recipe names."""
+"""From a checkpoint file and the names of a data set to its figures."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ov3d_perception.errors import DatasetError
+from ov3d_perception.errors import CheckpointError
 from ov3d_perception.inference import Segmenter
 from ov3d_perception.language.encoder import load_encoder
-from ov3d_perception.language.vocabulary import Vocabulary
-from ov3d_perception.networks.checkpoint import CheckpointInfo
-from ov3d_perception.training.evaluate import Result, evaluate
-from ov3d_perception.training.recipe import Recipe, SourceSpec, VocabularySpec, from_dict
+from ov3d_perception.paths import cache_dir
+from ov3d_perception.training.evaluate import score
+from ov3d_perception.training.recipe import PairSpec, Recipe, SourceSpec, TeacherSpec, VocabularySpec, from_dict
+from ov3d_perception.training.result import Result
 from ov3d_perception.training.sources import open_source, open_vocabulary
 from ov3d_perception.training.teacher import Teacher
 
 
 def evaluate_checkpoint(
     checkpoint: Path,
-    dataset: str,
-    root: str,
-    options: dict[str, Any],
+    dataset: str = "",
+    root: str | Path = "",
+    options: Mapping[str, Any] | None = None,
     *,
     labelset: str = "",
     text: str = "",
+    key: str | None = None,
     with_teacher: bool = True,
+    teacher: TeacherSpec | None = None,
+    pairs: PairSpec | None = None,
+    device: str = "auto",
 ) -> Result:
-    """Scores of ``checkpoint`` on ``dataset`` (a name of the registry) below ``root``.
+    """Score a checkpoint file; whatever is not given is taken from the recipe that the checkpoint carries.
 
-    labelset: classes and prompts, by default the recipe's; it goes to the data set, too. text: bank or model with a
-    text tower, by default the recipe's. Relative paths of the recipe are those of the working directory.
-    Raises CheckpointError, DatasetError, EncoderError, IdentityError as the pieces do.
+    Args:
+        checkpoint: written by ``distill``.
+        dataset, root, options: a labelled source; default: the recipe's validation source.
+        labelset, text, key: the words and where their embeddings are; ``text`` and ``key`` go together.
+        with_teacher: score the teacher's projection on the same points too.
+        teacher: how to load it, where the recipe's paths do not hold on this machine.
+        pairs: association settings.
+        device: auto, cpu or cuda.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used, or carries no recipe to take a missing argument from.
+        DatasetError: the source cannot be opened or has no labels.
+        IdentityError: the words or the teacher belong to another encoder than the checkpoint.
     """
-    segmenter = Segmenter.load(checkpoint)
-    recipe = _recipe(segmenter.info)
-    vocabulary = _vocabulary(segmenter, recipe, labelset, text)
-    chosen = labelset or (recipe.vocabulary.labelset if recipe.vocabulary else "")
-    spec = SourceSpec(dataset, root, {**({"labelset": chosen} if chosen else {}), **options})
-    teacher = None
-    if with_teacher:
-        teacher = Teacher(recipe.teacher, load_encoder(recipe.teacher.model, recipe.teacher.pretrained))
-    pairs = replace(recipe.pairs, view_window=0)
-    about = {"checkpoint": str(checkpoint), "source": asdict(spec), "trained at commit": segmenter.info.commit}
-    return evaluate(segmenter, open_source(spec), vocabulary, pairs, teacher, about)
+    segmenter = Segmenter.load(checkpoint, device=device)
+    recipe = from_dict(segmenter.info.recipe) if segmenter.info.recipe else None
+    given = SourceSpec(dataset, str(root), dict(options or {})) if dataset else None
+    source = given or (recipe.validation if recipe else None)
+    words = _words(recipe, labelset, text, key)
+    spec = (teacher or (recipe.teacher if recipe else None)) if with_teacher else None
+    if source is None or words is None or (with_teacher and spec is None):
+        raise CheckpointError(f"{checkpoint} carries no recipe to evaluate it by", "Give data set, words and teacher")
+    about = {
+        "source": asdict(source),
+        "text": asdict(words),
+        "checkpoint": f"{checkpoint.name} sha256 {hashlib.sha256(checkpoint.read_bytes()).hexdigest()}",
+        "trained on": asdict(recipe.train) if recipe else "unknown",
+        "commit": segmenter.info.commit,
+    }
+    frames, vocabulary = open_source(source), open_vocabulary(words, segmenter.identity)
+    pairs = pairs or (recipe.pairs if recipe else PairSpec())
+    return score(segmenter, frames, vocabulary, pairs, _teacher(spec, device) if spec else None, about)
 
 
-def _recipe(info: CheckpointInfo) -> Recipe:
-    if not info.recipe:
-        raise DatasetError("The checkpoint carries no recipe", "Evaluate one that `ov3d distill` wrote")
-    return from_dict(info.recipe)
-
-
-def _vocabulary(segmenter: Segmenter, recipe: Recipe, labelset: str, text: str) -> Vocabulary:
-    known = recipe.vocabulary
-    if known is None and not (labelset and text):
-        raise DatasetError("The checkpoint's recipe names no words", "Give --labelset and --text")
+def _words(recipe: Recipe | None, labelset: str, text: str, key: str | None) -> VocabularySpec | None:
+    known = recipe.vocabulary if recipe else None
     if known is None:
-        return open_vocabulary(VocabularySpec(labelset, text), segmenter.identity)
-    changed = replace(known, labelset=labelset or known.labelset)
-    return open_vocabulary(replace(changed, text=text, key=None) if text else changed, segmenter.identity)
+        return VocabularySpec(labelset, text, key) if labelset and text else None
+    known = replace(known, labelset=labelset) if labelset else known
+    return replace(known, text=text, key=key) if text else known
+
+
+def _teacher(spec: TeacherSpec, device: str) -> Teacher:
+    encoder = load_encoder(spec.model, spec.pretrained, device, spec.precision)
+    return Teacher(encoder, spec, cache_dir() / "teacher")

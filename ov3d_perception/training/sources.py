@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ov3d_perception.datasets.labelset import LabelSet
 from ov3d_perception.datasets.registry import open_dataset
-from ov3d_perception.datasets.source import FrameSource
 from ov3d_perception.errors import IdentityError
 from ov3d_perception.language.vocabulary import TextBank, Vocabulary, load_text_source
 from ov3d_perception.training.recipe import SourceSpec, VocabularySpec
-from ov3d_perception.types import EncoderIdentity
+from ov3d_perception.types import EncoderIdentity, Frame
 
 
-def open_source(spec: SourceSpec) -> FrameSource:
+class Thinned(Sequence[Frame]):
+    """Every n-th frame of a source, read when asked."""
+
+    def __init__(self, source: Sequence[Frame], every: int) -> None:
+        self.source, self.every = source, every
+
+    def __len__(self) -> int:
+        return -(-len(self.source) // self.every)
+
+    def __getitem__(self, index: int) -> Frame:  # type: ignore[override]
+        return self.source[range(0, len(self.source), self.every)[index]]
+
+
+def open_source(spec: SourceSpec) -> Sequence[Frame]:
     """The frames of a source; DatasetError as the data set raises it."""
-    return open_dataset(spec.dataset, Path(spec.root), **spec.options)
+    source = open_dataset(spec.dataset, Path(spec.root), **spec.options)
+    return source if spec.every == 1 else Thinned(source, spec.every)
 
 
 def open_vocabulary(spec: VocabularySpec, identity: EncoderIdentity | None = None) -> Vocabulary:

@@ -30,7 +30,7 @@ from tqdm import tqdm
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.language import maskclip
 from ov3d_perception.language.encoder import DenseSettings
-from ov3d_perception.training.street_clip_captions import CaptionWriter, agreement, street_words
+from ov3d_perception.training.street_clip_captions import Caption, CaptionWriter, agreement, street_words
 from ov3d_perception.training.street_clip_crops import Cropper, Crops, CropSettings, LabelledImage
 from ov3d_perception.training.street_clip_model import (
     ModelSettings,
@@ -43,12 +43,17 @@ from ov3d_perception.training.street_clip_model import (
 
 @dataclass(frozen=True)
 class WorldSettings:
-    """Which worlds are rendered: seeds [first, first + count), ``instants`` moments of each, all ring cameras."""
+    """Which simulated drives the images come from; ``every`` leaves out frames, the others are the data set's options.
 
-    first: int = 0
-    count: int = 40
-    instants: int = 4
-    spacing_s: float = 4.0
+    The seeds 0-999 are for training, 1000-1099 for validation; the demo's worlds are 2000 and above.
+    """
+
+    seeds: str = "0-23"
+    validation_seeds: str = "1000-1004"
+    frames: int = 15
+    stride: int = 5
+    every: int = 2
+    image_size: tuple[int, int] = (480, 270)
 
 
 @dataclass(frozen=True)
@@ -61,9 +66,9 @@ class StreetClipRecipe:
     name: str = "street_clip"
     seed: int = 1
     steps: int = 3000
-    batch: int = 32
-    captions: int = 64
-    absent: int = 32
+    batch: int = 16
+    captions: int = 56
+    absent: int = 24
     window_every: int = 4
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
@@ -86,7 +91,9 @@ def load_recipe(path: Path) -> StreetClipRecipe:
             data[key] = kind(**section)
         return StreetClipRecipe(**data)
     except (OSError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise DatasetError(f"The recipe {path} cannot be used ({error})", "Compare it with config/train/*.yaml") from error
+        raise DatasetError(
+            f"The recipe {path} cannot be used ({error})", "Compare it with config/train/*.yaml"
+        ) from error
 
 
 class StreetClipTrainer:
@@ -129,7 +136,7 @@ class StreetClipTrainer:
         with torch.no_grad():
             self.model.logit_scale.clamp_(0, math.log(100))
         self.step += 1
-        return {name: float(loss) for name, loss in losses.items()}
+        return {name: float(loss.detach()) for name, loss in losses.items()}
 
     def save_state(self) -> None:
         """Weights for use and the state to go on from."""
@@ -178,13 +185,16 @@ class StreetClipTrainer:
             whole = _class_token(self.model, tokens) if with_window else None
         boxes = torch.from_numpy(crops.boxes) @ F.normalize(patches.float(), dim=-1)
         scale = self.model.logit_scale.exp()
-        losses = {"box": contrast(F.normalize(boxes.flatten(0, 1), dim=-1), text, agreement(saliences, mentions), scale)}
+        losses = {
+            "box": contrast(F.normalize(boxes.flatten(0, 1), dim=-1), text, agreement(saliences, mentions), scale)
+        }
         if whole is not None:
             fit = agreement(window, mentions)
             losses["window"] = 0.5 * contrast(F.normalize(whole.float(), dim=-1), text, fit, scale)
         return losses
 
-    def _pool(self, saliences: np.ndarray) -> list:
+    def _pool(self, saliences: np.ndarray) -> list[Caption]:
+        """Captions of some of the boxes and windows; the others find theirs among them."""
         worth = np.flatnonzero(saliences.any(1))
         chosen = self._rng.choice(worth, min(self.recipe.captions, len(worth)), replace=False)
         return [self._writer.write(saliences[row]) for row in chosen]

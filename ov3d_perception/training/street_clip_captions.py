@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -15,7 +16,7 @@ from open_clip.tokenizer import default_bpe
 from ov3d_perception.language.prompts import templates
 from ov3d_perception.language.text import DEFAULT_TEMPLATES
 
-SKY = "sky"
+_MERGES = 48_895  # how many lines of the file CLIP itself uses; rarer words follow
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def absent_words() -> tuple[str, ...]:
     used |= {part for form in (*words.pairs, *words.triples, *templates()) for part in form.split()}
     used |= {part for word in words.held_out for part in word.split()}
     with gzip.open(default_bpe(), "rt", encoding="utf-8") as stream:
-        whole = ("".join(line.split()) for line in stream.read().split("\n")[1:])
+        whole = ("".join(line.split()) for line in stream.read().split("\n")[1:_MERGES])
     found = {word.removesuffix("</w>") for word in whole if word.endswith("</w>")}
     plain = {w for w in found if w.isascii() and w.isalpha() and 3 <= len(w) <= 14}
     return tuple(sorted(w for w in plain if w not in used and not _inflected(w, used)))
@@ -56,7 +57,9 @@ def absent_words() -> tuple[str, ...]:
 
 def _inflected(word: str, used: set[str]) -> bool:
     """True for plurals and the like of a used word ("cars"), and for words whose such form is used."""
-    return any(word + end in used or (word.endswith(end) and word.removesuffix(end) in used) for end in ("s", "es", "d"))
+    return any(
+        word + end in used or (word.endswith(end) and word.removesuffix(end) in used) for end in ("s", "es", "d")
+    )
 
 
 @dataclass(frozen=True)
@@ -91,24 +94,27 @@ class CaptionWriter:
         order = [int(c) for c in np.argsort(-salience) if salience[c] > 0]
         count = min(len(order), int(self._rng.choice([1, 1, 2, 2, 3])))
         chosen = order[:count]
-        names = [str(self._rng.choice(self._synonyms[c])) for c in chosen]
+        names = [self._pick(self._synonyms[c]) for c in chosen]
         forms = (self._templates, self._words.pairs, self._words.triples)[count - 1]
         mentions = np.zeros(len(salience), np.float32)
         mentions[chosen] = salience[chosen]
-        return Caption(str(self._rng.choice(forms)).format(*names), mentions / np.linalg.norm(mentions))
+        return Caption(self._pick(forms).format(*names), mentions / np.linalg.norm(mentions))
 
     def absent(self, count: int) -> list[str]:
         """Sentences about things that no image shows: unused words, pairs of them, and made-up ones."""
         pool, out = absent_words(), []
         for _ in range(count):
-            word = str(self._rng.choice(pool))
+            word = pool[self._rng.integers(len(pool))]
             kind = self._rng.random()
             if kind < 0.15:
-                word = f"{word} {self._rng.choice(pool)}"
+                word = f"{word} {pool[self._rng.integers(len(pool))]}"
             elif kind < 0.3:
                 word = "".join(self._rng.choice(list("abcdefghijklmnopqrstuvwxyz"), self._rng.integers(3, 11)))
-            out.append(str(self._rng.choice(self._templates)).format(word))
+            out.append(self._pick(self._templates).format(word))
         return out
+
+    def _pick(self, options: Sequence[str]) -> str:
+        return options[self._rng.integers(len(options))]
 
 
 def agreement(

@@ -30,9 +30,9 @@ class CropSettings:
 
     window: int = 96
     patch: int = 8
-    boxes: int = 8
+    boxes: int = 10
     box_sizes: tuple[int, ...] = (2, 2, 3, 4, 6, 12)
-    zoom: tuple[float, float] = (0.7, 3.0)
+    zoom: tuple[float, float] = (0.9, 2.8)
     rare_power: float = 0.7
 
 
@@ -80,7 +80,9 @@ class Cropper:
         s, rng = self._settings, self._rng
         wanted = rng.choice(self._classes, p=self._weight / self._weight.sum())
         have = np.flatnonzero(self._seen[:, wanted] >= 4)
-        picked = self._images[int(rng.choice(have))] if len(have) else self._images[int(rng.integers(len(self._images)))]
+        picked = (
+            self._images[int(rng.choice(have))] if len(have) else self._images[int(rng.integers(len(self._images)))]
+        )
         labels = picked.labels
         side = s.window / np.exp(rng.uniform(*np.log(s.zoom)))
         side = int(min(round(side), *labels.shape))

@@ -108,7 +108,7 @@ class Teacher:
 
     def _over_budget(self, need: float) -> DatasetError:
         return DatasetError(
-            f"The teacher's features need {need:.2f} GB in {self.folder}, more than teacher.cache_gb = {self.spec.cache_gb}",
+            f"The teacher's features need {need:.2f} GB in {self.folder}; teacher.cache_gb is {self.spec.cache_gb}",
             "Raise teacher.cache_gb, lower teacher.size, or empty the folder",
         )
 

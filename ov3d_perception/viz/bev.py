@@ -1,4 +1,4 @@
-"""A labelled cloud or map from above: height-ordered, softly shaded points on dark ground, with legend, boxes, scale."""
+"""A labelled cloud or map from above: height-ordered, softly shaded points on dark ground, with legend and boxes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Canvas:
     def pixels(self, xy: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n 2"]:
         """Where points given in metres land, in pixels."""
         offset = (np.asarray(xy)[:, :2] - self.centre) * [self.scale, -self.scale]
-        return offset + [self.width / 2, self.height / 2]
+        return offset + np.array([self.width, self.height]) / 2
 
     def enlarged(self) -> Canvas:
         """The canvas that is drawn on."""
@@ -169,7 +169,8 @@ def _draw_path(picture: Image.Image, canvas: Canvas, notes: Annotations) -> None
 
 def _draw_boxes(picture: Image.Image, canvas: Canvas, boxes: Sequence[Box], size: int) -> None:
     """Outlines with a tag above each; a tag that would cover an earlier one, or stick out, is left out."""
-    draw, face, taken = ImageDraw.Draw(picture, "RGBA"), font(size), []
+    draw, face = ImageDraw.Draw(picture, "RGBA"), font(size)
+    taken: list[tuple[float, ...]] = []
     pad = 0.35 * size
     for box in boxes:
         corners = canvas.pixels(box.corners[:4])

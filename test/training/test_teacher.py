@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from scene import ColourEncoder, split_image
+from colour_scene import ColourEncoder, split_image
 
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.training.recipe import TeacherSpec

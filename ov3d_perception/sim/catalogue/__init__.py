@@ -1,1 +1,1 @@
-"""The catalogue of street things: each function makes one at random, in its own frame (x forward, z up, ground at 0)."""
+"""Things found on a street: each function makes one at random, in its own frame (x forward, z up, ground at 0)."""

@@ -26,7 +26,7 @@ def building(rng: np.random.Generator, frontage: float, depth: float) -> Mesh:
     windows = Surface(colour, frame, textures.WINDOWS, rng.uniform(1.6, 3.4), 0.45)
     middle = (0.0, -depth / 2)
     parts = [box((frontage, depth, height), (*middle, height / 2), windows)]
-    plinth = Surface(tuple(c * 0.6 for c in colour), paint.srgb(120, 115, 110), textures.BRICK, 0.4, 0.35)
+    plinth = Surface(paint.scaled(colour, 0.6), paint.srgb(120, 115, 110), textures.BRICK, 0.4, 0.35)
     parts.append(box((frontage + 0.1, depth + 0.1, 0.55), (*middle, 0.27), plinth))
     if kind == "house" or rng.uniform() < 0.25:
         roof = Surface(paint.pick(rng, *_ROOFS), paint.srgb(40, 38, 36), textures.ROOF, 0.8, 0.35)
@@ -36,10 +36,12 @@ def building(rng: np.random.Generator, frontage: float, depth: float) -> Mesh:
         parts.append(prism(gable, frontage + 2 * eave, roof).moved(turn))
         parts.append(box((0.7, 0.7, 1.6), (frontage * 0.25, -depth * 0.6, height + rise * 0.7), plinth))
     else:
-        edge = Surface(tuple(c * 0.8 for c in colour), reflectivity=0.4)
+        edge = Surface(paint.scaled(colour, 0.8), reflectivity=0.4)
         parts.append(box((frontage + 0.3, depth + 0.3, 0.35), (*middle, height), edge))
     if kind != "house" and rng.uniform() < 0.5:
-        shop = Surface(tuple(c * 0.8 for c in colour), texture=textures.SHOPFRONT, scale=rng.uniform(3.0, 5.0), reflectivity=0.4)
+        shop = Surface(
+            paint.scaled(colour, 0.8), texture=textures.SHOPFRONT, scale=rng.uniform(3.0, 5.0), reflectivity=0.4
+        )
         parts.append(box((frontage - 0.2, 0.3, 3.6), (0, 0.05, 1.8), shop))
     else:
         door = Surface(paint.hsv(rng.uniform(), 0.6, 0.4), paint.srgb(20, 20, 20), textures.PLANKS, 0.2, 0.35)
@@ -53,4 +55,3 @@ def _balconies(rng: np.random.Generator, frontage: float, storeys: int) -> list[
     slab = Surface(paint.pick(rng, paint.srgb(190, 188, 182), paint.srgb(110, 112, 115)), reflectivity=0.4)
     places = np.arange(-frontage / 2 + 2.0, frontage / 2 - 1.0, rng.uniform(4.0, 6.0))
     return [box((2.4, 1.1, 1.0), (x, 0.5, 3.0 * k + 0.5), slab) for x in places for k in range(1, storeys)]
-

@@ -14,27 +14,34 @@ Rgb = tuple[float, float, float]
 
 def srgb(red: float, green: float, blue: float) -> Rgb:
     """Linear RGB of a colour given as sRGB in [0, 255]."""
-    return tuple(float((c / 255) ** 2.2) for c in (red, green, blue))  # type: ignore[return-value]
+    return (red / 255) ** 2.2, (green / 255) ** 2.2, (blue / 255) ** 2.2
 
 
 def hsv(hue: float, saturation: float, value: float) -> Rgb:
     """Linear RGB of a hue (turns), saturation and value."""
-    return tuple(c**2.2 for c in colorsys.hsv_to_rgb(hue % 1, saturation, value))  # type: ignore[return-value]
+    red, green, blue = colorsys.hsv_to_rgb(hue % 1, saturation, value)
+    return red**2.2, green**2.2, blue**2.2
 
 
 def pick(rng: np.random.Generator, *colours: Rgb, jitter: float = 0.15) -> Rgb:
     """One of ``colours``, each channel changed by up to ``jitter`` of itself, and all by a common factor."""
     base = np.array(colours[rng.integers(len(colours))])
     varied = base * rng.uniform(1 - jitter, 1 + jitter) * rng.uniform(1 - jitter / 2, 1 + jitter / 2, 3)
-    return tuple(float(c) for c in np.clip(varied, 0.003, 0.95))  # type: ignore[return-value]
+    return scaled((1.0, 1.0, 1.0), *np.clip(varied, 0.003, 0.95))
+
+
+def scaled(colour: Rgb, *factors: float) -> Rgb:
+    """The colour times one factor, or times one factor a channel."""
+    red, green, blue = (float(c) for c in np.array(colour) * factors)
+    return red, green, blue
 
 
 def car_paint(rng: np.random.Generator) -> Surface:
     """White, silver, grey, black, red, blue, rarely green, yellow, brown; glossy."""
     colours = (
         srgb(238, 238, 236), srgb(190, 194, 198), srgb(110, 114, 120), srgb(28, 29, 33), srgb(165, 24, 28),
-        srgb(30, 58, 130), srgb(238, 238, 236), srgb(60, 64, 70), srgb(40, 95, 70), srgb(225, 190, 30), srgb(100, 70, 50),
-        srgb(120, 170, 210),
+        srgb(30, 58, 130), srgb(238, 238, 236), srgb(60, 64, 70), srgb(40, 95, 70), srgb(225, 190, 30),
+        srgb(100, 70, 50), srgb(120, 170, 210),
     )  # fmt: skip
     colour = pick(rng, *colours)
     return Surface(colour, reflectivity=0.15 + 0.6 * max(colour), gloss=0.6)

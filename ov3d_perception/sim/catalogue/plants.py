@@ -9,6 +9,8 @@ from ov3d_perception.sim.catalogue import paint
 from ov3d_perception.sim.meshes import Mesh, Surface, box, cards, ellipsoid, join, tube
 
 _GREENS = (paint.srgb(75, 110, 45), paint.srgb(95, 130, 50), paint.srgb(50, 90, 45), paint.srgb(110, 140, 70))
+_AXIS = np.array([0.0, 0.0, 1.0])
+_UP = 0.3 * _AXIS  # what leaves look to, besides outwards
 
 
 def _foliage(rng: np.random.Generator, *, conifer: bool = False) -> Surface:
@@ -18,13 +20,13 @@ def _foliage(rng: np.random.Generator, *, conifer: bool = False) -> Surface:
         colour = paint.pick(rng, paint.srgb(170, 120, 40), paint.srgb(150, 70, 35), paint.srgb(120, 45, 50))
     else:
         colour = paint.pick(rng, *_GREENS, jitter=0.25)
-    accent = tuple(c * rng.uniform(0.35, 0.7) for c in colour)
-    return Surface(colour, accent, textures.LEAVES, 1.0, reflectivity=0.45)  # type: ignore[arg-type]
+    accent = paint.scaled(colour, *rng.uniform(0.35, 0.7, 3))
+    return Surface(colour, accent, textures.LEAVES, 1.0, reflectivity=0.45)
 
 
 def _bark(rng: np.random.Generator) -> Surface:
     colour = paint.pick(rng, paint.srgb(100, 80, 62), paint.srgb(80, 68, 58), paint.srgb(170, 165, 155))
-    return Surface(colour, tuple(c * 0.5 for c in colour), textures.BARK, 1.0, 0.35)  # type: ignore[arg-type]
+    return Surface(colour, paint.scaled(colour, 0.5), textures.BARK, 1.0, 0.35)
 
 
 def _ball(rng: np.random.Generator, centre: np.ndarray, radii: np.ndarray, leaves: int, surface: Surface) -> Mesh:
@@ -32,7 +34,7 @@ def _ball(rng: np.random.Generator, centre: np.ndarray, radii: np.ndarray, leave
     way = rng.normal(size=(leaves, 3))
     way /= np.linalg.norm(way, axis=1, keepdims=True)
     at = centre + way * radii * rng.uniform(0.55, 1.05, (leaves, 1))
-    leaf = cards(at, rng.uniform(0.22, 0.5, leaves) * radii.mean() ** 0.4, surface, rng, way + [0, 0, 0.3])
+    leaf = cards(at, rng.uniform(0.14, 0.34, leaves) * radii.mean() ** 0.5, surface, rng, way + _UP)
     core = ellipsoid(radii * 0.62, centre, surface, rough=0.2, rng=rng)
     return join([leaf, core])
 
@@ -51,13 +53,13 @@ def tree(rng: np.random.Generator) -> Mesh:
     parts = [tube([(0, 0, -0.2), fork, (lean[0], lean[1], height * 0.75)], [girth, girth * 0.8, 0.05], bark, 7)]
     if kind == "poplar":
         radii = np.array([rng.uniform(0.8, 1.3)] * 2 + [(height - clear) / 2])
-        parts.append(_ball(rng, np.array([lean[0], lean[1], (height + clear) / 2]), radii, 170, leaf))
+        parts.append(_ball(rng, np.array([lean[0], lean[1], (height + clear) / 2]), radii, 300, leaf))
     else:
         spread = rng.uniform(1.4, 2.6)
         for _ in range(rng.integers(3, 6)):
             centre = np.array([*(rng.normal(0, spread * 0.45, 2) + lean), rng.uniform(clear + 1.0, height - 0.8)])
             radii = spread * rng.uniform(0.55, 0.85) * np.array([1, 1, rng.uniform(0.7, 1.0)])
-            parts += [_ball(rng, centre, radii, 70, leaf), tube([fork, centre], [girth * 0.5, 0.03], bark, 5)]
+            parts += [_ball(rng, centre, radii, 130, leaf), tube([fork, centre], [girth * 0.5, 0.03], bark, 5)]
     return join(parts).tagged(classes.VEGETATION)
 
 
@@ -73,7 +75,9 @@ def _conifer(rng: np.random.Generator) -> Mesh:
         parts.append(tube([(0, 0, z), (0, 0, z + 1.6 * height / tiers)], [radius * 0.8, 0.05], leaf, 9))
         angle = rng.uniform(0, 2 * np.pi, 26)
         at = np.column_stack([np.cos(angle) * radius, np.sin(angle) * radius, z + rng.uniform(-0.1, 0.4, 26)])
-        parts.append(cards(at * [rng.uniform(0.8, 1.0), 1, 1], rng.uniform(0.3, 0.6, 26), leaf, rng, at - [0, 0, z - 0.3]))
+        parts.append(
+            cards(at * [rng.uniform(0.8, 1.0), 1, 1], rng.uniform(0.3, 0.6, 26), leaf, rng, at - [0, 0, z - 0.3])
+        )
     return join(parts).tagged(classes.VEGETATION)
 
 
@@ -83,7 +87,7 @@ def bush(rng: np.random.Generator) -> Mesh:
     parts = []
     for _ in range(rng.integers(1, 4)):
         centre = np.array([*rng.normal(0, 0.4 * size, 2), size * rng.uniform(0.5, 0.8)])
-        parts.append(_ball(rng, centre, size * rng.uniform(0.6, 1.0, 3), 40, leaf))
+        parts.append(_ball(rng, centre, size * rng.uniform(0.6, 1.0, 3), 90, leaf))
     return join(parts).tagged(classes.VEGETATION)
 
 
@@ -97,5 +101,5 @@ def hedge(rng: np.random.Generator, length: float) -> Mesh:
     at[face == 0, 2] = height / 2
     at[face == 1, 1] = -width / 2
     at[face == 2, 1] = width / 2
-    leaves = cards(at + [0, 0, height / 2], rng.uniform(0.12, 0.28, n), leaf, rng, at * [0.1, 1, 1] + [0, 0, 0.3])
+    leaves = cards(at + height / 2 * _AXIS, rng.uniform(0.12, 0.28, n), leaf, rng, at * [0.1, 1, 1] + _UP)
     return join([solid, leaves]).tagged(classes.VEGETATION)

@@ -12,7 +12,8 @@ from ov3d_perception.sim.meshes import Mesh, Surface, box, join, loft, place, pr
 
 # Side views (x, z) in shares of the length and in metres: the body below the windows, and the cabin above it.
 _BODIES = {
-    "sedan": ([(0, .35), (.01, .62), (.05, .80), (.20, .92), (.72, .93), (.94, .80), (1, .60), (.99, .30), (.97, .22), (.03, .22)],
+    "sedan": ([(0, .35), (.01, .62), (.05, .80), (.20, .92), (.72, .93), (.94, .80), (1, .60), (.99, .30), (.97, .22),
+               (.03, .22)],
               [(.12, .90), (.28, 1.38), (.36, 1.45), (.54, 1.44), (.72, .92)], 4.6, 1.82),
     "hatch": ([(0, .35), (.01, .85), (.05, .95), (.70, .95), (.94, .80), (1, .58), (.99, .30), (.97, .22), (.03, .22)],
               [(.02, .93), (.09, 1.42), (.18, 1.50), (.52, 1.48), (.74, .94)], 4.0, 1.76),
@@ -41,7 +42,9 @@ def car(rng: np.random.Generator) -> Mesh:
     parts = [loft(metres(lower), [(-half, 0.97), (-half + 0.12, 1.0), (half - 0.12, 1.0), (half, 0.97)], body)]
     glasshouse = metres(cabin)
     inner = half - 0.10
-    parts.append(loft(glasshouse, [(-inner, 0.86), (-inner + 0.14, 1.0), (inner - 0.14, 1.0), (inner, 0.86)], paint.GLASS))
+    parts.append(
+        loft(glasshouse, [(-inner, 0.86), (-inner + 0.14, 1.0), (inner - 0.14, 1.0), (inner, 0.86)], paint.GLASS)
+    )
     top = max(z for _, z in glasshouse)
     roof = [p for p in glasshouse if p[1] > top - 0.12]
     front, rear = max(x for x, _ in roof), min(x for x, _ in roof)
@@ -96,10 +99,15 @@ def bus(rng: np.random.Generator) -> Mesh:
         high = low
     skirt, crown = Surface(low, reflectivity=0.4, gloss=0.5), Surface(high, reflectivity=0.5, gloss=0.5)
     x, w = length / 2, width / 2
-    parts = [box((length, width, 0.9), (0, 0, 0.75), skirt), box((length - 0.1, width, 0.5), (0, 0, height - 0.25), crown)]
+    parts = [
+        box((length, width, 0.9), (0, 0, 0.75), skirt),
+        box((length - 0.1, width, 0.5), (0, 0, height - 0.25), crown),
+    ]
     parts.append(box((length - 0.06, width - 0.04, height - 1.6), (0, 0, 0.65 + height / 2 - 0.3), paint.GLASS))
     for post in np.arange(-x + 0.1, x, rng.uniform(1.2, 1.7)):
-        parts += [box((0.12, 0.06, height - 1.5), (post, side * (w - 0.02), height / 2 + 0.35), crown) for side in (-1, 1)]
+        parts += [
+            box((0.12, 0.06, height - 1.5), (post, side * (w - 0.02), height / 2 + 0.35), crown) for side in (-1, 1)
+        ]
     for post in (x - 0.9, 0.2):
         parts.append(box((1.15, 0.05, 2.3), (post, -w, 1.5), paint.BLACK))
         parts += [box((0.5, 0.06, 1.9), (post + shift, -w - 0.01, 1.5), paint.GLASS) for shift in (-0.28, 0.28)]
@@ -116,7 +124,12 @@ def _cab(rng: np.random.Generator, x: float, width: float, height: float, body: 
     """A cab-over truck's cab, its front at x."""
     deep = rng.uniform(1.9, 2.3)
     profile = [(x - deep, 0.5), (x - deep, height), (x - 0.35, height), (x - 0.05, height * 0.55), (x, 1.1), (x, 0.45)]
-    screen = [(x - 0.33, height - 0.08), (x - 0.03, height * 0.55), (x - 0.12, height * 0.55), (x - 0.45, height - 0.08)]
+    screen = [
+        (x - 0.33, height - 0.08),
+        (x - 0.03, height * 0.55),
+        (x - 0.12, height * 0.55),
+        (x - 0.45, height - 0.08),
+    ]
     parts = [prism(profile, width, body), prism([(a + 0.04, b) for a, b in screen], width * 0.88, paint.GLASS)]
     for side in (-1, 1):
         parts.append(box((0.9, 0.04, height * 0.28), (x - 0.85, side * width / 2, height * 0.72), paint.GLASS))
@@ -146,7 +159,9 @@ def _cargo(rng: np.random.Generator, rear: float, front: float, width: float) ->
     if kind == "box":
         tall = rng.uniform(2.0, 2.6)
         logo = Surface(paint.hsv(rng.uniform(), 0.8, 0.7), paint_.colour, textures.CHEQUER, 0.5, 0.5)
-        sides = [box((size * 0.5, 0.03, 0.6), (middle, s * (width / 2 + 0.01), 1.1 + tall * 0.55), logo) for s in (-1, 1)]
+        sides = [
+            box((size * 0.5, 0.03, 0.6), (middle, s * (width / 2 + 0.01), 1.1 + tall * 0.55), logo) for s in (-1, 1)
+        ]
         return [box((size, width, tall), (middle, 0, 1.0 + tall / 2), paint_), *sides]
     if kind == "tank":
         metal = Surface(paint.srgb(190, 192, 195), reflectivity=0.6, gloss=0.7)
@@ -192,10 +207,19 @@ def _semi_trailer(rng: np.random.Generator) -> list[Mesh]:
     x = length / 2
     tarp = Surface(paint.hsv(rng.uniform(), rng.uniform(0.3, 0.9), rng.uniform(0.3, 0.8)),
                    paint.srgb(60, 60, 60), textures.PLANKS, 0.9, 0.45)  # fmt: skip
-    parts = [box((length, width, tall), (0, 0, 1.15 + tall / 2), tarp), box((length, 0.9, 0.25), (0, 0, 1.0), paint.BLACK)]
+    parts = [
+        box((length, width, tall), (0, 0, 1.15 + tall / 2), tarp),
+        box((length, 0.9, 0.25), (0, 0, 1.0), paint.BLACK),
+    ]
     parts += _wheels([(-x + 1.2 + 1.25 * k, width / 2) for k in range(3)], 0.48, 0.35)
     parts += [box((0.15, 0.15, 1.0), (x - 2.2, side * 0.8, 0.5), paint.STEEL) for side in (-1, 1)]
-    parts.append(box((0.05, width * 0.9, 0.2), (-x - 0.03, 0, 0.85), paint.stripes(paint.srgb(220, 30, 20), paint.srgb(240, 240, 230), 0.4)))
+    parts.append(
+        box(
+            (0.05, width * 0.9, 0.2),
+            (-x - 0.03, 0, 0.85),
+            paint.stripes(paint.srgb(220, 30, 20), paint.srgb(240, 240, 230), 0.4),
+        )
+    )
     return parts
 
 
@@ -204,8 +228,11 @@ def articulated(rng: np.random.Generator) -> Mesh:
     body = paint.car_paint(rng)
     trailer_ = join(_semi_trailer(rng)).tagged(classes.TRAILER)
     length = float(np.ptp(trailer_.vertices[..., 0]))
-    front = length / 2 + 1.6
-    parts = [*_cab(rng, front, 2.5, rng.uniform(2.9, 3.4), body), box((5.0, 0.9, 0.25), (front - 2.6, 0, 0.8), paint.BLACK)]
+    front = length / 2 + 2.7
+    parts = [
+        *_cab(rng, front, 2.5, rng.uniform(2.9, 3.4), body),
+        box((5.6, 0.9, 0.25), (front - 2.9, 0, 0.8), paint.BLACK),
+    ]
     parts += _wheels([(front - 1.3, 1.25), (front - 4.3, 1.25)], 0.5, 0.35)
     whole = join([join(parts).tagged(classes.TRUCK), trailer_])
-    return whole.moved(place(-0.8))
+    return whole.moved(place(-1.35))

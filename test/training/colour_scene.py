@@ -54,9 +54,9 @@ def split_image(left="red", right="green"):
 
 
 def wall(seed, count=600):
-    """Points at x = 8: y > 0 is the image's left half; labels 0 and 1. Left ones shine (intensity), right ones do not."""
+    """Points at x = 8; y > 0 is the image's left half. Left: label 0 and shining (intensity); right: label 1, dull."""
     rng = np.random.default_rng(seed)
-    y, z = rng.uniform(-6, 6, count), rng.uniform(-4, 4, count)
+    y, z = rng.uniform(-10, 10, count), rng.uniform(-4, 4, count)
     xyz = np.column_stack([np.full(count, 8.0) + rng.normal(0, 0.05, count), y, z]).astype(np.float32)
     labels = (y < 0).astype(np.int32)
     return Scan(xyz, np.where(labels == 0, 0.9, 0.1).astype(np.float32)), labels
@@ -67,7 +67,9 @@ class Walls(FrameSource):
 
     def __init__(self, root, frames=4, blind=(), corrupt=(), first=0):
         self.root, self.count, self.blind, self.corrupt, self.first = Path(root), frames, blind, corrupt, first
-        self.labelset = LabelSet("colours", ("red", "green"), {"red": ["red"], "green": ["green"]}, {})
+        self.labelset = LabelSet(
+            "colours", ("red", "green"), {"red": ["red"], "green": ["green"]}, {"red": [0], "green": [1]}
+        )
         self.sequences = ("a",)
 
     def __len__(self):

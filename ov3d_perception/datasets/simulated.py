@@ -1,0 +1,196 @@
+"""The simulated street as a data set: drives by seed, rendered once, then read from a cache on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Int32
+from tqdm import tqdm
+
+from ov3d_perception.datasets.labelset import LabelSet
+from ov3d_perception.datasets.source import FrameSource
+from ov3d_perception.errors import DatasetError
+from ov3d_perception.paths import cache_dir
+from ov3d_perception.sim import VERSION, rig
+from ov3d_perception.sim.drive import SimFrame, SimulatedDrive, simulate
+from ov3d_perception.types import UNLABELLED, Frame, Scan, Sweep, View
+
+_SKY = 255  # how UNLABELLED is written in 8-bit class images
+TRAIN_SEEDS, VALIDATION_SEEDS = range(0, 1000), range(1000, 1100)  # 2000 and above: demo and tests
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A frame with all its truth: instances of the key sweep's points, class of each pixel (UNLABELLED: sky)."""
+
+    frame: Frame
+    instances: Int32[np.ndarray, " n"]
+    class_images: tuple[Int32[np.ndarray, "h w"], ...]
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What the rendered files depend on, besides the simulator's version."""
+
+    frames: int
+    stride: int
+    image_size: tuple[int, int]
+
+    def drive(self, seed: int) -> SimulatedDrive:
+        return _drive(seed, self.frames * self.stride / 10.0, self.stride, self.image_size)
+
+    def folder(self, root: Path) -> Path:
+        key = hashlib.sha256(json.dumps([VERSION, asdict(self)]).encode()).hexdigest()[:12]
+        return root / key
+
+
+@lru_cache(maxsize=1)
+def _drive(seed: int, duration_s: float, stride: int, image_size: tuple[int, int]) -> SimulatedDrive:
+    return simulate(seed, duration_s, stride=stride, image_size=image_size)
+
+
+class Simulated(FrameSource):
+    """Frames of simulated drives.
+
+    root: folder of the cache; an empty path (``Path()``) means ``cache_dir()/sim``.
+    seeds: worlds: integers, or a string such as "0-19,1000". frames: per drive. stride: scans at 10 Hz between two
+    frames. image_size: width, height. Frames that are not in the cache are rendered when asked (seconds each);
+    :meth:`prepare` renders all of them with several processes.
+    """
+
+    def __init__(
+        self,
+        root: Path = Path(),
+        *,
+        seeds: Sequence[int] | str = (0,),
+        frames: int = 20,
+        stride: int = 5,
+        image_size: tuple[int, int] = (480, 270),
+    ) -> None:
+        if frames < 1 or stride < 1:
+            raise DatasetError(f"frames={frames}, stride={stride}", "Both must be at least 1")
+        self.labelset = LabelSet.load("street")
+        self._seeds = parse_seeds(seeds)
+        self._options = _Options(int(frames), int(stride), (int(image_size[0]), int(image_size[1])))
+        base = cache_dir() / "sim" if root == Path() else root
+        self._folder = self._options.folder(base)
+        self.sequences = tuple(str(seed) for seed in self._seeds)
+
+    def __len__(self) -> int:
+        return len(self._seeds) * self._options.frames
+
+    def frame(self, index: int) -> Frame:
+        """The frame at ``index``; its name is "<seed>/<number>"."""
+        return self.rendered(index).frame
+
+    def rendered(self, index: int) -> Rendered:
+        """The frame at ``index`` with instances and class images."""
+        seed, number = self._seeds[index // self._options.frames], index % self._options.frames
+        path = _path(self._folder, seed, number)
+        if not path.is_file():
+            _save(path, self._options.drive(seed)[number])
+        return _load(path, f"{seed}/{number:03d}", self._options.image_size)
+
+    def prepare(self, workers: int = 2, *, progress: bool = True) -> None:
+        """Render every frame that the cache lacks, with ``workers`` processes, one drive each at a time."""
+        missing = [
+            s for s in self._seeds if not all(_path(self._folder, s, n).is_file() for n in range(self._options.frames))
+        ]
+        if not missing:
+            return
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            jobs = [pool.submit(_render_drive, self._folder, seed, self._options) for seed in missing]
+            for job in tqdm(jobs, desc="rendering drives", disable=not progress):
+                job.result()
+
+
+def prepare(seeds: Sequence[int] | str, workers: int = 2, root: Path = Path(), **options: object) -> Simulated:
+    """A :class:`Simulated` of these seeds and options, all its frames rendered."""
+    source = Simulated(root, seeds=seeds, **options)  # type: ignore[arg-type]
+    source.prepare(workers)
+    return source
+
+
+def parse_seeds(seeds: Sequence[int] | str) -> tuple[int, ...]:
+    """Seeds from integers, or from "0-19,1000". Raises DatasetError where there is none or it is no number."""
+    try:
+        if isinstance(seeds, str):
+            parts = [part.split("-") for part in seeds.replace(" ", "").split(",") if part]
+            found = tuple(s for part in parts for s in range(int(part[0]), int(part[-1]) + 1))
+        else:
+            found = tuple(int(seed) for seed in seeds)
+    except ValueError as error:
+        raise DatasetError(f"Seeds {seeds!r} cannot be read", 'Give numbers, or a string like "0-19,1000"') from error
+    if not found or min(found) < 0:
+        raise DatasetError(f"Seeds {seeds!r} name no world", 'Give numbers from 0, or a string like "0-19,1000"')
+    return found
+
+
+def _path(folder: Path, seed: int, number: int) -> Path:
+    return folder / str(seed) / f"{number:03d}.npz"
+
+
+def _render_drive(folder: Path, seed: int, options: _Options) -> None:
+    for number in range(options.frames):
+        path = _path(folder, seed, number)
+        if not path.is_file():
+            _save(path, options.drive(seed)[number])
+
+
+def _save(path: Path, shot: SimFrame) -> None:
+    """One file a frame, written whole or not at all. Pictures as JPEG, class images as PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, np.ndarray] = {
+        "xyz": shot.scan.xyz,
+        "intensity": shot.scan.intensity.astype(np.float16),
+        "ring": np.asarray(shot.scan.ring, np.uint8),
+        "labels": shot.labels.astype(np.uint8),
+        "instances": shot.instances.astype(np.uint16),
+        "stamp": np.array(shot.stamp, np.int64),
+        "T_world_lidar": shot.T_world_lidar,
+        "view_stamps": np.array([v.stamp for v in shot.views], np.int64),
+        "T_world_camera": np.array([v.T_world_camera for v in shot.views]),
+    }
+    for number, (view, truth) in enumerate(zip(shot.views, shot.class_images, strict=True)):
+        bgr = cv2.cvtColor(view.image, cv2.COLOR_RGB2BGR)
+        arrays[f"image_{number}"] = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
+        arrays[f"truth_{number}"] = cv2.imencode(".png", np.where(truth == UNLABELLED, _SKY, truth).astype(np.uint8))[1]
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    with partial.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    partial.replace(path)
+
+
+def _load(path: Path, name: str, image_size: tuple[int, int]) -> Rendered:
+    with np.load(path) as data:
+        scan = Scan(
+            data["xyz"],
+            data["intensity"].astype(np.float32),
+            int(data["stamp"]),
+            "lidar",
+            None,
+            data["ring"].astype(np.int32),
+        )
+        views, truths = [], []
+        for number, mounted in enumerate(rig.cameras(*image_size)):
+            image = cv2.cvtColor(_decoded(data[f"image_{number}"], cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+            truth = _decoded(data[f"truth_{number}"], cv2.IMREAD_UNCHANGED).astype(np.int32)
+            views.append(View(mounted.camera, data["T_world_camera"][number], image, int(data["view_stamps"][number])))
+            truths.append(np.where(truth == _SKY, UNLABELLED, truth))
+        labels, instances = data["labels"].astype(np.int32), data["instances"].astype(np.int32)
+        frame = Frame(name, (Sweep(scan, data["T_world_lidar"]),), tuple(views), labels)
+    return Rendered(frame, instances, tuple(truths))
+
+
+def _decoded(data: np.ndarray, flags: int) -> np.ndarray:
+    return np.asarray(cv2.imdecode(data, flags))

@@ -1,0 +1,81 @@
+"""The parameters of ``map_node``; ``config/map_node.yaml`` lists them with these defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ov3d_perception.paths import share_dir
+from ov3d_perception.ros.lidar_parameters import SHIPPED_BANK
+from ov3d_perception.ros.parameters import parameter
+
+
+@dataclass(frozen=True)
+class MapParameters:
+    """What the map keeps is fixed at start; how it is asked and shown can be changed at any time."""
+
+    map_frame: str = parameter("map", "Frame in which the map is kept", read_only=True)
+    voxel_size: float = parameter(
+        0.0, "Edge of a map voxel [m]; 0: that of the network's voxels", minimum=0.0, maximum=5.0, read_only=True
+    )
+    max_voxels: int = parameter(
+        1_000_000,
+        "Bound on the map (about 240 bytes a voxel with 96 channels); when full, what was seen longest ago goes first",
+        minimum=1000,
+        maximum=50_000_000,
+        read_only=True,
+    )
+    max_age: float = parameter(
+        0.0, "Voxels not seen for this long are forgotten [s]; 0: never", minimum=0.0, maximum=1e7
+    )
+    text: str = parameter(
+        "",
+        "Where words come from: a text bank (.npz), or an open_clip model with its text tower as `model,pretrained`; "
+        "empty: the bank shipped",
+        read_only=True,
+    )
+    vocabulary: str = parameter(
+        "street",
+        "Label set (a name of datasets/classes, or a YAML file): the classes of the map cloud, and what the words of a "
+        "query compete with when it brings no negatives",
+        read_only=True,
+    )
+    threshold: float = parameter(
+        0.5, "Least probability of a voxel, for queries that name none", minimum=0.01, maximum=1.0
+    )
+    min_voxels: int = parameter(10, "Groups of fewer voxels are no match", minimum=1, maximum=1_000_000)
+    gap: float = parameter(
+        0.3, "Voxels nearer to each other than this belong to one match, horizontally [m]", minimum=0.01, maximum=10.0
+    )
+    vertical_gap: float = parameter(
+        0.9, "The same vertically; a LiDAR's beams lie farther apart there [m]", minimum=0.01, maximum=10.0
+    )
+    synonym_cosine: float = parameter(
+        0.95, "Words of the vocabulary nearer than this to the word asked for do not compete", minimum=0.5, maximum=1.0
+    )
+    publish_period: float = parameter(
+        2.0,
+        "Time between two map clouds [s]; none is made without a subscriber",
+        minimum=0.1,
+        maximum=3600.0,
+        read_only=True,
+    )
+    tf_timeout: float = parameter(0.2, "Longest wait for a transform that is on its way [s]", minimum=0.0, maximum=2.0)
+    tf_cache: float = parameter(10.0, "History of transforms kept [s]", minimum=1.0, maximum=300.0, read_only=True)
+    queue: int = parameter(
+        5,
+        "Feature clouds that may wait; when they are more, the oldest is dropped",
+        minimum=1,
+        maximum=100,
+        read_only=True,
+    )
+    stale_after: float = parameter(
+        5.0, "Diagnostics turn STALE when no feature cloud has come for this long [s]", minimum=0.1, maximum=3600.0
+    )
+    diagnostics_period: float = parameter(
+        1.0, "Time between two messages on /diagnostics [s]", minimum=0.05, maximum=60.0, read_only=True
+    )
+
+    @property
+    def text_source(self) -> str:
+        """The text source asked for, or the bank shipped."""
+        return self.text or str(share_dir() / "models" / SHIPPED_BANK)

@@ -1,0 +1,270 @@
+"""Writing and reading whole bags, with rosbags itself as the oracle of the format; and broken ones."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from rosbags.highlevel import AnyReader
+from rosbags.interfaces import QosDurability
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+
+from ov3d_perception.bags import messages
+from ov3d_perception.bags.info import info
+from ov3d_perception.bags.pointcloud2 import decode
+from ov3d_perception.bags.reader import BagMessage, open_bag
+from ov3d_perception.bags.salvage import repair, salvage
+from ov3d_perception.bags.typestore import learn, typestore
+from ov3d_perception.bags.writer import BagWriter
+from ov3d_perception.errors import BagError
+from ov3d_perception.paths import test_data_dir as data_dir
+
+S = 1_000_000_000
+
+
+def storage(path: Path) -> Path:
+    return path / f"{path.name}.mcap"
+
+
+def truncate(path: Path, fraction: float) -> None:
+    """As a killed recorder or a broken copy leaves it: no metadata.yaml, the end missing."""
+    (path / "metadata.yaml").unlink()
+    data = storage(path).read_bytes()
+    storage(path).write_bytes(data[: int(len(data) * fraction)])
+
+
+def test_rosbags_reads_what_we_write(drive: Path) -> None:
+    with AnyReader([drive], default_typestore=get_typestore(Stores.ROS2_JAZZY)) as reader:
+        counts = {c.topic: c.msgcount for c in reader.connections}
+        assert counts == {"/tf_static": 1, "/tf": 20, "/odom": 20, "/points": 20}
+        connections = [c for c in reader.connections if c.topic == "/points"]
+        stamps = [stamp for _, stamp, _ in reader.messages(connections)]
+        assert stamps == [S + index * S // 10 for index in range(20)]
+    metadata = yaml.safe_load((drive / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
+    assert (metadata["version"], metadata["storage_identifier"]) == (8, "mcap")
+
+
+def test_we_read_what_we_write(drive: Path) -> None:
+    with open_bag(drive) as bag:
+        assert (bag.start, bag.end) == (S, S + 19 * S // 10)
+        assert bag.duration_s == pytest.approx(1.9)
+        clouds = [decode(message.decode()) for message in bag.messages(["/points"])]
+        assert [cloud.xyz[0, 0] for cloud in clouds] == list(range(1, 21))
+        assert [cloud.stamp for cloud in clouds] == [S + index * S // 10 for index in range(20)]
+        assert bag.topics_of("nav_msgs/msg/Odometry") == ["/odom"]
+        assert len(list(bag.messages(start=2 * S, stop=2 * S + 1))) == 3
+
+
+def test_messages_come_in_the_order_of_their_stamps(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as writer:
+        for stamp in (5, 3, 4, 1):
+            writer.write("/tf", messages.tf_message([]), stamp)
+    with open_bag(tmp_path / "bag") as bag:
+        assert [message.stamp for message in bag.messages()] == [1, 3, 4, 5]
+
+
+def test_transforms(drive: Path) -> None:
+    with open_bag(drive) as bag:
+        tree = bag.transforms()
+    np.testing.assert_allclose(tree.lookup("odom", "lidar", S + S // 4)[:3, 3], [0.25, 0, 0], atol=1e-9)
+
+
+def test_one_storage_file_is_a_bag_too(drive: Path) -> None:
+    with open_bag(storage(drive)) as bag:
+        assert bag.topics["/points"].count == 20
+
+
+def test_without_metadata_the_storage_files_are_read(drive: Path) -> None:
+    (drive / "metadata.yaml").unlink()
+    with open_bag(drive) as bag:
+        assert len(list(bag.messages())) == 61
+
+
+def test_split_bag_without_metadata_is_read_in_order(drive: Path, tmp_path: Path) -> None:
+    joined = tmp_path / "joined"
+    joined.mkdir()
+    for number in (2, 10):
+        with BagWriter(tmp_path / f"part_{number}") as writer:
+            writer.write("/tf", messages.tf_message([]), number)
+        shutil.copy(storage(tmp_path / f"part_{number}"), joined / f"part_{number}.mcap")
+    with open_bag(joined) as bag:
+        assert [message.stamp for message in bag.messages()] == [2, 10]
+        assert (bag.start, bag.end, bag.topics["/tf"].count) == (2, 10, 2)
+
+
+def test_sqlite_bags_read(tmp_path: Path) -> None:
+    store = typestore()
+    with Writer(tmp_path / "bag", version=8, storage_plugin=StoragePlugin.SQLITE3) as writer:
+        connection = writer.add_connection("/tf", "tf2_msgs/msg/TFMessage", typestore=store)
+        writer.write(connection, 7, store.serialize_cdr(messages.tf_message([]), "tf2_msgs/msg/TFMessage"))
+    with open_bag(tmp_path / "bag") as bag:
+        assert [message.stamp for message in bag.messages()] == [7]
+
+
+def test_latched_topics_are_recorded_as_such(drive: Path) -> None:
+    with open_bag(drive) as bag:
+        assert bag.topics["/tf_static"].qos[0].durability is QosDurability.TRANSIENT_LOCAL
+        assert bag.topics["/points"].qos == ()
+
+
+def test_exception_while_writing_keeps_what_was_written(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), BagWriter(tmp_path / "bag") as writer:
+        writer.write("/tf", messages.tf_message([]), 1)
+        raise ZeroDivisionError
+    with open_bag(tmp_path / "bag") as bag:
+        assert bag.topics["/tf"].count == 1
+
+
+def test_two_threads_write_one_bag(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as writer:
+
+        def write(topic: str) -> None:
+            for stamp in range(100):
+                writer.write(topic, messages.tf_message([]), stamp)
+
+        threads = [threading.Thread(target=write, args=(f"/tf{number}",)) for number in range(3)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        assert writer.counts == {"/tf0": 100, "/tf1": 100, "/tf2": 100}
+    with open_bag(tmp_path / "bag") as bag:
+        assert len(list(bag.messages())) == 300
+
+
+def test_existing_folders_are_not_overwritten(drive: Path, tmp_path: Path) -> None:
+    with pytest.raises(BagError, match="exists already"):
+        BagWriter(drive)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "holiday.jpg").touch()
+    with pytest.raises(BagError, match="exists already"):
+        BagWriter(tmp_path / "photos", overwrite=True)
+    assert (tmp_path / "photos" / "holiday.jpg").exists()
+    BagWriter(drive, overwrite=True).close()
+    with open_bag(drive) as bag:
+        assert not bag.topics
+
+
+def test_topic_keeps_its_type(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as writer:
+        writer.write("/a", messages.tf_message([]), 1)
+        with pytest.raises(BagError, match=r"/a has type tf2_msgs/msg/TFMessage, not std_msgs/msg/Header"):
+            writer.write("/a", messages.header(0, ""), 2)
+        with pytest.raises(BagError, match="No definition of type no_msgs/msg/Such"):
+            writer.add_topic("/b", "no_msgs/msg/Such")
+
+
+def test_types_stored_in_the_bag_are_learnt(tmp_path: Path) -> None:
+    """A type that only the bag defines: ours must decode it from the stored definition."""
+    assert learn("test_msgs_ov3d/msg/Pair", "int32 a\nstring b")
+    kind = typestore().types["test_msgs_ov3d/msg/Pair"]
+    with BagWriter(tmp_path / "bag") as writer:
+        writer.write("/pair", kind(a=3, b="x"), 1)
+    for registry in (typestore().types, typestore().fielddefs, typestore().cache):
+        registry.pop("test_msgs_ov3d/msg/Pair")
+    with open_bag(tmp_path / "bag") as bag:
+        assert bag.topics["/pair"].readable
+        pair = next(bag.messages()).decode()
+    assert (pair.a, pair.b) == (3, "x")
+
+
+def test_definition_that_does_not_parse_is_not_fatal() -> None:
+    assert not learn("test_msgs_ov3d/msg/Broken", "%%%")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "cause"),
+    [
+        ("notes.txt", b"x", "not a storage file"),
+        ("a.mcap", b"", "a.mcap cannot be read"),
+        ("a.mcap", b"PK\3\4" * 99, "a.mcap cannot be read"),
+        ("a.db3", b"PK\3\4" * 99, "a.db3 cannot be read"),
+    ],
+)
+def test_files_that_are_no_bag_say_why(tmp_path: Path, name: str, content: bytes, cause: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BagError, match=cause) as raised:
+        open_bag(tmp_path / name)
+    assert raised.value.remedy
+
+
+def test_folders_that_are_no_bag_say_why(tmp_path: Path) -> None:
+    with pytest.raises(BagError, match="no bag at"):
+        open_bag(tmp_path / "nothing")
+    with pytest.raises(BagError, match="holds no bag"):
+        open_bag(tmp_path)
+    (tmp_path / "metadata.yaml").write_text("{")
+    with pytest.raises(BagError, match="cannot be read"):
+        open_bag(tmp_path)
+
+
+def test_missing_storage_file(drive: Path) -> None:
+    storage(drive).unlink()
+    with pytest.raises(BagError, match="missing"):
+        open_bag(drive)
+
+
+@pytest.mark.parametrize("fraction", [0.3, 0.7, 0.95, 0.999])
+def test_truncated_bag_is_refused_with_the_remedy_and_repaired(drive: Path, fraction: float) -> None:
+    truncate(drive, fraction)
+    with pytest.raises(BagError, match="ov3d bag repair"):
+        open_bag(drive)
+    kept = repair(drive, drive.parent / "repaired")
+    with open_bag(drive.parent / "repaired") as bag:
+        assert {topic.name: topic.count for topic in bag.topics.values()} == kept
+        clouds = [decode(message.decode()) for message in bag.messages(["/points"])]
+    assert [cloud.xyz[0, 0] for cloud in clouds] == list(range(1, len(clouds) + 1)), "a prefix, whole and in order"
+    assert len(clouds) >= int(20 * fraction) - 1
+
+
+def test_info_of_a_truncated_bag_counts_what_is_readable(drive: Path) -> None:
+    truncate(drive, 0.7)
+    summary = info(drive)
+    found = list(salvage(drive))
+    assert sum(topic.count for topic in summary.topics) == len(found) > 30
+    assert "DAMAGED" in str(summary) and "ov3d bag repair" in str(summary)
+
+
+def test_flipped_bytes_in_a_chunk(drive: Path) -> None:
+    """Damage that only reading finds: it is reported as such, not as some library's exception."""
+    data = bytearray(storage(drive).read_bytes())
+    at = data.index(b"\x05", len(data) // 2)
+    data[at : at + 64] = b"\xff" * 64
+    storage(drive).write_bytes(bytes(data))
+    with open_bag(drive) as bag, pytest.raises(BagError, match="cannot be read"):
+        for message in bag.messages():
+            message.decode()
+
+
+def test_info_of_a_good_bag(drive: Path) -> None:
+    text = str(info(drive))
+    assert "1.90 s, 61 messages" in text and "10.0 Hz  sensor_msgs/msg/PointCloud2" in text and "DAMAGED" not in text
+
+
+def test_unknown_topic_is_named(drive: Path) -> None:
+    with open_bag(drive) as bag, pytest.raises(BagError, match=r"no topic /lidar.*/points"):
+        list(bag.messages(["/lidar"]))
+
+
+def test_bytes_that_do_not_fit_their_type() -> None:
+    with pytest.raises(BagError, match="A message on /points cannot be read"):
+        BagMessage("/points", "sensor_msgs/msg/PointCloud2", 0, b"\0\1\0\0\1\2\3").decode()
+    with pytest.raises(BagError, match="No definition of type"):
+        BagMessage("/x", "no_msgs/msg/Such", 0, b"").decode()
+
+
+def test_our_interfaces_are_known() -> None:
+    assert "ov3d_msgs/msg/FeatureCloud" in typestore().fielddefs
+
+
+def test_real_ouster_bag() -> None:
+    if (data := data_dir()) is None:
+        pytest.skip("no shared test data")
+    summary = info(data / "ouster_bag")
+    counts = {topic.name: topic.count for topic in summary.topics}
+    assert counts["/os1_cloud_node/points"] == 2 and counts["/os1_cloud_node/imu"] == 17
+    with open_bag(data / "ouster_bag") as bag:
+        assert "os1_lidar" in bag.transforms().frames

@@ -1,0 +1,178 @@
+"""The frame tree against hand-computed transforms and scipy's slerp."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation, Slerp
+
+from ov3d_perception.errors import TransformError
+from ov3d_perception.geometry.poses import invert
+from ov3d_perception.geometry.transform_tree import TransformTree
+
+S = 1_000_000_000
+
+
+def shift(x: float = 0.0, y: float = 0.0, z: float = 0.0, yaw: float = 0.0) -> np.ndarray:
+    T = np.eye(4)
+    T[:3, :3] = Rotation.from_euler("z", yaw).as_matrix()
+    T[:3, 3] = x, y, z
+    return T
+
+
+def robot() -> TransformTree:
+    """odom -> base_link moves 1 m/s along x; lidar 2 m above base_link, camera 0.5 m before the lidar."""
+    tree = TransformTree()
+    for second in range(5):
+        tree.add("odom", "base_link", second * S, shift(x=second))
+    tree.add("base_link", "lidar", 0, shift(z=2.0), static=True)
+    tree.add("lidar", "camera", 0, shift(x=0.5), static=True)
+    return tree
+
+
+def test_chain_is_interpolated_at_the_stamp() -> None:
+    np.testing.assert_allclose(robot().lookup("odom", "camera", int(2.25 * S)), shift(x=2.75, z=2.0), atol=1e-12)
+
+
+def test_goes_down_as_well_as_up() -> None:
+    tree = robot()
+    tree.add("base_link", "gripper", 0, shift(y=1.0, yaw=np.pi / 2), static=True)
+    # A point 1 m ahead of the camera: base (1.5, 0, 2); from the gripper's origin (1.5, -1, 2), turned by -90 deg.
+    p = tree.lookup("gripper", "camera", S) @ [1.0, 0.0, 0.0, 1.0]
+    np.testing.assert_allclose(p[:3], [-1.0, -1.5, 2.0], atol=1e-12)
+
+
+def test_static_frames_need_no_time() -> None:
+    np.testing.assert_allclose(robot().lookup("base_link", "camera", 99 * S), shift(x=0.5, z=2.0))
+
+
+def test_leading_slash_and_same_frame() -> None:
+    np.testing.assert_array_equal(robot().lookup("/lidar", "lidar"), np.eye(4))
+    np.testing.assert_allclose(robot().lookup("/odom", "/base_link", S), shift(x=1.0))
+
+
+@given(st.floats(0.0, 1.0), st.floats(-3.0, 3.0), st.floats(-3.0, 3.0))
+def test_rotation_is_slerp(fraction: float, yaw: float, pitch: float) -> None:
+    ends = Rotation.from_euler("zyx", [[0.3, 0.1, -0.2], [yaw, pitch / 2, 0.5]])
+    tree = TransformTree()
+    for second in range(2):
+        T = np.eye(4)
+        T[:3, :3] = ends[second].as_matrix()
+        tree.add("a", "b", second * S, T)
+    stamp = round(fraction * S)
+    expected = Slerp([0, S], ends)(stamp).as_matrix()
+    np.testing.assert_allclose(tree.lookup("a", "b", stamp)[:3, :3], expected, atol=1e-9)
+
+
+@given(st.integers(0, 4 * S))
+def test_back_and_forth_is_identity(stamp: int) -> None:
+    tree = robot()
+    there, back = tree.lookup("odom", "camera", stamp), tree.lookup("camera", "odom", stamp)
+    np.testing.assert_allclose(there @ back, np.eye(4), atol=1e-12)
+    np.testing.assert_allclose(invert(there), back, atol=1e-12)
+
+
+@given(st.permutations(range(6)))
+def test_order_of_arrival_does_not_matter(order: list[int]) -> None:
+    tree = TransformTree()
+    for second in order:
+        tree.add("odom", "base_link", second * S, shift(x=second**2))
+    np.testing.assert_allclose(tree.lookup("odom", "base_link", int(3.5 * S)), shift(x=12.5))
+
+
+def test_beyond_the_ends_only_within_the_tolerance() -> None:
+    tree = robot()
+    with pytest.raises(TransformError, match=r"0\.200 s newer than the last of odom <- base_link"):
+        tree.lookup("odom", "lidar", int(4.2 * S))
+    with pytest.raises(TransformError, match=r"1\.000 s older than the first"):
+        tree.lookup("odom", "lidar", -S)
+    np.testing.assert_allclose(tree.lookup("odom", "base_link", int(4.2 * S), tolerance_ns=S // 4), shift(x=4.0))
+
+
+def test_newest_is_that_of_the_slowest_edge() -> None:
+    tree = robot()
+    tree.add("map", "odom", 3 * S, shift(x=10.0))
+    tree.add("map", "odom", 2 * S, shift(x=20.0))
+    assert tree.newest("map", "lidar") == 3 * S
+    np.testing.assert_allclose(tree.lookup("map", "base_link"), shift(x=13.0))
+    assert tree.newest("base_link", "camera") is None
+
+
+def test_history_is_bounded() -> None:
+    tree = TransformTree(history_s=2.0)
+    for second in range(10):
+        tree.add("odom", "base_link", second * S, shift(x=second))
+    np.testing.assert_allclose(tree.lookup("odom", "base_link", 7 * S), shift(x=7.0))
+    with pytest.raises(TransformError, match="older"):
+        tree.lookup("odom", "base_link", int(6.9 * S))
+
+
+def test_unknown_frame_names_the_known_ones() -> None:
+    with pytest.raises(TransformError, match=r"No frame 'gps'.*base_link, camera, lidar, odom"):
+        robot().lookup("odom", "gps", 0)
+
+
+def test_unconnected_trees() -> None:
+    tree = robot()
+    tree.add("earth", "map", 0, np.eye(4))
+    with pytest.raises(TransformError, match=r"two unconnected trees.*'earth'.*'odom'"):
+        tree.lookup("map", "lidar", 0)
+
+
+def test_loop_is_an_error_not_a_hang() -> None:
+    tree = TransformTree()
+    tree.add("a", "b", 0, np.eye(4), static=True)
+    tree.add("b", "a", 0, np.eye(4), static=True)
+    with pytest.raises(TransformError, match="loop"):
+        tree.lookup("a", "b", 0)
+
+
+def test_new_parent_replaces_the_old_one() -> None:
+    tree = robot()
+    tree.add("hand", "camera", 0, shift(z=9.0), static=True)
+    np.testing.assert_allclose(tree.lookup("hand", "camera", 0), shift(z=9.0))
+    with pytest.raises(TransformError):
+        tree.lookup("lidar", "camera", 0)
+
+
+@pytest.mark.parametrize("pose", [np.full((4, 4), np.nan), np.eye(3)])
+def test_refuses_bad_poses(pose: np.ndarray) -> None:
+    with pytest.raises(TransformError, match="not a finite 4x4 pose"):
+        TransformTree().add("a", "b", 0, pose)
+
+
+@pytest.mark.parametrize(("parent", "child"), [("a", "a"), ("", "b"), ("a", "")])
+def test_refuses_bad_names(parent: str, child: str) -> None:
+    with pytest.raises(TransformError, match="two different"):
+        TransformTree().add(parent, child, 0, np.eye(4))
+
+
+def test_clear_keeps_static_frames() -> None:
+    tree = robot()
+    tree.clear()
+    assert tree.frames == ["base_link", "camera", "lidar"]
+
+
+def test_filled_and_asked_from_two_threads() -> None:
+    tree = TransformTree(history_s=0.01)
+    tree.add("odom", "base_link", 0, np.eye(4))
+    failures: list[Exception] = []
+
+    def ask() -> None:
+        for _ in range(300):
+            try:
+                T = tree.lookup("odom", "base_link")
+                assert T[0, 3] == round(T[0, 3])
+            except Exception as error:
+                failures.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    for millisecond in range(1000):
+        tree.add("odom", "base_link", millisecond * 1_000_000, shift(x=millisecond))
+    thread.join()
+    assert not failures

@@ -1,0 +1,98 @@
+"""MaskCLIP features against the definition, written with torch's own attention."""
+
+from __future__ import annotations
+
+import open_clip
+import pytest
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import VisionTransformer
+
+from ov3d_perception.errors import EncoderError
+from ov3d_perception.language import maskclip
+
+
+def vit(**options) -> VisionTransformer:
+    torch.manual_seed(0)
+    settings = {"image_size": 32, "patch_size": 8, "width": 24, "layers": 3, "heads": 3, "mlp_ratio": 2.0}
+    return VisionTransformer(**settings, output_dim=10, **options).eval()
+
+
+@pytest.fixture
+def image() -> torch.Tensor:
+    return torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+@torch.no_grad()
+def test_token_pooled_value_path_is_attention_of_each_patch_to_itself_alone(image):
+    visual = vit()
+    tokens = visual._embeds(image)
+    for block in visual.transformer.resblocks[:-1]:
+        tokens = block(tokens)
+    block = visual.transformer.resblocks[-1]
+    only_self = torch.full((17, 17), -torch.inf).fill_diagonal_(0)
+    normed = block.ln_1(tokens)
+    attended = block.attn(normed, normed, normed, attn_mask=only_self, need_weights=False)[0]
+    expected = F.normalize(visual.ln_post(attended[:, 1:]) @ visual.proj, dim=-1)
+    dense = maskclip.dense_features(visual, image)
+    assert dense.shape == (2, 10, 4, 4)
+    torch.testing.assert_close(dense.flatten(2).transpose(1, 2), expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("norm_after_pool", [False, True])
+def test_average_pooled_value_path_keeps_residual_and_mlp(image, norm_after_pool):
+    visual = vit(pool_type="avg", final_ln_after_pool=norm_after_pool)
+    tokens = maskclip.tokens_before_last_block(visual, image)
+    only_self = torch.full((17, 17), -torch.inf).fill_diagonal_(0)
+    expected = visual.ln_post(visual.transformer.resblocks[-1](tokens, attn_mask=only_self)[:, 1:]) @ visual.proj
+    torch.testing.assert_close(maskclip.value_path(visual, tokens)[:, 1:], expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_one_patch_image_of_an_average_pooled_vit_has_the_image_embedding():
+    """With a single patch and the class token masked away by nothing, no attention is left out but the class token's."""
+    visual = vit(pool_type="avg", final_ln_after_pool=False)
+    block = visual.transformer.resblocks[-1]
+    block.attn.out_proj.weight.zero_()  # attention adds the same to every token: dense and pooled must then agree
+    pixels = torch.randn(1, 3, 32, 32)
+    dense = maskclip.value_path(visual, maskclip.tokens_before_last_block(visual, pixels)[:, 1:])
+    torch.testing.assert_close(dense.mean(1), visual(pixels), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_tokens_before_the_last_block_are_the_towers_own(image):
+    visual = vit()
+    tokens = maskclip.tokens_before_last_block(visual, image)
+    pooled, _ = visual._pool(visual.transformer.resblocks[-1](tokens))
+    torch.testing.assert_close(pooled @ visual.proj, visual(image), atol=1e-5, rtol=1e-5)
+
+
+def test_features_have_unit_length_at_any_size():
+    dense = maskclip.dense_features(vit(), torch.randn(1, 3, 40, 72))
+    assert dense.shape == (1, 10, 5, 9)
+    torch.testing.assert_close(dense.norm(dim=1), torch.ones(1, 5, 9))
+
+
+def test_position_embedding_is_unchanged_at_its_own_size_and_keeps_the_class_row():
+    embedding = torch.randn(17, 6)
+    assert maskclip.resize_position_embedding(embedding, (4, 4), (4, 4)) is embedding
+    resized = maskclip.resize_position_embedding(embedding, (4, 4), (3, 7))
+    assert resized.shape == (22, 6)
+    torch.testing.assert_close(resized[0], embedding[0])
+
+
+def test_position_embedding_of_a_ramp_stays_a_ramp():
+    """Column index as embedding: bicubic interpolation is exact on it away from the border."""
+    ramp = torch.arange(8.0).repeat(8).view(64, 1)
+    resized = maskclip.resize_position_embedding(torch.cat([torch.zeros(1, 1), ramp]), (8, 8), (8, 16))
+    centres = (torch.arange(16) + 0.5) / 2 - 0.5
+    torch.testing.assert_close(resized[1:].view(8, 16)[3, 4:12], centres[4:12], atol=1e-5, rtol=1e-5)
+
+
+def test_towers_without_patch_values_are_refused():
+    with pytest.raises(EncoderError, match="ModifiedResNet"):
+        maskclip.check_supported(open_clip.create_model("RN50", load_weights=False).visual)
+    with pytest.raises(EncoderError, match="attention pool"):
+        maskclip.check_supported(vit(attentional_pool=True))
+    maskclip.check_supported(vit(pool_type="avg"))

@@ -1,0 +1,68 @@
+"""Groups against brute force, boxes against rectangles that were drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ov3d_perception.geometry.boxes import points_in_box
+from ov3d_perception.mapping.clusters import box_around, cluster
+
+
+def grid(length: float, width: float, height: float, step: float = 0.1) -> np.ndarray:
+    axes = [np.arange(-edge / 2 + step / 2, edge / 2, step) for edge in (length, width, height)]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3).astype(np.float32)
+
+
+def test_two_cars_a_metre_apart_are_two() -> None:
+    car = grid(4.0, 1.8, 1.4, 0.2)
+    group = cluster(np.concatenate([car, car + np.float32([0, 2.8, 0])]), gap=0.4, vertical_gap=1.0)
+    assert set(group[: len(car)]) | set(group[len(car) :]) == {0, 1}
+    assert len(set(group[: len(car)])) == len(set(group[len(car) :])) == 1
+
+
+def test_the_beams_of_a_lidar_do_not_cut_a_thing_in_slices() -> None:
+    rings = np.concatenate([grid(4.0, 0.2, 0.1) + np.float32([0, 0, z]) for z in (0.0, 0.7, 1.4)])
+    assert set(cluster(rings, gap=0.3, vertical_gap=0.9)) == {0}
+    assert len(set(cluster(rings, gap=0.3, vertical_gap=0.3))) == 3
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 60))
+def test_agrees_with_brute_force(seed: int, count: int) -> None:
+    """Cells that touch belong together; the groups are the classes of that relation."""
+    centres = np.random.default_rng(seed).uniform(-3, 3, (count, 3)).astype(np.float32)
+    cells = np.floor(centres.astype(np.float64) / [0.5, 0.5, 1.0])
+    touching = (np.abs(cells[:, None] - cells[None]) <= 1).all(2)
+    expected = np.arange(count)
+    for _ in range(count):
+        expected = np.array([expected[row].min() for row in touching], dtype=int) if count else expected
+    group = cluster(centres, 0.5, 1.0)
+    np.testing.assert_array_equal(group[:, None] == group[None], expected[:, None] == expected[None])
+
+
+@pytest.mark.parametrize("degrees", [-80, -45, -10, 0, 17, 45, 73, 90, 135])
+def test_box_of_a_turned_car(degrees: float) -> None:
+    yaw = np.radians(degrees)
+    turn = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
+    place = np.array([1234.0, -567.0, 3.0])
+    box = box_around((grid(4.4, 1.8, 1.5) @ turn.T + place).astype(np.float32), voxel_size=0.1)
+    np.testing.assert_allclose(box.centre, place, atol=0.02)
+    np.testing.assert_allclose(box.size, [4.4, 1.8, 1.5], atol=0.02)
+    assert -np.pi / 2 < box.yaw <= np.pi / 2 + 1e-9
+    assert abs(np.sin(box.yaw - yaw)) < 0.01, "the same line, whichever way it points"
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40))
+def test_box_holds_every_voxel(seed: int, count: int) -> None:
+    centres = np.random.default_rng(seed).normal(size=(count, 3)).astype(np.float32) * [3, 1, 1]
+    box = box_around(centres.astype(np.float32), voxel_size=0.1)
+    assert points_in_box(centres, box).all()
+    assert box.size[0] >= box.size[1] > 0 and box.size[2] > 0
+
+
+def test_nothing() -> None:
+    assert cluster(np.empty((0, 3), np.float32), 0.3, 0.9).shape == (0,)

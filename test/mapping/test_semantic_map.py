@@ -1,0 +1,204 @@
+"""The map against a dictionary that does the same slowly, and its bounds."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ov3d_perception.errors import IdentityError, PointCloudError
+from ov3d_perception.geometry.voxels import voxel_keys
+from ov3d_perception.mapping.semantic_map import SemanticMap
+from ov3d_perception.mapping.voxel_index import VoxelIndex
+from ov3d_perception.types import EncoderIdentity
+
+IDENTITY = EncoderIdentity("tiny", "test", 5)
+C, D = 3, 5
+W = np.random.default_rng(7).normal(size=(C, D)).astype(np.float32)
+
+
+def make(voxel_size: float = 1.0, **options) -> SemanticMap:
+    return SemanticMap(voxel_size, W, IDENTITY, **{"max_voxels": 10_000, **options})
+
+
+def content(semantic_map: SemanticMap) -> dict[int, np.ndarray]:
+    """Key to mean feature."""
+    found: dict[int, np.ndarray] = {}
+    for chunk in semantic_map.chunks():
+        found |= dict(zip(chunk.key.tolist(), chunk.features.astype(np.float64), strict=True))
+    return found
+
+
+def unit(z: np.ndarray) -> np.ndarray:
+    """z scaled so that the wide feature z W has length 1."""
+    return z / np.linalg.norm(z @ W, axis=-1, keepdims=True)
+
+
+def test_features_are_scaled_by_their_wide_length_and_averaged() -> None:
+    semantic_map = make()
+    first, second = np.float32([[1, 0, 0]]), np.float32([[0, 20, 0]])  # the longer one must not weigh more
+    for z in (first, second):
+        semantic_map.integrate(np.float32([[0.5, 0.5, 0.5]]), z, 1)
+    (mean,) = content(semantic_map).values()
+    np.testing.assert_allclose(mean, (unit(first) + unit(second))[0] / 2, rtol=2e-3)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 6))
+def test_agrees_with_a_dictionary(seed: int, scans: int) -> None:
+    rng = np.random.default_rng(seed)
+    semantic_map, sums = make(0.5), {}
+    for scan in range(scans):
+        centres = rng.uniform(-2, 2, (60, 3)).astype(np.float32)
+        features = rng.normal(size=(60, C)).astype(np.float32)
+        semantic_map.integrate(centres, features, scan + 1)
+        keys = voxel_keys(centres, 0.5)
+        for key in np.unique(keys):
+            sums.setdefault(int(key), []).append(unit(features[keys == key]).mean(0))
+    found = content(semantic_map)
+    assert found.keys() == sums.keys()
+    for key, observations in sums.items():
+        np.testing.assert_allclose(found[key], np.mean(observations, 0), atol=4e-3)
+
+
+def test_order_does_not_matter() -> None:
+    rng = np.random.default_rng(0)
+    scans = [(rng.uniform(-3, 3, (80, 3)).astype(np.float32), rng.normal(size=(80, C)).astype(np.float32))] * 1
+    scans += [(c + np.float32(0.3), f[::-1].copy()) for c, f in scans] + [(c * 0.5, f) for c, f in scans]
+    ahead, back = make(), make()
+    for stamp, (centres, features) in enumerate(scans):
+        ahead.integrate(centres, features, stamp)
+    for stamp, (centres, features) in reversed(list(enumerate(scans))):
+        back.integrate(centres, features, stamp)
+    one, other = content(ahead), content(back)
+    assert one.keys() == other.keys()
+    for key, mean in one.items():
+        np.testing.assert_allclose(mean, other[key], atol=4e-3)
+    assert ahead.newest == back.newest == 2
+
+
+def test_capped_weight_follows_a_change() -> None:
+    semantic_map = make(weight_cap=4)
+    place, old, new = np.zeros((1, 3), np.float32), np.float32([[1, 0, 0]]), np.float32([[0, 1, 0]])
+    for _ in range(100):
+        semantic_map.integrate(place, old, 1)
+    for _ in range(20):
+        semantic_map.integrate(place, new, 2)
+    (mean,) = content(semantic_map).values()
+    np.testing.assert_allclose(mean, unit(new)[0], atol=0.01)  # (3/4) ** 20 = 0.3 % of the old is left
+
+
+def test_full_map_forgets_the_oldest_first() -> None:
+    semantic_map = make(max_voxels=1000)
+    ones = np.ones((100, C), np.float32)
+    for scan in range(30):
+        centres = np.stack([np.arange(100) + 0.5, np.full(100, scan + 0.5), np.zeros(100)], 1).astype(np.float32)
+        semantic_map.integrate(centres, ones, stamp=scan + 1)
+        assert len(semantic_map) <= 1000
+    (chunk,) = semantic_map.chunks()
+    assert len(chunk.key) == len(semantic_map) and semantic_map.evicted == 3000 - len(semantic_map)
+    assert chunk.last_seen.min() >= 20, "the newest 1000 of 3000 are stamps 21 to 30, less what makes room"
+    assert (chunk.last_seen == 30).sum() == 100
+
+
+def test_scan_larger_than_the_bound() -> None:
+    semantic_map = make(max_voxels=50)
+    centres = np.stack([np.arange(200) + 0.5, np.zeros(200), np.zeros(200)], 1).astype(np.float32)
+    for stamp in (1, 2):
+        semantic_map.integrate(centres, np.ones((200, C), np.float32), stamp)
+        assert 0 < len(semantic_map) <= 50
+
+
+def test_memory_stays_bounded_and_rows_are_reused() -> None:
+    semantic_map = make(max_voxels=500)
+    for scan in range(100):
+        centres = (np.random.default_rng(scan).uniform(0, 1e4, (50, 3))).astype(np.float32)
+        semantic_map.integrate(centres, np.ones((50, C), np.float32), scan)
+        rows, keys = semantic_map.occupied()
+        assert len(np.unique(rows)) == len(rows) == len(np.unique(keys)) and rows.max() < 500
+    assert semantic_map.nbytes <= 500 * (C * 2 + 8 + 4 + 8 + 8 + 16 + 8)
+
+
+def test_drop_older() -> None:
+    semantic_map = make()
+    for stamp in range(1, 6):
+        semantic_map.integrate(np.float32([[stamp, 0, 0]]), np.ones((1, C), np.float32), stamp)
+    assert semantic_map.drop_older(4) == 3
+    assert sorted(np.concatenate([chunk.last_seen for chunk in semantic_map.chunks()])) == [4, 5]
+    semantic_map.clear()
+    assert len(semantic_map) == 0 and not list(semantic_map.chunks())
+
+
+def test_only_what_changed_since() -> None:
+    semantic_map = make()
+    for x in (0.5, 1.5):
+        semantic_map.integrate(np.float32([[x, 0, 0]]), np.ones((1, C), np.float32), 1)
+    seen = semantic_map.revision
+    semantic_map.integrate(np.float32([[1.5, 0, 0], [2.5, 0, 0]]), np.ones((2, C), np.float32), 2)
+    (chunk,) = semantic_map.chunks(since=seen)
+    np.testing.assert_allclose(semantic_map.centres(chunk.key)[:, 0], [1.5, 2.5])
+    assert not list(semantic_map.chunks(since=semantic_map.revision))
+
+
+def test_rows_that_are_not_finite_or_zero_are_left_out() -> None:
+    centres = np.float32([[0, 0, 0], [1, 0, 0], [2, 0, 0], [np.nan, 0, 0]])
+    features = np.float32([[1, 1, 1], [np.nan, 0, 0], [0, 0, 0], [1, 1, 1]])
+    semantic_map = make()
+    semantic_map.integrate(centres, features, 1)
+    assert len(semantic_map) == 1
+    semantic_map.integrate(centres[1:], features[1:], 1)
+    semantic_map.integrate(centres[:0], features[:0], 1)
+    assert len(semantic_map) == 1
+
+
+def test_refuses_features_of_another_width_and_other_encoders() -> None:
+    with pytest.raises(PointCloudError, match="map of 3 channels"):
+        make().integrate(np.zeros((1, 3), np.float32), np.zeros((1, 4), np.float32), 1)
+    with pytest.raises(IdentityError, match=r"tiny/test/5.*words.*other/test/5"):
+        make().require(EncoderIdentity("other", "test", 5), "words")
+
+
+def test_reading_while_writing() -> None:
+    """A reader sees each voxel whole: its feature always belongs to its key."""
+    semantic_map = make(max_voxels=2000)
+    failures = []
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            for chunk in semantic_map.chunks():
+                side = semantic_map.centres(chunk.key)[:, 0] > 0
+                good = np.where(side, chunk.features[:, 0] > 0, chunk.features[:, 0] < 0)
+                if not good.all():
+                    failures.append(chunk)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    for scan in range(200):
+        centres = np.random.default_rng(scan).uniform(-50, 50, (100, 3)).astype(np.float32)
+        features = np.where(np.floor(centres[:, :1]) + 0.5 > 0, 1.0, -1.0) * np.float32([1, 0, 0])
+        semantic_map.integrate(centres, features.astype(np.float32), scan)
+    done.set()
+    thread.join()
+    assert not failures
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 60), max_size=20), max_size=8))
+def test_index_agrees_with_a_dictionary(batches: list[list[int]]) -> None:
+    index, table = VoxelIndex(), {}
+    for batch in batches:
+        new = np.array(sorted(set(batch) - table.keys()), np.int64)
+        rows = np.arange(len(table), len(table) + len(new))
+        index.insert(new, rows)
+        table |= dict(zip(new.tolist(), rows.tolist(), strict=True))
+    asked = np.arange(-1, 62)
+    np.testing.assert_array_equal(index.find(asked), [table.get(key, -1) for key in asked.tolist()])
+    wanted = np.arange(len(table)) % 2 == 0
+    index.keep(wanted)
+    np.testing.assert_array_equal(
+        index.find(asked), [row if (row := table.get(key, -1)) >= 0 and wanted[row] else -1 for key in asked.tolist()]
+    )

@@ -1,0 +1,151 @@
+"""lidar_node's states: what it refuses to start with, how it says so, and how it recovers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.srv import DescribeParameters, SetParameters
+from rclpy.parameter import Parameter
+from ros_harness import Inbox, Lidar, random_cloud, values_of
+from sensor_msgs.msg import PointCloud2
+
+pytestmark = pytest.mark.live
+
+NAME = "lidar_states"
+
+
+class Managed:
+    """A lidar_node and the services that a lifecycle manager calls."""
+
+    def __init__(self, lidar: Lidar) -> None:
+        self.lidar = lidar
+
+    def change(self, transition: int) -> bool:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        return self.lidar.probe.call(ChangeState, f"/{NAME}/change_state", request).success
+
+    def configure(self) -> bool:
+        return self.change(Transition.TRANSITION_CONFIGURE)
+
+    def state(self) -> int:
+        return self.lidar.probe.call(GetState, f"/{NAME}/get_state", GetState.Request()).current_state.id
+
+    def set(self, **values: Any) -> list[str]:
+        """Set parameters; the reasons of the refused ones."""
+        parameters = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
+        request = SetParameters.Request(parameters=parameters)
+        results = self.lidar.probe.call(SetParameters, f"/{NAME}/set_parameters", request).results
+        return [result.reason for result in results if not result.successful]
+
+
+@pytest.fixture(scope="module")
+def process(start_node: Callable[..., Any], tiny_model: Path) -> Any:
+    """Started with a damaged checkpoint, as after a broken download."""
+    damaged = tiny_model / "damaged.safetensors"
+    content = bytearray((tiny_model / "net.safetensors").read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    damaged.write_bytes(bytes(content))
+    parameters = {
+        "checkpoint": str(damaged),
+        "text": str(tiny_model / "bank.npz"),
+        "device": "cpu",
+        "diagnostics_period": "0.1",
+        "stale_after": "0.5",
+    }
+    return start_node("ov3d_perception.ros.lidar_node", NAME, parameters)
+
+
+@pytest.fixture
+def managed(process: Any, lidar_named: Callable[[str], Lidar], tiny_model: Path) -> Iterator[Managed]:
+    """Unconfigured, as at the start, and with good values for all parameters but those a test sets."""
+    managed = Managed(lidar_named(NAME))
+    yield managed
+    if managed.state() == State.PRIMARY_STATE_ACTIVE:
+        managed.change(Transition.TRANSITION_DEACTIVATE)
+    if managed.state() == State.PRIMARY_STATE_INACTIVE:
+        managed.change(Transition.TRANSITION_CLEANUP)
+    good = {"checkpoint": str(tiny_model / "net.safetensors"), "text": str(tiny_model / "bank.npz")}
+    assert not managed.set(**good, vocabulary=[""], device="cpu")
+
+
+def test_a_damaged_checkpoint_leaves_the_node_alive_and_telling(managed: Managed, process, diagnostics: Inbox) -> None:
+    status = managed.lidar.status(diagnostics, lambda s: s.level == DiagnosticStatus.ERROR)
+    assert "damaged.safetensors" in status.message and "checksum" in status.message
+    assert "again" in status.message, "the remedy"
+    assert values_of(status)["state"] == "unconfigured"
+    assert process.running
+    answer = managed.lidar.set_vocabulary(["car"])
+    assert not answer.success and "not configured" in answer.message
+
+
+@pytest.mark.parametrize(
+    ("wrong", "cause"),
+    [
+        ({"checkpoint": "/nowhere/net.safetensors"}, "There is no checkpoint /nowhere/net.safetensors"),
+        ({"text": "{folder}/other_bank.npz"}, "other/test/8"),
+        ({"text": "/nowhere/bank.npz"}, "text bank"),
+        ({"vocabulary": ["car", "giraffe"]}, "giraffe"),
+        ({"device": "cuda:99"}, "cannot run on device 'cuda:99'"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_configure_and_can_be_corrected(
+    wrong, cause, managed: Managed, process, diagnostics, tiny_model
+) -> None:
+    filled = {k: v.format(folder=tiny_model) if isinstance(v, str) else v for k, v in wrong.items()}
+    good = {"checkpoint": str(tiny_model / "net.safetensors"), "text": str(tiny_model / "bank.npz")}
+    assert not managed.set(**(good | filled))
+    assert not managed.configure()
+    assert managed.state() == State.PRIMARY_STATE_UNCONFIGURED
+    status = managed.lidar.status(diagnostics, lambda s: s.level == DiagnosticStatus.ERROR)
+    assert cause in status.message
+    assert process.running
+    assert not managed.set(**good, vocabulary=[""], device="cpu")
+    assert managed.configure()
+    status = managed.lidar.status(diagnostics, lambda s: values_of(s)["state"] == "inactive")
+    assert status.level == DiagnosticStatus.OK
+    assert cause in values_of(status)["last error"]
+
+
+def test_a_managed_life(managed: Managed, diagnostics: Inbox) -> None:
+    """configure, activate, work, deactivate (silent), activate (works again), cleanup."""
+    lidar = managed.lidar
+    scan = random_cloud()
+    with lidar.probe.listening(PointCloud2, lidar.labelled) as labelled:
+        assert managed.configure()
+        assert managed.state() == State.PRIMARY_STATE_INACTIVE
+        assert managed.change(Transition.TRANSITION_ACTIVATE)
+        lidar.exchange(labelled, scan)
+        assert managed.change(Transition.TRANSITION_DEACTIVATE)
+        topic = f"/{NAME}/input/points"
+        lidar.probe.wait_for(lambda: lidar.probe.node.count_subscribers(topic) == 0, "the end of the subscription")
+        assert managed.change(Transition.TRANSITION_ACTIVATE)
+        labelled.clear()
+        lidar.exchange(labelled, random_cloud(seed=1))
+        assert managed.change(Transition.TRANSITION_DEACTIVATE)
+        assert managed.change(Transition.TRANSITION_CLEANUP)
+        assert managed.state() == State.PRIMARY_STATE_UNCONFIGURED
+
+
+def test_silence_of_the_sensor_is_stale(managed: Managed, diagnostics: Inbox) -> None:
+    assert managed.configure() and managed.change(Transition.TRANSITION_ACTIVATE)
+    status = managed.lidar.status(diagnostics, lambda s: s.level == DiagnosticStatus.STALE)
+    assert f"No scan on /{NAME}/input/points" in status.message and "remap" in status.message
+
+
+def test_parameters_describe_and_defend_themselves(managed: Managed) -> None:
+    names = ["sweeps", "precision", "autostart", "checkpoint"]
+    request = DescribeParameters.Request(names=names)
+    call = managed.lidar.probe.call
+    described = call(DescribeParameters, f"/{NAME}/describe_parameters", request).descriptors
+    by_name = {d.name: d for d in described}
+    assert all(by_name[name].description for name in names)
+    assert (by_name["sweeps"].integer_range[0].from_value, by_name["sweeps"].integer_range[0].to_value) == (0, 20)
+    assert by_name["autostart"].read_only
+    assert managed.set(sweeps=21) and managed.set(autostart=False)
+    assert "one of: auto, fp32, bf16" in managed.set(precision="fp64")[0]

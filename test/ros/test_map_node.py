@@ -1,0 +1,314 @@
+"""map_node in its own process: features and transforms in, answers, map cloud, markers and diagnostics out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from geometry_msgs.msg import Point, Vector3
+from ros_harness import Inbox, Probe, values_of
+from sensor_msgs.msg import PointCloud2
+from std_srvs.srv import Trigger
+from tf2_msgs.msg import TFMessage
+from visualization_msgs.msg import Marker, MarkerArray
+
+from ov3d_msgs.msg import FeatureBasis, FeatureCloud
+from ov3d_msgs.srv import QueryText
+from ov3d_perception.bags.pointcloud2 import structured
+from ov3d_perception.language.vocabulary import TextBank
+from ov3d_perception.ros import messages, qos
+from ov3d_perception.types import EncoderIdentity, Scan, VoxelFeatures
+
+pytestmark = pytest.mark.live
+
+IDENTITY = EncoderIdentity("tiny", "test", 4)
+WORDS = ("car", "tree", "road", "giraffe")
+VOXEL = 0.2
+Answer = QueryText.Response
+
+
+def block(corner: tuple[float, float, float], shape: tuple[int, int, int]) -> np.ndarray:
+    return ((np.indices(shape).reshape(3, -1).T + 0.5) * VOXEL + corner).astype(np.float32)
+
+
+class Mapper:
+    """What lidar_node and the odometry say to a map_node, and what its user asks."""
+
+    def __init__(self, probe: Probe, diagnostics: Inbox, name: str) -> None:
+        self.probe = probe
+        self.name = name
+        self.sensor = f"{name}_lidar"  # frames of its own: /tf is shared with the other tests
+        self.map_frame = f"{name}_map"
+        self._diagnostics = diagnostics
+        self._basis_publisher = probe.node.create_publisher(FeatureBasis, f"/{name}/input/basis", qos.LATCHED)
+        self._publisher = probe.node.create_publisher(FeatureCloud, f"/{name}/input/features", qos.OUTPUT)
+        self._tf = probe.node.create_publisher(TFMessage, "/tf", qos.TF)
+        self.basis = messages.make_basis(np.eye(4, dtype=np.float32), IDENTITY, 10.0)
+
+    def close(self) -> None:
+        for publisher in (self._basis_publisher, self._publisher, self._tf):
+            self.probe.node.destroy_publisher(publisher)
+
+    def publish_basis(self, basis: messages.Basis | None = None) -> None:
+        self._basis_publisher.publish(messages.basis_to_message(basis or self.basis, time.time_ns()))
+
+    def publish_pose(self, stamp: int, x: float = 0.0, frame: str | None = None) -> None:
+        T = np.eye(4)
+        T[0, 3] = x
+        edge = messages.transform_stamped(self.map_frame, frame or self.sensor, stamp, T)
+        self._tf.publish(TFMessage(transforms=[edge]))
+
+    def publish_features(
+        self, things: dict[str, np.ndarray], stamp: int, basis: messages.Basis | None = None, frame: str | None = None
+    ) -> None:
+        centres = np.concatenate(list(things.values()))
+        features = np.concatenate([np.tile(np.eye(4)[WORDS.index(word)], (len(c), 1)) for word, c in things.items()])
+        voxels = VoxelFeatures(centres, features.astype(np.float32), np.zeros(0, np.int64))
+        scan = Scan(np.zeros((0, 3), np.float32), np.zeros(0, np.float32), stamp, frame or self.sensor)
+        self._publisher.publish(messages.feature_cloud(scan, voxels, VOXEL, basis or self.basis))
+
+    def ask(self, *words: str, **request: Any) -> Answer:
+        return self.probe.call(QueryText, f"/{self.name}/query", QueryText.Request(words=list(words), **request))
+
+    def clear(self) -> Trigger.Response:
+        return self.probe.call(Trigger, f"/{self.name}/clear", Trigger.Request())
+
+    def status(
+        self, wanted: Callable[[DiagnosticStatus], bool] = lambda _: True, act: Callable[[], Any] = lambda: None
+    ) -> DiagnosticStatus:
+        def own(report: Any) -> list[DiagnosticStatus]:
+            return [s for s in report.status if s.name.startswith(f"{self.name}:") and wanted(s)]
+
+        self._diagnostics.clear()
+        return own(self.probe.until(act, self._diagnostics, lambda report: bool(own(report))))[0]
+
+    def drive(self, things: dict[str, np.ndarray], x: float = 0.0) -> DiagnosticStatus:
+        """Send the features with a pose at their stamp until they are in the map."""
+        before = int(values_of(self.status())["integrated"])
+
+        def send() -> None:
+            stamp = time.time_ns()
+            self.publish_pose(stamp, x)
+            self.publish_features(things, stamp)
+
+        return self.status(lambda status: int(values_of(status)["integrated"]) > before, send)
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bank") / "bank.npz"
+    TextBank(WORDS, np.eye(4, dtype=np.float32), IDENTITY, logit_scale=10.0).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def mapper_named(
+    start_node: Callable[..., Any], probe: Probe, diagnostics: Inbox, bank: Path
+) -> Iterator[Callable[..., Mapper]]:
+    """mapper_named(name, **parameters): a map_node process, and the other end of its topics."""
+    mappers = []
+
+    def make(name: str, **parameters: str) -> Mapper:
+        mappers.append(Mapper(probe, diagnostics, name))
+        own = {"text": str(bank), "map_frame": mappers[-1].map_frame, "diagnostics_period": "0.1"}
+        start_node("ov3d_perception.ros.map_node", name, own | {"publish_period": "0.2"} | parameters)
+        return mappers[-1]
+
+    yield make
+    for mapper in mappers:
+        mapper.close()
+
+
+@pytest.fixture(scope="module")
+def mapper(mapper_named: Callable[..., Mapper]) -> Mapper:
+    return mapper_named("map_main")
+
+
+@pytest.fixture
+def empty(mapper: Mapper) -> Mapper:
+    """The node with its basis and nothing mapped."""
+    mapper.publish_basis()
+    mapper.clear()
+    return mapper
+
+
+CAR, TREE = block((0, 0, 0), (20, 9, 7)), block((8, 4, 0), (5, 5, 15))
+
+
+def test_nothing_mapped_yet(empty: Mapper) -> None:
+    answer = empty.ask("car")
+    assert answer.status == Answer.NO_MAP and "/diagnostics" in answer.message
+
+
+def test_where_is_a_car(empty: Mapper) -> None:
+    empty.drive({"car": CAR, "tree": TREE}, x=100.0)
+    answer = empty.ask("car")
+    assert (answer.status, answer.header.frame_id) == (Answer.OK, empty.map_frame)
+    (match,) = answer.matches
+    assert match.word == "car" and match.count == len(CAR) and match.score > 0.99
+    np.testing.assert_allclose([match.centroid.x, match.centroid.y, match.centroid.z], [102.0, 0.9, 0.7], atol=1e-3)
+    position, size = match.pose.position, match.size
+    np.testing.assert_allclose([position.x, position.y, position.z], [102.0, 0.9, 0.7], atol=1e-3)
+    np.testing.assert_allclose([size.x, size.y, size.z], [4.0, 1.8, 1.4], atol=1e-3)
+    assert match.last_seen == answer.header.stamp and match.last_seen.sec > 1e9
+
+
+def test_two_scans_from_two_places_make_one_map(empty: Mapper) -> None:
+    empty.drive({"car": CAR}, x=0.0)
+    status = empty.drive({"car": CAR - np.float32([2.0, 0, 0])}, x=2.0)
+    assert int(values_of(status)["voxels"]) == len(CAR), "the same car, seen again from 2 m farther"
+    (match,) = empty.ask("car").matches
+    assert match.count == len(CAR)
+
+
+def test_absent_unknown_and_senseless_questions(empty: Mapper) -> None:
+    empty.drive({"car": CAR})
+    absent = empty.ask("giraffe")
+    assert (absent.status, absent.matches) == (Answer.NOTHING_FOUND, [])
+    assert absent.message == "giraffe: nothing like that here"
+    unknown = empty.ask("zebra")
+    assert unknown.status == Answer.UNKNOWN_WORD and "zebra" in unknown.message and "giraffe" in unknown.message
+    assert empty.ask().status == Answer.BAD_REQUEST
+    assert empty.ask("car", threshold=1.5).status == Answer.BAD_REQUEST
+    assert empty.ask("car", region_size=Vector3(x=-1.0)).status == Answer.BAD_REQUEST
+    assert empty.ask("car", region_centre=Point(x=float("nan"))).status == Answer.BAD_REQUEST
+
+
+def test_words_limit_region_and_negatives(empty: Mapper) -> None:
+    second = CAR + np.float32([0, 10, 0])
+    empty.drive({"car": np.concatenate([CAR, second]), "tree": TREE})
+    assert [m.word for m in empty.ask("tree", "giraffe", "car").matches] == ["tree", "car", "car"]
+    assert len(empty.ask("car", limit=1).matches) == 1
+    near = {"region_centre": Point(x=2.0, y=10.9, z=0.0), "region_size": Vector3(x=9.0, y=9.0, z=9.0)}
+    (match,) = empty.ask("car", **near).matches
+    assert match.centroid.y == pytest.approx(10.9, abs=1e-3)
+    assert empty.ask("giraffe", negatives=["road"], threshold=0.4).status == Answer.OK, "cars are as little road"
+
+
+def test_map_cloud_and_markers(empty: Mapper) -> None:
+    empty.drive({"car": CAR, "tree": TREE})
+    with empty.probe.listening(PointCloud2, f"/{empty.name}/output/map") as inbox:
+        cloud = inbox.wait(lambda cloud: cloud.width == len(CAR) + len(TREE))
+    assert cloud.header.frame_id == empty.map_frame
+    points = structured(cloud)
+    assert points.dtype.names == ("x", "y", "z", "label", "probability", "rgb")
+    tree_label = points["label"][points["x"] > 7]
+    assert len(set(tree_label)) == 1 and tree_label[0] not in points["label"][points["x"] < 5]
+    empty.ask("car", "tree")
+    with empty.probe.listening(MarkerArray, f"/{empty.name}/output/markers", qos.LATCHED) as inbox:
+        shown = inbox.wait(lambda array: len(array.markers) == 5)
+    assert shown.markers[0].action == Marker.DELETEALL
+    box = next(m for m in shown.markers if m.type == Marker.CUBE)
+    np.testing.assert_allclose([box.scale.x, box.scale.y, box.scale.z], [4.0, 1.8, 1.4], atol=1e-3)
+
+
+def test_without_tf_it_says_so_and_lives(empty: Mapper) -> None:
+    def send() -> None:
+        empty.publish_features({"car": CAR}, time.time_ns(), frame="nowhere")
+
+    status = empty.status(lambda s: s.level == DiagnosticStatus.ERROR and "nowhere" in s.message, send)
+    assert "Publish a transform" in status.message or "Check" in status.message
+    assert int(values_of(status)["refused"]) > 0
+    empty.drive({"car": CAR})
+    assert empty.ask("car").status == Answer.OK
+    empty.status(lambda s: s.level == DiagnosticStatus.OK)
+
+
+def test_stale_tf_is_refused(empty: Mapper) -> None:
+    now = time.time_ns()
+    empty.publish_pose(now, frame="stale_lidar")
+
+    def send() -> None:
+        empty.publish_pose(now, frame="stale_lidar")
+        empty.publish_features({"car": CAR}, now + 60 * 10**9, frame="stale_lidar")
+
+    status = empty.status(lambda s: s.level == DiagnosticStatus.ERROR and "stale_lidar" in s.message, send)
+    assert "newer" in status.message or "extrapolation" in status.message
+
+
+def test_features_of_another_network_are_refused_until_cleared(empty: Mapper) -> None:
+    empty.drive({"car": CAR})
+    other = messages.make_basis(2 * np.eye(4, dtype=np.float32), IDENTITY, 10.0)
+    empty.publish_basis(other)
+
+    def send() -> None:
+        stamp = time.time_ns()
+        empty.publish_pose(stamp)
+        empty.publish_features({"tree": TREE}, stamp, other)
+
+    status = empty.status(lambda s: s.level == DiagnosticStatus.ERROR and "another network" in s.message, send)
+    assert "~/clear" in status.message
+    assert empty.ask("tree").status == Answer.NOTHING_FOUND
+    assert empty.clear().message == f"Forgot {len(CAR)} voxels"
+    empty.status(lambda s: int(values_of(s)["voxels"]) == len(TREE), send)
+    assert empty.ask("tree").status == Answer.OK
+
+
+def test_features_before_their_basis_wait(mapper_named: Callable[..., Mapper]) -> None:
+    mapper = mapper_named("map_early")
+
+    def send() -> None:
+        stamp = time.time_ns()
+        mapper.publish_pose(stamp)
+        mapper.publish_features({"car": CAR}, stamp)
+
+    status = mapper.status(lambda s: "without their basis" in s.message, send)
+    assert status.level == DiagnosticStatus.WARN
+    mapper.publish_basis()
+    mapper.status(lambda s: int(values_of(s)["voxels"]) == len(CAR), send)
+    mapper.status(lambda s: "basis" not in s.message)
+
+
+def test_words_of_another_encoder(mapper_named: Callable[..., Mapper], tmp_path: Path) -> None:
+    TextBank(WORDS, np.eye(4, dtype=np.float32), EncoderIdentity("other", "test", 4)).save(tmp_path / "other.npz")
+    mapper = mapper_named("map_other", text=str(tmp_path / "other.npz"))
+    mapper.publish_basis()
+    mapper.drive({"car": CAR})
+    answer = mapper.ask("car")
+    assert answer.status == Answer.IDENTITY_MISMATCH
+    assert "tiny/test/4" in answer.message and "other/test/4" in answer.message
+
+
+def test_without_words_it_maps_and_says_what_is_wrong(mapper_named: Callable[..., Mapper]) -> None:
+    mapper = mapper_named("map_mute", text="/nowhere/bank.npz")
+    status = mapper.status(lambda s: s.level == DiagnosticStatus.ERROR)
+    assert "/nowhere/bank.npz" in status.message
+    mapper.publish_basis()
+    mapper.drive({"car": CAR})
+    answer = mapper.ask("car")
+    assert answer.status == Answer.UNKNOWN_WORD and "text" in answer.message
+
+
+def test_bound_and_age(mapper_named: Callable[..., Mapper]) -> None:
+    mapper = mapper_named("map_small", max_voxels="1000", max_age="3600.0")
+    mapper.publish_basis()
+    for x in (0.0, 50.0, 100.0):
+        status = mapper.drive({"car": CAR[:600]}, x)
+    values = values_of(status)
+    assert int(values["voxels"]) <= 1000 and int(values["evicted"]) >= 200
+    assert any(match.centroid.x > 90 for match in mapper.ask("car").matches), "the newest is kept"
+
+
+def test_diagnostics_tell_how_it_fares(empty: Mapper) -> None:
+    empty.drive({"car": CAR})
+    empty.ask("car")
+    values = values_of(empty.status(lambda s: "query [ms]" in values_of(s)))
+    for key in (
+        "received",
+        "integrated",
+        "dropped",
+        "refused",
+        "voxels",
+        "memory [MB]",
+        "integrate [ms]",
+        "last error",
+    ):
+        assert key in values
+    assert float(values["integrate [ms]"]) > 0
+    assert values["encoder"] == "tiny/test/4"
+    assert abs(float(values["TF age [s]"])) < 3600

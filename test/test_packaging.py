@@ -1,0 +1,182 @@
+"""One tree, two installers: what pip and colcon each need is there, agrees, and lands where it is looked for."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import ov3d_perception
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = "ov3d_perception"
+INTERFACES = ("ov3d_msgs", "pip_ros/tf2_msgs", "pip_ros/vision_msgs")
+# Type hashes as the apt packages report them (`ros2 topic info --verbose`): equal hash, equal bytes on the wire.
+DISTRO_TYPE_HASHES = {
+    "vision_msgs/msg/LabelInfo": "RIHS01_3d37df4015cdf660cc851c51897f2acd957e1ca6205ba0a99aebffb9406b0783",
+    "vision_msgs/msg/VisionClass": "RIHS01_1e4a11f0fed50b5623cb8ff26ca0e37952a48a9c074d16f804b44e9164c2037a",
+}
+
+
+def package_xml(folder: str) -> ElementTree.Element:
+    return ElementTree.parse(ROOT / folder / "package.xml").getroot()
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The wheel that plain ``pip install .`` would install, built from the files of the tree."""
+    work = tmp_path_factory.mktemp("wheel")
+    source = work / "source"
+    source.mkdir()
+    for name in ("setup.py", "setup.cfg", "package.xml", "LICENSE", PACKAGE, "resource", "launch", "config", "models"):
+        (source / name).symlink_to(ROOT / name)
+    command = [sys.executable, "setup.py", "-q", "bdist_wheel", "--dist-dir", str(work / "dist")]
+    result = subprocess.run(command, cwd=source, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    (path,) = (work / "dist").glob("*.whl")
+    return zipfile.ZipFile(path)
+
+
+def test_versions_agree() -> None:
+    setup = (ROOT / "setup.py").read_text()
+    versions = {
+        re.search(r'version="(.+?)"', setup).group(1),
+        ov3d_perception.__version__,
+        package_xml(".").findtext("version"),
+        package_xml("ov3d_msgs").findtext("version"),
+    }
+    assert versions == {ov3d_perception.__version__}
+
+
+@pytest.mark.parametrize("folder", INTERFACES)
+def test_interface_metadata_of_pip_and_colcon_agree(folder: str) -> None:
+    toml = (ROOT / folder / "pyproject.toml").read_text()
+    xml = package_xml(folder)
+    assert re.search(r'^name = "(.+)"$', toml, re.M).group(1) == xml.findtext("name") == Path(folder).name
+    assert re.search(r'^version = "(.+)"$', toml, re.M).group(1) == xml.findtext("version")
+    assert "rosidl_interface_packages" in [group.text for group in xml.findall("member_of_group")]
+
+
+@pytest.mark.parametrize("folder", INTERFACES)
+def test_every_interface_file_is_generated(folder: str) -> None:
+    files = {str(path.relative_to(ROOT / folder)) for path in (ROOT / folder).rglob("*") if path.suffix in (".msg", ".srv")}
+    listed = set(re.findall(r'"((?:msg|srv)/\w+\.(?:msg|srv))"', (ROOT / folder / "CMakeLists.txt").read_text()))
+    assert listed == files != set()
+
+
+@pytest.mark.parametrize("folder", INTERFACES)
+def test_every_field_is_commented(folder: str) -> None:
+    for path in sorted((ROOT / folder).rglob("*.[ms][sr][gv]")):
+        text = path.read_text()
+        assert text.startswith("# "), f"{path.name} does not say what it is"
+        for number, line in enumerate(text.splitlines(), 1):
+            assert not line or line == "---" or "#" in line, f"{path.name}:{number}: {line}"
+
+
+def test_only_the_distro_builds_stand_ins_under_colcon() -> None:
+    for folder in INTERFACES:
+        assert (ROOT / folder / "COLCON_IGNORE").exists() == folder.startswith("pip_ros/")
+
+
+def test_package_xml_names_what_the_ros_room_imports() -> None:
+    declared = {element.text for element in package_xml(".") if element.tag.endswith("depend")}
+    sources = [*(ROOT / PACKAGE / "ros").glob("*.py"), *(ROOT / "launch").glob("*.py")]
+    pattern = re.compile(r"^\s*(?:from|import) (\w*(?:_msgs|_interfaces|_srvs|_py)|rclpy|tf2_ros|launch\w*)\b", re.M)
+    imported = {name for path in sources for name in pattern.findall(path.read_text())}
+    assert "rclpy" in imported
+    assert imported <= declared
+
+
+def test_metadata_stays_readable_for_old_setuptools() -> None:
+    """Humble's setuptools (59) reads neither [project] nor ``**`` in package_data."""
+    toml = (ROOT / "pyproject.toml").read_text()
+    assert "[project]" not in [line.strip() for line in toml.splitlines()]
+    assert "[build-system]" not in toml
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    assert config["install"]["install_scripts"] == config["develop"]["script_dir"] == f"$base/lib/{PACKAGE}"
+
+
+def test_wheel_holds_every_module_and_data_file(wheel: zipfile.ZipFile) -> None:
+    names = set(wheel.namelist())
+    files = [path for path in (ROOT / PACKAGE).rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    missing = {str(path.relative_to(ROOT)) for path in files} - names
+    assert not missing
+    assert f"{PACKAGE}/py.typed" in names
+
+
+def test_wheel_puts_shared_files_where_ros_and_paths_look(wheel: zipfile.ZipFile) -> None:
+    data = f"{PACKAGE}-{ov3d_perception.__version__}.data/data/share"
+    names = set(wheel.namelist())
+    assert f"{data}/ament_index/resource_index/packages/{PACKAGE}" in names
+    assert f"{data}/{PACKAGE}/package.xml" in names
+    for folder in ("launch", "config", "models"):
+        files = [path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+        assert {f"{data}/{PACKAGE}/{path.relative_to(ROOT)}" for path in files} <= names
+
+
+def test_wheel_scripts_are_entry_points_of_existing_functions(wheel: zipfile.ZipFile) -> None:
+    (entry,) = (name for name in wheel.namelist() if name.endswith("/entry_points.txt"))
+    config = configparser.ConfigParser()
+    config.read_string(wheel.read(entry).decode())
+    scripts = dict(config["console_scripts"])
+    assert {"lidar_node", "map_node", "ov3d"} <= scripts.keys()
+    for target in scripts.values():
+        module, function = target.split(":")
+        source = (ROOT / (module.replace(".", "/") + ".py")).read_text()
+        assert re.search(rf"^(def {function}\b|{function}\b.*=)", source, re.M), target
+
+
+def test_constraints_pin_one_version_for_each_python() -> None:
+    packaging = pytest.importorskip("packaging.requirements")
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [packaging.Requirement(line) for line in lines if line and not line.startswith("#")]
+    for version in ("3.10.0", "3.11.0", "3.12.0"):
+        environment = {
+            "python_version": version.rpartition(".")[0],
+            "python_full_version": version,
+            "sys_platform": "linux",
+            "platform_machine": "x86_64",
+        }
+        names = [pin.name for pin in pins if pin.marker is None or pin.marker.evaluate(environment)]
+        assert len(names) == len(set(names)), f"two pins for one package under Python {version}"
+        assert {"numpy", "torch", "ros-kilted-rclpy"} <= set(names)
+    assert all(re.fullmatch(r"==[^*,]+", str(pin.specifier)) for pin in pins)
+
+
+def test_stand_ins_have_the_type_hashes_of_the_distro() -> None:
+    """A publisher of the pip installation and a subscriber of an apt one must agree that the types are the same.
+
+    The oracles: recorded hashes for vision_msgs; for tf2_msgs the hash that rosbags computes from its own definition.
+    """
+    pytest.importorskip("rclpy")
+    from rosbags.typesys import Stores, get_typestore
+
+    tf = "tf2_msgs/msg/TFMessage"
+    expected = {**DISTRO_TYPE_HASHES, tf: get_typestore(Stores.ROS2_KILTED).hash_rihs01(tf)}
+    code = """
+import rclpy
+from tf2_msgs.msg import TFMessage
+from vision_msgs.msg import LabelInfo, VisionClass
+rclpy.init()
+node = rclpy.create_node("type_hashes")
+for message in (LabelInfo, VisionClass, TFMessage):
+    publisher = node.create_publisher(message, message.__name__, 1)
+    (info,) = node.get_publishers_info_by_topic(message.__name__)
+    print(info.topic_type, getattr(info, "topic_type_hash", ""))
+rclpy.shutdown()
+"""
+    environment = {**os.environ, "ROS_DOMAIN_ID": "97"}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
+    assert result.returncode == 0, result.stderr
+    hashes = dict((line.split() + [""])[:2] for line in result.stdout.splitlines())
+    if not all(hashes.values()):
+        pytest.skip("this ROS distribution (before Iron) has no type hashes")
+    assert hashes == expected

@@ -1,0 +1,118 @@
+"""Whole runs on the tiny scene: what they learn, what they leave, and that a broken run goes on to the same end."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from colour_scene import ColourEncoder, bank
+
+from ov3d_perception.datasets.registry import SOURCES
+from ov3d_perception.errors import CheckpointError, IdentityError
+from ov3d_perception.networks.checkpoint import load_checkpoint
+from ov3d_perception.training import distill as run
+from ov3d_perception.training.evaluate import STUDENT_ALL, STUDENT_IN_VIEW, TEACHER_IN_VIEW
+from ov3d_perception.training.recipe import (
+    AugmentSpec,
+    NetworkSpec,
+    OptimiserSpec,
+    PairSpec,
+    Recipe,
+    SourceSpec,
+    TeacherSpec,
+    VocabularySpec,
+)
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    monkeypatch.setenv("OV3D_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(run, "load_encoder", lambda *_: ColourEncoder())
+    monkeypatch.setitem(SOURCES, "walls", ("colour_scene", "Walls"))
+    bank().save(tmp_path / "bank.npz")
+    labelset = tmp_path / "colours.yaml"
+    labelset.write_text("name: colours\nclasses: {red: {prompts: [red]}, green: {prompts: [green]}}\n")
+    return Recipe(
+        name="walls",
+        train=SourceSpec("walls", "", {"frames": 4, "blind": [3], "corrupt": [0]}),
+        validation=SourceSpec("walls", "", {"frames": 2, "first": 50}),
+        teacher=TeacherSpec("colour"),
+        vocabulary=VocabularySpec(str(labelset), str(tmp_path / "bank.npz")),
+        pairs=PairSpec(occlusion=False),
+        network=NetworkSpec(width=0.1, voxel_size=0.3, inputs=("ones", "intensity")),
+        augment=AugmentSpec(intensity=0.02),
+        optimiser=OptimiserSpec(epochs=10, batch=1, learning_rate=0.01),
+        repeat=4,
+        validate_every=5,
+    )
+
+
+def test_student_learns_from_colours_to_tell_shine(recipe, tmp_path):
+    result = run.distill(recipe, tmp_path / "out", device="cpu")
+    assert result.modes[STUDENT_IN_VIEW].miou > 0.9
+    assert result.modes[STUDENT_ALL].miou > 0.9
+    assert result.modes[TEACHER_IN_VIEW].miou > 0.8
+    assert result.modes[STUDENT_ALL].points == 1200 > result.modes[STUDENT_IN_VIEW].points
+
+    network, info = load_checkpoint(tmp_path / "out" / "student.safetensors")
+    assert info.identity == ColourEncoder.identity
+    assert info.recipe["name"] == "walls"
+    assert info.vocabulary == {"red": ["red"], "green": ["green"]}
+    assert network.out_channels == 3
+    assert info.metrics[f"miou: {STUDENT_IN_VIEW}"] == pytest.approx(result.modes[STUDENT_IN_VIEW].miou, abs=1e-4)
+
+    written = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert written["about"]["prompts"] == {"red": ["red"], "green": ["green"]}
+    assert f"| {STUDENT_IN_VIEW} |" in (tmp_path / "out" / "evaluation.md").read_text()
+    counts = json.loads((tmp_path / "out" / "pairs" / "manifest.json").read_text())["counts"]
+    assert (counts["used"], counts["unseen"], counts["corrupt"]) == (2, 1, 1)
+    assert list((tmp_path / "out" / "logs").rglob("metrics.csv"))
+    assert list((tmp_path / "out" / "logs").rglob("events.*"))
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_a_killed_run_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch):
+    torch.set_num_threads(1)
+    recipe = dataclasses.replace(recipe, optimiser=dataclasses.replace(recipe.optimiser, epochs=4, balance=0.5))
+    run.distill(recipe, tmp_path / "whole", device="cpu")
+
+    step, calls = run.Distillation.training_step, []
+
+    def dies(self, batch, number):
+        calls.append(number)
+        if len(calls) == 19:  # in the middle of the third epoch of eight steps
+            raise KilledError
+        return step(self, batch, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run.Distillation, "training_step", dies)
+        with pytest.raises(KilledError):
+            run.distill(recipe, tmp_path / "broken", device="cpu")
+    torch.rand(100)
+    run.distill(recipe, tmp_path / "broken", resume=True, device="cpu")
+
+    whole, broken = (load_checkpoint(tmp_path / name / "student.safetensors")[0] for name in ("whole", "broken"))
+    for (name, a), b in zip(whole.state_dict().items(), broken.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0, msg=name)
+
+
+def test_a_folder_belongs_to_one_run(recipe, tmp_path):
+    recipe = dataclasses.replace(recipe, optimiser=dataclasses.replace(recipe.optimiser, epochs=1))
+    run.distill(recipe, tmp_path / "out", device="cpu")
+    with pytest.raises(CheckpointError, match="Resume it"):
+        run.distill(recipe, tmp_path / "out", device="cpu")
+    with pytest.raises(CheckpointError, match="another recipe"):
+        run.distill(dataclasses.replace(recipe, seed=5), tmp_path / "out", resume=True, device="cpu")
+
+
+def test_words_of_another_encoder_are_refused_before_any_work(recipe, tmp_path, monkeypatch):
+    class Other(ColourEncoder):
+        identity = dataclasses.replace(ColourEncoder.identity, model="other")
+
+    monkeypatch.setattr(run, "load_encoder", lambda *_: Other())
+    with pytest.raises(IdentityError, match="other"):
+        run.distill(recipe, tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out" / "pairs").exists()
