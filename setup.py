@@ -64,7 +64,16 @@ EXTRAS = {
     "train": ["lightning>=2.2", "torchmetrics>=1.3", "tensorboard"],
     "sim": ["trimesh>=4", "embreex"],
     "viz": ["rerun-sdk>=0.20"],
-    "dev": ["pytest>=8", "pytest-timeout", "hypothesis", "ruff", "mypy", "types-PyYAML", "import-linter>=2", "pre-commit"],
+    "dev": [
+        "pytest>=8",
+        "pytest-timeout",
+        "hypothesis",
+        "ruff",
+        "mypy",
+        "types-PyYAML",
+        "import-linter>=2",
+        "pre-commit",
+    ],
 }
 EXTRAS["all"] = sorted({requirement for group in EXTRAS.values() for requirement in group})
 
@@ -86,7 +95,7 @@ def package_files() -> list[str]:
 setup(
     name=PACKAGE,
     version="0.1.0",
-    description="Open-vocabulary 3D perception: distil CLIP into a LiDAR network, run it live in ROS 2, ask it in words",
+    description="Open-vocabulary 3D perception: CLIP distilled into a LiDAR network, live in ROS 2, asked in words",
     author="The ov3d_perception authors",
     maintainer="The ov3d_perception maintainers",
     maintainer_email="maintainers@ov3d-perception.invalid",

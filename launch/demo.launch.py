@@ -1,6 +1,6 @@
 """Play a bag into the nodes, in a loop, and look at it in RViz. `make demo` or `ov3d demo` makes a bag to play.
 
-    ros2 launch ov3d_perception demo.launch.py bag:=out/demo/drive
+``ros2 launch ov3d_perception demo.launch.py bag:=out/demo/drive``
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Record what training needs (points, images, camera_info, tf, odom); Ctrl-C closes the bag.
 
-    ros2 launch ov3d_perception record.launch.py out:=/data/drive_01
+``ros2 launch ov3d_perception record.launch.py out:=/data/drive_01``
 """
 
 from __future__ import annotations

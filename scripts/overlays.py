@@ -67,7 +67,7 @@ def write(source: FrameSource, indices: list[int], out: Path, occlusion: Occlusi
     for index in indices:
         frame = source[index]
         stem = frame.name.replace("/", "_")
-        views = range(len(frame.views))
+        views = list(range(len(frame.views)))
         if len(frame.views) == 6:
             views = sorted(views, key=lambda i: NUSCENES_ORDER.index(frame.views[i].camera.name))
         each = [pictures(frame, names, occlusion, view) for view in views]

@@ -66,7 +66,9 @@ def test_interface_metadata_of_pip_and_colcon_agree(folder: str) -> None:
 
 @pytest.mark.parametrize("folder", INTERFACES)
 def test_every_interface_file_is_generated(folder: str) -> None:
-    files = {str(path.relative_to(ROOT / folder)) for path in (ROOT / folder).rglob("*") if path.suffix in (".msg", ".srv")}
+    files = {
+        str(path.relative_to(ROOT / folder)) for path in (ROOT / folder).rglob("*") if path.suffix in (".msg", ".srv")
+    }
     listed = set(re.findall(r'"((?:msg|srv)/\w+\.(?:msg|srv))"', (ROOT / folder / "CMakeLists.txt").read_text()))
     assert listed == files != set()
 
@@ -176,7 +178,7 @@ rclpy.shutdown()
     environment = {**os.environ, "ROS_DOMAIN_ID": "97"}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
     assert result.returncode == 0, result.stderr
-    hashes = dict((line.split() + [""])[:2] for line in result.stdout.splitlines())
+    hashes = dict(([*line.split(), ""])[:2] for line in result.stdout.splitlines())
     if not all(hashes.values()):
         pytest.skip("this ROS distribution (before Iron) has no type hashes")
     assert hashes == expected

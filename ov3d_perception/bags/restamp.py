@@ -32,6 +32,12 @@ def shift_stamps(data: bytes, msgtype: str, by_ns: int) -> bytes:
     return bytes(shifted)
 
 
+def header_stamp(data: bytes) -> int:
+    """The stamp (ns) at the head of the CDR bytes of a message that begins with a header, without decoding it."""
+    sec, nanosec = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, 4)
+    return sec * SECOND + nanosec
+
+
 @cache
 def _starts_with_header(msgtype: str) -> bool:
     if msgtype not in typestore().fielddefs:

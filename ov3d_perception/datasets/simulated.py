@@ -65,7 +65,7 @@ class Simulated(FrameSource):
     root: folder of the cache; an empty path (``Path()``) means ``cache_dir()/sim``.
     seeds: worlds: integers, or a string such as "0-19,1000". frames: per drive. stride: scans at 10 Hz between two
     frames. image_size: width, height. Frames that are not in the cache are rendered when asked (seconds each);
-    :meth:`prepare` renders all of them with several processes.
+    :meth:`prepare` renders all of them with several processes. cache: the folder of these options' files.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Simulated(FrameSource):
         self._seeds = parse_seeds(seeds)
         self._options = _Options(int(frames), int(stride), (int(image_size[0]), int(image_size[1])))
         base = cache_dir() / "sim" if root == Path() else root
-        self._folder = self._options.folder(base)
+        self.cache = self._options.folder(base)
         self.sequences = tuple(str(seed) for seed in self._seeds)
 
     def __len__(self) -> int:
@@ -96,7 +96,7 @@ class Simulated(FrameSource):
     def rendered(self, index: int) -> Rendered:
         """The frame at ``index`` with instances and class images."""
         seed, number = self._seeds[index // self._options.frames], index % self._options.frames
-        path = _path(self._folder, seed, number)
+        path = _path(self.cache, seed, number)
         if not path.is_file():
             _save(path, self._options.drive(seed)[number])
         return _load(path, f"{seed}/{number:03d}", self._options.image_size)
@@ -104,12 +104,12 @@ class Simulated(FrameSource):
     def prepare(self, workers: int = 2, *, progress: bool = True) -> None:
         """Render every frame that the cache lacks, with ``workers`` processes, one drive each at a time."""
         missing = [
-            s for s in self._seeds if not all(_path(self._folder, s, n).is_file() for n in range(self._options.frames))
+            s for s in self._seeds if not all(_path(self.cache, s, n).is_file() for n in range(self._options.frames))
         ]
         if not missing:
             return
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            jobs = [pool.submit(_render_drive, self._folder, seed, self._options) for seed in missing]
+            jobs = [pool.submit(_render_drive, self.cache, seed, self._options) for seed in missing]
             for job in tqdm(jobs, desc="rendering drives", disable=not progress):
                 job.result()
 
@@ -167,7 +167,7 @@ def _save(path: Path, shot: SimFrame) -> None:
         arrays[f"truth_{number}"] = cv2.imencode(".png", np.where(truth == UNLABELLED, _SKY, truth).astype(np.uint8))[1]
     partial = path.with_suffix(f".{os.getpid()}.partial")
     with partial.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # its stub takes names for options
     partial.replace(path)
 
 

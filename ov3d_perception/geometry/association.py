@@ -7,6 +7,7 @@ product), and only the survivors go through the lens model: that is what makes i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,9 +21,7 @@ from ov3d_perception.geometry.occlusion import OcclusionTest
 from ov3d_perception.geometry.poses import invert
 from ov3d_perception.types import Camera, Frame, PixelPointPairs, Pose, View
 
-_POOL = ThreadPoolExecutor(max_workers=2, thread_name_prefix="association")
 _CHUNK = 32768  # points whose culling rows stay in the CPU's cache
-
 
 Columns = tuple[Int64[np.ndarray, " m"], Int32[np.ndarray, " m"], Float32[np.ndarray, "m 2"], Float32[np.ndarray, " m"]]
 
@@ -75,13 +74,19 @@ def _associate(clouds: Sequence[tuple[Float32[np.ndarray, "n 3"], Pose]], views:
                occlusion: OcclusionTest | None) -> PixelPointPairs:
     axes = [np.ascontiguousarray(xyz.T, np.float32) for xyz, _ in clouds]
     poses = [T for _, T in clouds]
-    parts = list(_POOL.map(lambda view: _one_view(axes, poses, view, limits, occlusion), views))
+    parts = list(_pool(os.getpid()).map(lambda view: _one_view(axes, poses, view, limits, occlusion), views))
     counts = [len(part[0]) for part in parts]
     if not parts:
         parts = [_nothing()]
     point, sweep, uv, depth = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     camera = np.repeat(np.arange(len(views), dtype=np.int32), counts)
     return PixelPointPairs(point, sweep, camera, uv, depth)
+
+
+@lru_cache(maxsize=1)
+def _pool(process: int) -> ThreadPoolExecutor:
+    """Two threads, since numpy computes outside Python's lock; new ones in each forked process, which inherits none."""
+    return ThreadPoolExecutor(max_workers=2, thread_name_prefix=f"association-{process}")
 
 
 def _one_view(axes: list[Float32[np.ndarray, "3 n"]], poses: list[Pose], view: View, limits: Limits,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 from threading import RLock
+from typing import Any
 
 import numpy as np
 
@@ -58,6 +59,13 @@ class TransformTree:
     def __init__(self, history_s: float | None = None) -> None:
         self._history_ns = None if history_s is None else int(history_s * SECOND)
         self._edges: dict[str, _Edge] = {}
+        self._lock = RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
         self._lock = RLock()
 
     def add(self, parent: str, child: str, stamp: int, T_parent_child: Pose, static: bool = False) -> None:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import open_clip
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from open_clip.model import get_model_preprocess_cfg
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ov3d_perception.errors import EncoderError
 from ov3d_perception.language import maskclip, weights
@@ -95,7 +95,7 @@ class Encoder:
         pixels = self.pixels(images, self.model.visual.image_size)
         with self._autocast():
             features = self.model.encode_image(pixels)
-        return F.normalize(features.float(), dim=-1)
+        return functional.normalize(features.float(), dim=-1)
 
     @torch.inference_mode()
     def dense(
@@ -123,7 +123,7 @@ class Encoder:
     ) -> Float[Tensor, "b 3 h w"]:
         """Images resized to ``size`` (antialiased bicubic) and normalised by the model's own mean and deviation."""
         resized = [
-            F.interpolate(image.float(), size=size, mode="bicubic", antialias=True).clamp(0, 255)
+            functional.interpolate(image.float(), size=size, mode="bicubic", antialias=True).clamp(0, 255)
             if image.shape[2:] != size
             else image.float()
             for image in (as_tensor(one, self.device) for one in images)

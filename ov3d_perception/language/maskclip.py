@@ -15,10 +15,10 @@ sees nothing but the patch itself. Where open_clip puts the final norm after the
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ov3d_perception.errors import EncoderError
 
@@ -46,7 +46,7 @@ def resize_position_embedding(
     if old == new:
         return embedding
     grid = embedding[1:].reshape(1, *old, -1).permute(0, 3, 1, 2).float()
-    grid = F.interpolate(grid, size=new, mode="bicubic", align_corners=False)
+    grid = functional.interpolate(grid, size=new, mode="bicubic", align_corners=False)
     return torch.cat([embedding[:1].float(), grid.flatten(2).transpose(1, 2)[0]]).to(embedding.dtype)
 
 
@@ -68,7 +68,7 @@ def value_path(visual: VisionTransformer, tokens: Float[Tensor, "b n d"]) -> Flo
     block = visual.transformer.resblocks[-1]
     attention, width = block.attn, tokens.shape[-1]
     bias = None if attention.in_proj_bias is None else attention.in_proj_bias[2 * width :]
-    value = F.linear(block.ln_1(tokens), attention.in_proj_weight[2 * width :], bias)
+    value = functional.linear(block.ln_1(tokens), attention.in_proj_weight[2 * width :], bias)
     value = block.ls_1(attention.out_proj(value))
     if visual.pool_type == "avg":
         value = tokens + value
@@ -82,4 +82,4 @@ def dense_features(visual: VisionTransformer, pixels: Float[Tensor, "b 3 h w"]) 
     patch_height, patch_width = visual.patch_size
     grid = (pixels.shape[2] // patch_height, pixels.shape[3] // patch_width)
     features = value_path(visual, tokens_before_last_block(visual, pixels)[:, 1:])
-    return F.normalize(features.float(), dim=-1).transpose(1, 2).unflatten(2, grid)
+    return functional.normalize(features.float(), dim=-1).transpose(1, 2).unflatten(2, grid)

@@ -11,9 +11,9 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from ov3d_perception.errors import EncoderError
 from ov3d_perception.language.text import DEFAULT_TEMPLATES
@@ -45,4 +45,4 @@ def ensemble(
     if not filled:
         return torch.zeros(0, encoder.identity.dim)
     embedded = encoder.encode_text(filled).unflatten(0, (len(words), len(forms)))
-    return F.normalize(embedded.mean(1), dim=-1)
+    return functional.normalize(embedded.mean(1), dim=-1)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 
 def sample_features(
@@ -20,7 +20,7 @@ def sample_features(
     height, width = image_size
     scale = torch.tensor([2.0 / width, 2.0 / height], device=dense.device)
     where = (uv.to(dense.device, torch.float32) + 0.5) * scale - 1.0  # corners at -1 and 1: align_corners=False
-    out = F.grid_sample(
+    out = functional.grid_sample(
         dense[None].float(), where[None, None], mode="bilinear", padding_mode="border", align_corners=False
     )
-    return F.normalize(out[0, :, 0].T, dim=-1)
+    return functional.normalize(out[0, :, 0].T, dim=-1)

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 
 class WindowSettings(Protocol):
@@ -52,7 +52,7 @@ def dense_in_windows(
         for (b, i, j), feature in zip(chunk, features, strict=True):
             total[b, :, i : i + cells[0], j : j + cells[1]] += feature * weight
     assert total is not None
-    return F.normalize(total, dim=1)
+    return functional.normalize(total, dim=1)
 
 
 def _crop(image: Tensor, row: int, column: int, cells: tuple[int, ...], patch: tuple[int, int]) -> Tensor:

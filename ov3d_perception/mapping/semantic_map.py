@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from threading import RLock
 
 import numpy as np
-from jaxtyping import Float16, Float32, Int64
+from jaxtyping import Float16, Float32, Float64, Int64, UInt8
 
 from ov3d_perception.errors import IdentityError, PointCloudError
 from ov3d_perception.geometry.voxels import voxel_centres, voxel_keys
+from ov3d_perception.mapping.free_space import REACH, seen_through
 from ov3d_perception.mapping.voxel_index import VoxelIndex
 from ov3d_perception.types import EncoderIdentity
 
@@ -38,7 +39,8 @@ class SemanticMap:
 
     Each feature is scaled to ``|z W| = 1`` before it is averaged, so the mean of z stands for the mean of unit
     embeddings. A voxel counts at most ``weight_cap`` integrations: after that the mean forgets exponentially and
-    follows what changes. Never more than ``max_voxels``: when full, those seen longest ago are dropped first.
+    follows what changes. A voxel that later scans look through goes (see :meth:`integrate`). Never more than
+    ``max_voxels``: when full, those seen longest ago are dropped first.
 
     Safe for one writer and many readers: readers take chunks, and hold the lock for one chunk at a time.
 
@@ -74,6 +76,7 @@ class SemanticMap:
         self._features: Float16[np.ndarray, "r c"] = np.zeros((self.max_voxels, len(self.basis)), np.float16)
         self._key: Int64[np.ndarray, " r"] = np.full(self.max_voxels, -1, np.int64)
         self._weight: Float32[np.ndarray, " r"] = np.zeros(self.max_voxels, np.float32)
+        self._missed: UInt8[np.ndarray, " r"] = np.zeros(self.max_voxels, np.uint8)
         self._last_seen: Int64[np.ndarray, " r"] = np.zeros(self.max_voxels, np.int64)
         self._changed: Int64[np.ndarray, " r"] = np.zeros(self.max_voxels, np.int64)
 
@@ -88,7 +91,7 @@ class SemanticMap:
     @property
     def nbytes(self) -> int:
         """Bytes in use: the rows written to so far, and the index."""
-        rows = (self._features, self._key, self._weight, self._last_seen, self._changed)
+        rows = (self._features, self._key, self._weight, self._missed, self._last_seen, self._changed)
         return sum(array[:1].nbytes for array in rows) * self._used + 16 * len(self._index) + self._free.nbytes
 
     @property
@@ -97,11 +100,19 @@ class SemanticMap:
         with self._lock:
             return int(self._last_seen[: self._used].max(initial=0))
 
-    def integrate(self, centres: Float32[np.ndarray, "v 3"], features: Float32[np.ndarray, "v c"], stamp: int) -> None:
+    def integrate(
+        self,
+        centres: Float32[np.ndarray, "v 3"],
+        features: Float32[np.ndarray, "v c"],
+        stamp: int,
+        sensor: Float64[np.ndarray, " 3"] | None = None,
+    ) -> None:
         """Add voxel features whose ``centres`` are in the map's frame (metres), seen at ``stamp`` (ns).
 
         Several features in one map voxel (a turned grid) count together as one observation. Rows that are not finite
-        are left out. Raises PointCloudError if the number of channels is not that of the basis.
+        are left out. sensor: where the scan was taken from, in the map's frame; with it, voxels that the scan's rays
+        pass through are missed, and those missed at least twice and as often as they were hit are forgotten: what has
+        driven away does not stay. Raises PointCloudError if the number of channels is not that of the basis.
         """
         if features.shape != (len(centres), len(self.basis)):
             raise PointCloudError(
@@ -125,6 +136,8 @@ class SemanticMap:
             self._weight[rows] = np.minimum(weight + 1, self._cap - 1)
             self._last_seen[rows] = np.maximum(self._last_seen[rows], stamp)
             self._changed[rows] = self._revision
+            if sensor is not None:
+                self._clear(rows, centres, sensor)
 
     def drop_older(self, stamp: int) -> int:
         """Forget voxels last seen before ``stamp`` (ns); returns how many."""
@@ -172,6 +185,21 @@ class SemanticMap:
                 "Use the text source of the map's encoder, or start a new map",
             )
 
+    def _clear(
+        self, hit: Int64[np.ndarray, " k"], centres: Float32[np.ndarray, "v 3"], sensor: Float64[np.ndarray, " 3"]
+    ) -> None:
+        """Count a miss for each voxel that the rays from the sensor to ``centres`` pass; remove what is gone."""
+        self._missed[hit] -= np.minimum(self._missed[hit], 1)
+        others = np.ones(self._used, bool)
+        others[hit] = False
+        rows = np.flatnonzero(others & (self._key[: self._used] >= 0))
+        places = voxel_centres(self._key[rows], self.voxel_size) - sensor
+        near = (np.abs(places) < REACH).all(1)
+        rows, places = rows[near], places[near]
+        passed = rows[seen_through(places, centres[np.isfinite(centres).all(1)] - sensor)]
+        self._missed[passed] += self._missed[passed] < np.iinfo(np.uint8).max
+        self._remove(passed[self._missed[passed] >= np.maximum(2, self._weight[passed])])
+
     def _average(
         self, centres: Float32[np.ndarray, "v 3"], features: Float32[np.ndarray, "v c"]
     ) -> tuple[Int64[np.ndarray, " k"], Float32[np.ndarray, "k c"]]:
@@ -203,6 +231,7 @@ class SemanticMap:
         taken = rows[: len(accepted)]
         self._key[taken] = accepted
         self._weight[taken] = 0
+        self._missed[taken] = 0
         self._last_seen[taken] = 0
         self._index.insert(accepted, taken)
         return rows

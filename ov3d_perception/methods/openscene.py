@@ -34,3 +34,23 @@ def distillation_loss(
     if weight is None:
         weight = torch.ones_like(distance)
     return (distance * weight).sum() / weight.sum().clamp_min(torch.finfo(torch.float32).tiny)
+
+
+def agreement_loss(
+    student: Float[Tensor, "m d"],
+    teacher: Float[Tensor, "m d"],
+    text: Float[Tensor, "p d"],
+    logit_scale: float,
+    weight: Float[Tensor, " m"] | None = None,
+) -> Float[Tensor, ""]:
+    """Mean KL divergence of the student's from the teacher's softmax over the prompts ``text`` (unit norm).
+
+    Not in OpenScene; an optional addition. Equation (1) moves slowly where the features of different things are close
+    to each other, as CLIP's are; this weighs the differences that the words ask for. No annotation enters.
+    """
+    said = F.softmax(logit_scale * teacher.float() @ text.T, dim=1)
+    heard = F.log_softmax(logit_scale * F.normalize(student.float(), dim=1) @ text.T, dim=1)
+    divergence = F.kl_div(heard, said, reduction="none").sum(1)
+    if weight is None:
+        weight = torch.ones_like(divergence)
+    return (divergence * weight).sum() / weight.sum().clamp_min(torch.finfo(torch.float32).tiny)

@@ -116,10 +116,10 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
     broken = [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]
     if broken:
         raise CheckpointError(f"{path} holds non-finite weights in {broken[0]}", "Train it anew with a lower rate")
-    network = info.build()
     try:
+        network = info.build()
         network.load_state_dict({n: v.float() if v.is_floating_point() else v for n, v in tensors.items()})
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise CheckpointError(
             f"The weights in {path} do not fit {info.arch}: {error}", "Use the release that wrote it"
         ) from error

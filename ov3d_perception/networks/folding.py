@@ -8,38 +8,36 @@ import torch
 from torch import nn
 
 from ov3d_perception.networks.minkunet import BasicBlock, MinkUNet
-from ov3d_perception.sparse import BatchNorm
+from ov3d_perception.sparse import BatchNorm, Conv3d, ConvTranspose3d
 
 
 def fold_batch_norm(network: MinkUNet) -> MinkUNet:
     """A copy in evaluation mode in which every normalisation is part of its convolution's kernel and bias."""
     network = copy.deepcopy(network).eval()
-    for name, norm in [(n, m) for n, m in network.named_children() if isinstance(m, BatchNorm)]:
-        _fold(getattr(network, _convolution_before(network, name)), norm)
-        setattr(network, name, nn.Identity())
+    names = [name for name, _ in network.named_children()]
+    for norm in (name for name in names if name.startswith("bn")):
+        # bn0 follows conv0p1s1, bntr4 follows convtr4p16s2
+        convolution = next(name for name in names if name.startswith(norm.replace("bn", "conv", 1) + "p"))
+        _fold(network, convolution, norm)
     for block in network.modules():
         if isinstance(block, BasicBlock):
-            _fold(block.conv1, block.norm1)
-            _fold(block.conv2, block.norm2)
-            block.norm1 = block.norm2 = nn.Identity()
+            _fold(block, "conv1", "norm1")
+            _fold(block, "conv2", "norm2")
             if block.downsample is not None:
-                _fold(block.downsample[0], block.downsample[1])
-                block.downsample[1] = nn.Identity()
+                _fold(block.downsample, "0", "1")
     return network
 
 
-def _convolution_before(network: MinkUNet, norm: str) -> str:
-    """bn0 -> conv0p1s1, bntr4 -> convtr4p16s2: the same prefix and number."""
-    prefix = norm.replace("bn", "conv", 1)
-    return next(name for name, _ in network.named_children() if name.startswith(prefix + "p"))
-
-
 @torch.no_grad()
-def _fold(convolution: nn.Module, norm: BatchNorm) -> None:
+def _fold(parent: nn.Module, convolution_name: str, norm_name: str) -> None:
+    convolution, norm = parent.get_submodule(convolution_name), parent.get_submodule(norm_name)
+    assert isinstance(convolution, (Conv3d, ConvTranspose3d)) and isinstance(norm, BatchNorm)
     bn = norm.bn
-    scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
+    assert bn.running_mean is not None and bn.running_var is not None
+    scale = bn.weight / torch.sqrt(bn.running_var + bn.eps)
     bias = bn.bias - bn.running_mean * scale
     if convolution.bias is not None:
         bias = bias + convolution.bias[0] * scale
-    convolution.kernel.copy_(convolution.kernel * scale)
+    convolution.kernel.mul_(scale)
     convolution.bias = nn.Parameter(bias[None])
+    setattr(parent, norm_name, nn.Identity())

@@ -58,9 +58,9 @@ class BasicBlock(nn.Module):
 class MinkUNet(nn.Module):
     """U-Net of sparse residual blocks: stem of size 5, four halvings, four doublings with skip connections.
 
-    arch: a key of :data:`ARCHITECTURES`; in_channels: input features a voxel; out_channels: dimension of the linear head
-    ``final``, that of the image-text space; width: factor on all channels. ``forward`` gives the narrow features z;
-    :meth:`head` takes them to the image-text space.
+    arch: a key of :data:`ARCHITECTURES`; in_channels: input features a voxel; out_channels: dimension of the linear
+    head ``final``, that of the image-text space; width: factor on all channels. ``forward`` gives the narrow features
+    z; :meth:`head` takes them to the image-text space.
     """
 
     def __init__(self, arch: str, in_channels: int, out_channels: int, width: float = 1.0) -> None:

@@ -23,7 +23,6 @@ from ov3d_perception.demo.score import look_into, score_labels
 from ov3d_perception.demo.summary import Answer, Summary
 from ov3d_perception.demo.truth import TrueScan, read_truth
 from ov3d_perception.errors import Ov3dError
-from ov3d_perception.geometry.boxes import Box
 from ov3d_perception.paths import share_dir
 from ov3d_perception.ros.client import ask, box_of
 from ov3d_perception.ros.environment import use_large_messages
@@ -107,7 +106,7 @@ def _ask(word: str) -> tuple[str, list[ObjectMatch]]:
 def _summarise(live: Live, truth: dict[int, TrueScan], bag: Path, seed: int) -> Summary:
     names = LabelSet.load(LABELSET).names
     checkpoint = share_dir() / "models" / "street_minkunet.safetensors"
-    offline = evaluate_checkpoint(checkpoint, "bag", str(bag), {}, labelset=LABELSET)
+    offline = evaluate_checkpoint(checkpoint, "bag", str(bag), {"labelset": LABELSET}, labelset=LABELSET)
     answers = []
     for word, (message, matches) in live.answers.items():
         boxes = [box_of(match) for match in matches]

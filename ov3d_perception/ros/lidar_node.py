@@ -20,7 +20,7 @@ from ov3d_perception.errors import Ov3dError
 from ov3d_perception.inference import Segmenter
 from ov3d_perception.language.vocabulary import TextSource, Vocabulary, load_text_source
 from ov3d_perception.ros import messages, parameters, qos
-from ov3d_perception.ros.diagnostics import STALE, DiagnosticsPublisher, Health
+from ov3d_perception.ros.diagnostics import STALE, WARN, DiagnosticsPublisher, Health
 from ov3d_perception.ros.lidar_parameters import LidarParameters
 from ov3d_perception.ros.lidar_pipeline import Arrived, LidarPipeline, Output
 from ov3d_perception.ros.run import run
@@ -46,26 +46,34 @@ class LidarNode(LifecycleNode):
             self._health.count(counter, 0)
         self._transforms = listen(self, values.tf_cache)
         self._frame_id: str | None = None
-        self._last_arrival: float | None = None
+        self._last_arrival = time.monotonic()
         self._segmenter: Segmenter | None = None
         self._text: TextSource | None = None
         self._pipeline: LidarPipeline | None = None
         self._worker: NewestWorker[Arrived] | None = None
-        self._outputs: list[Any] = []
-        self._subscription: Any = None
-        self.create_service(SetVocabulary, "~/set_vocabulary", self._on_set_vocabulary)
+        self._create_interfaces()
         self._diagnostics = DiagnosticsPublisher(self, self._health, self._refresh, values.diagnostics_period)
         self._autostart = self.create_timer(0.0, self._start) if values.autostart else None
+
+    def _create_interfaces(self) -> None:
+        """All of them live as long as the node: rclpy's executor can trip over one that is destroyed while it waits."""
+        self._points_output = self.create_lifecycle_publisher(PointCloud2, "~/output/points", qos.OUTPUT)
+        self._features_output = self.create_lifecycle_publisher(FeatureCloud, "~/output/features", qos.OUTPUT)
+        self._basis_output = self.create_lifecycle_publisher(FeatureBasis, "~/output/basis", qos.LATCHED)
+        self._label_output = self.create_lifecycle_publisher(LabelInfo, "~/output/label_info", qos.LATCHED)
+        group = MutuallyExclusiveCallbackGroup()
+        self.create_subscription(PointCloud2, "~/input/points", self._on_points, qos.SENSOR, callback_group=group)
+        self.create_service(SetVocabulary, "~/set_vocabulary", self._on_set_vocabulary)
 
     # -- lifecycle ---------------------------------------------------------------------------------------------------
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load network and words, create the outputs, run the network once."""
+        """Load network and words, run the network once."""
         self._values = values = parameters.read(self, LidarParameters)
         try:
             self._segmenter = _load_segmenter(values)
             self._text = load_text_source(values.text_source)
-            self._create_pipeline(self._segmenter)
+            self._pipeline = self._make_pipeline(self._segmenter)
             self._put_in_force(_initial_vocabulary(values, self._segmenter, self._text))
             self._segmenter.warm_up()
         except Exception as error:  # not only Ov3dError: the libraries underneath have errors of their own
@@ -73,12 +81,13 @@ class LidarNode(LifecycleNode):
             self._release()
             return _FAILURE
         self._health.clear("configuration")
+        self._health.clear("vocabulary")
         self._health.value("encoder", self._segmenter.identity)
         self.get_logger().info(f"Configured: {values.checkpoint_path} on {self._segmenter.device}")
-        return _SUCCESS
+        return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Start the worker and listen to the sensor."""
+        """Start to work on what the sensor sends."""
         result = super().on_activate(state)
         assert self._pipeline is not None
         self._basis_output.publish(messages.basis_to_message(self._pipeline.basis, self._now()))
@@ -87,26 +96,23 @@ class LidarNode(LifecycleNode):
         # work through the middleware's queue of old scans. The executor (run.py) has several threads for one reason:
         # a transition or a change of words may take seconds, and TF and diagnostics must not stop for it.
         self._worker = NewestWorker(self._pipeline.process, self._values.queue, "segmentation")
-        self._subscription = self.create_subscription(
-            PointCloud2, "~/input/points", self._on_points, qos.SENSOR, callback_group=MutuallyExclusiveCallbackGroup()
-        )
         self._last_arrival = time.monotonic()
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop listening, finish the scan at work."""
+        """Finish the scan at work, let the waiting ones go."""
         self._stop_working()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Forget the network."""
         self._release()
-        return _SUCCESS
+        return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Release everything, from whichever state."""
         self._release()
-        return _SUCCESS
+        return super().on_shutdown(state)
 
     def close(self) -> None:
         """End the worker; call before the node is destroyed."""
@@ -116,16 +122,19 @@ class LidarNode(LifecycleNode):
 
     def _start(self) -> None:
         """Configure and activate, once, from inside the executor, so that diagnostics are alive meanwhile."""
-        self.destroy_timer(self._autostart)
+        assert self._autostart is not None
+        self._autostart.cancel()
         if self.trigger_configure() == _SUCCESS:
             self.trigger_activate()
 
     def _on_points(self, message: PointCloud2) -> None:
+        worker = self._worker  # may be taken away meanwhile, by a transition in another thread
+        if worker is None:
+            return
         self._health.count("received")
         self._last_arrival = time.monotonic()
         self._frame_id = message.header.frame_id
-        worker = self._worker  # may be taken away meanwhile, by a transition in another thread
-        if worker is not None and worker.put(Arrived(message, time.perf_counter())):
+        if worker.put(Arrived(message, time.perf_counter())):
             self._health.count("dropped")
 
     def _on_set_vocabulary(
@@ -138,10 +147,11 @@ class LidarNode(LifecycleNode):
                 raise Ov3dError("The node is not configured", "Configure it, or read /diagnostics for what hinders it")
             vocabulary = Vocabulary.from_words(_requested(request), self._text)
             self._put_in_force(vocabulary)
+            self._health.clear("vocabulary")
             response.success = True
             response.message = f"Labelling with {len(vocabulary.names)} classes"
-        except Ov3dError as error:
-            response.message = f"{error} The vocabulary has not changed."
+        except Exception as error:  # not only Ov3dError: a text tower has errors of its own
+            response.message = f"The words have not changed: {self._health.fail('vocabulary', error, WARN)}"
             self.get_logger().warning(response.message)
         if self._pipeline is not None and self._pipeline.vocabulary is not None:
             response.class_names = list(self._pipeline.vocabulary.names)
@@ -154,27 +164,21 @@ class LidarNode(LifecycleNode):
         """Bring the diagnostics' values up to date (called by the diagnostics' timer)."""
         health = self._health
         health.value("state", self._state_machine.current_state[1])
-        waited = time.monotonic() - self._last_arrival if self._last_arrival is not None else 0.0
-        if self._subscription is not None and waited > self._values.stale_after:
+        waited = time.monotonic() - self._last_arrival
+        if self._worker is not None and waited > self._values.stale_after:
             topic = self.resolve_topic_name("~/input/points")
             publishers = self.count_publishers(topic)
-            health.set("input", STALE, f"No scan on {topic} for {waited:.1f} s ({publishers} publishers). "
-                       "Start the driver, or remap ~/input/points.")
+            cause = f"No scan on {topic} for {waited:.1f} s ({publishers} publishers)"
+            health.set("input", STALE, f"{cause}. Start the driver, or remap ~/input/points.")
         else:
             health.clear("input")
         health.value("TF age [s]", self._tf_age())
 
     # -- helpers -----------------------------------------------------------------------------------------------------
 
-    def _create_pipeline(self, segmenter: Segmenter) -> None:
-        points = self.create_lifecycle_publisher(PointCloud2, "~/output/points", qos.OUTPUT)
-        features = self.create_lifecycle_publisher(FeatureCloud, "~/output/features", qos.OUTPUT)
-        self._basis_output = self.create_lifecycle_publisher(FeatureBasis, "~/output/basis", qos.LATCHED)
-        self._label_output = self.create_lifecycle_publisher(LabelInfo, "~/output/label_info", qos.LATCHED)
-        self._outputs = [points, features, self._basis_output, self._label_output]
-        self._pipeline = LidarPipeline(
-            self._values, segmenter, self._transforms, self._health, Output(points), Output(features), self._report
-        )
+    def _make_pipeline(self, segmenter: Segmenter) -> LidarPipeline:
+        points, features = Output(self._points_output), Output(self._features_output)
+        return LidarPipeline(self._values, segmenter, self._transforms, self._health, points, features, self._report)
 
     def _put_in_force(self, vocabulary: Vocabulary) -> None:
         """Label with these words from the next scan on. ``IdentityError`` if they are another encoder's."""
@@ -190,18 +194,12 @@ class LidarNode(LifecycleNode):
             self._label_output.publish(messages.label_info(names, self._values.min_probability, self._now()))
 
     def _stop_working(self) -> None:
-        if self._subscription is not None:
-            self.destroy_subscription(self._subscription)
-            self._subscription = None
-        if self._worker is not None and not self._worker.close():
+        worker, self._worker = self._worker, None
+        if worker is not None and not worker.close():
             self.get_logger().warning("The scan at work did not finish in time")
-        self._worker = None
 
     def _release(self) -> None:
         self._stop_working()
-        for output in self._outputs:
-            self.destroy_lifecycle_publisher(output)
-        self._outputs = []
         self._pipeline = self._segmenter = self._text = None
 
     def _tf_age(self) -> str:

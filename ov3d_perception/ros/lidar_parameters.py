@@ -16,9 +16,7 @@ SHIPPED_BANK = "street_bank.npz"
 class LidarParameters:
     """Values are taken over when the node is configured; the vocabulary can be changed at any time by service."""
 
-    autostart: bool = parameter(
-        True, "Configure and activate at start, without a lifecycle manager", read_only=True
-    )
+    autostart: bool = parameter(True, "Configure and activate at start, without a lifecycle manager", read_only=True)
     checkpoint: str = parameter("", "Network, a .safetensors file of `ov3d distill`; empty: the one shipped")
     device: str = parameter("auto", "Where the network runs: auto (a GPU if there is one), cpu, cuda, cuda:1, ...")
     precision: str = parameter("auto", "Arithmetic of the network", choices=("auto", "fp32", "bf16"))
@@ -43,16 +41,10 @@ class LidarParameters:
         minimum=0,
         maximum=20,
     )
-    max_sweep_age: float = parameter(
-        1.0, "Scans older than this are not accumulated [s]", minimum=0.0, maximum=60.0
-    )
-    deskew: bool = parameter(
-        False, "Move each point to where it was at the scan's stamp, by its time field and TF"
-    )
+    max_sweep_age: float = parameter(1.0, "Scans older than this are not accumulated [s]", minimum=0.0, maximum=60.0)
+    deskew: bool = parameter(False, "Move each point to where it was at the scan's stamp, by its time field and TF")
     fixed_frame: str = parameter("odom", "Frame that does not move with the robot; continuous, so odom, not map")
-    tf_timeout: float = parameter(
-        0.1, "Longest wait for a transform that is on its way [s]", minimum=0.0, maximum=2.0
-    )
+    tf_timeout: float = parameter(0.1, "Longest wait for a transform that is on its way [s]", minimum=0.0, maximum=2.0)
     tf_cache: float = parameter(10.0, "History of transforms kept [s]", minimum=1.0, maximum=300.0, read_only=True)
     queue: int = parameter(
         1, "Scans that may wait for the network; when they are more, the oldest is dropped", minimum=1, maximum=100

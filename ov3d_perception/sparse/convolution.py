@@ -1,9 +1,9 @@
 """The product of features and kernel over a kernel map.
 
-For each kernel offset the input rows are gathered and multiplied with the offset's matrix, the products lying one after
-the other in one buffer; then every output row is the sum of its bag of products (``embedding_bag``), which writes each
-row once and is an order of magnitude faster on a CPU than scattering with addition. A layer with few input channels (the
-stem) skips the products: each output row is a weighted bag of kernel rows.
+For each kernel offset the input rows are gathered and multiplied with the offset's matrix, the products lying one
+after the other in one buffer; then every output row is the sum of its bag of products (``embedding_bag``), which writes
+each row once and is an order of magnitude faster on a CPU than scattering with addition. A layer with few input
+channels (the stem) skips the products: each output row is a weighted bag of kernel rows.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
-from ov3d_perception.sparse.kernel_map import KernelMap
+from ov3d_perception.sparse.kernel_map import Bags, KernelMap
 
 _FEW_CHANNELS = 4
 
@@ -56,43 +56,58 @@ class _Convolve(torch.autograd.Function):
 
 def _products(feats: Tensor, kernel: Tensor, kernel_map: KernelMap) -> Tensor:
     """Gather, multiply, sum."""
-    products = feats.new_empty(len(kernel_map.in_rows), kernel.shape[2])
+    pairs, slots = kernel_map.pairs(), kernel_map.slots
     scratch = feats.new_empty(max(kernel_map.sizes), feats.shape[1])
-    start = 0
-    for segment, (rows, _) in enumerate(kernel_map.pairs()):
-        gathered = _gather(feats, rows, scratch, segment == kernel_map.identity)
-        torch.mm(gathered, kernel[kernel_map.slots[segment]], out=products[start : start + len(rows)])
-        start += len(rows)
-    return _sum(products, kernel_map)
+    out: Tensor | None = None
+    for segments, bags in kernel_map.parts:
+        products = feats.new_empty(len(bags.pair), kernel.shape[2])
+        for segment, room in zip(segments, _rooms(products, kernel_map, segments), strict=True):
+            gathered = _gather(feats, pairs[segment][0], scratch, segment == kernel_map.identity)
+            torch.mm(gathered, kernel[slots[segment]], out=room)
+        out = _add(out, _sum(products, bags))
+    assert out is not None
+    return out
 
 
 def _gradients(
     grad: Tensor, feats: Tensor, kernel: Tensor, back: KernelMap, want_feats: bool, want_kernel: bool
 ) -> tuple[Tensor | None, Tensor | None]:
     """Both gradients in one walk, so that the incoming one is gathered once. ``back``: the transposed map."""
-    products = grad.new_empty(len(back.in_rows) if want_feats else 0, kernel.shape[1])
+    pairs, slots = back.pairs(), back.slots
+    rows = max(back.sizes)
+    grad_scratch, feats_scratch = grad.new_empty(rows, grad.shape[1]), feats.new_empty(rows, feats.shape[1])
     kernel_grad = torch.empty_like(kernel) if want_kernel else None
-    rows_max = max(back.sizes)
-    grad_scratch, feats_scratch = grad.new_empty(rows_max, grad.shape[1]), feats.new_empty(rows_max, feats.shape[1])
-    start = 0
-    for segment, (grad_rows, feats_rows) in enumerate(back.pairs()):
-        slot, same = back.slots[segment], segment == back.identity
-        gathered = _gather(grad, grad_rows, grad_scratch, same)
-        if want_feats:
-            torch.mm(gathered, kernel[slot].T, out=products[start : start + len(grad_rows)])
-        if kernel_grad is not None:
-            torch.mm(_gather(feats, feats_rows, feats_scratch, same).T, gathered, out=kernel_grad[slot])
-        start += len(grad_rows)
-    return _sum(products, back) if want_feats else None, kernel_grad
+    feats_grad: Tensor | None = None
+    for segments, bags in back.parts:
+        products = grad.new_empty(len(bags.pair) if want_feats else 0, kernel.shape[1])
+        rooms = _rooms(products, back, segments) if want_feats else [products] * len(segments)
+        for segment, room in zip(segments, rooms, strict=True):
+            same = segment == back.identity
+            gathered = _gather(grad, pairs[segment][0], grad_scratch, same)
+            if want_feats:
+                torch.mm(gathered, kernel[slots[segment]].T, out=room)
+            if kernel_grad is not None:
+                inputs = _gather(feats, pairs[segment][1], feats_scratch, same)
+                torch.mm(inputs.T, gathered, out=kernel_grad[slots[segment]])
+        feats_grad = _add(feats_grad, _sum(products, bags)) if want_feats else None
+    return feats_grad, kernel_grad
+
+
+def _rooms(products: Tensor, kernel_map: KernelMap, segments: range) -> tuple[Tensor, ...]:
+    """The part of the buffer that belongs to each segment."""
+    return products.split(kernel_map.sizes[segments.start : segments.stop])
 
 
 def _gather(feats: Tensor, rows: Tensor, scratch: Tensor, same: bool) -> Tensor:
     return feats if same else torch.index_select(feats, 0, rows, out=scratch[: len(rows)])
 
 
-def _sum(products: Tensor, kernel_map: KernelMap) -> Tensor:
-    bags = kernel_map.bags
-    return F.embedding_bag(bags.pair, products, bags.start, mode="sum", include_last_offset=True)
+def _sum(products: Tensor, bags: Bags) -> Tensor:
+    return embedding_bag(bags.pair, products, bags.start, mode="sum", include_last_offset=True)
+
+
+def _add(total: Tensor | None, part: Tensor) -> Tensor:
+    return part if total is None else total.add_(part)
 
 
 def _weighted_bags(feats: Tensor, kernel: Tensor, kernel_map: KernelMap) -> Tensor:
@@ -101,7 +116,7 @@ def _weighted_bags(feats: Tensor, kernel: Tensor, kernel_map: KernelMap) -> Tens
     weights = feats.index_select(0, kernel_map.in_rows.index_select(0, bags.pair)).flatten()
     slots = torch.as_tensor(kernel_map.slots, dtype=torch.int32, device=feats.device).index_select(0, bags.segment)
     table_rows = slots[:, None] * channels + torch.arange(channels, dtype=torch.int32, device=feats.device)
-    return F.embedding_bag(
+    return embedding_bag(
         table_rows.flatten(),
         kernel.reshape(-1, kernel.shape[2]),
         bags.start * channels,
@@ -119,7 +134,7 @@ def _few_channel_gradient(feats: Tensor, grad: Tensor, kernel: Tensor, kernel_ma
     slots = list(kernel_map.slots)
     for channel in range(feats.shape[1]):
         weights = feats[:, channel].contiguous().index_select(0, kernel_map.in_rows)
-        result[slots, channel] = F.embedding_bag(
+        result[slots, channel] = embedding_bag(
             kernel_map.out_rows, grad, starts, mode="sum", include_last_offset=True, per_sample_weights=weights
         )
     return result

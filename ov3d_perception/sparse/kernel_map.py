@@ -2,15 +2,16 @@
 
 Found once for each (input stride, output stride, kernel size, dilation) and kept by the coordinate manager. The search
 works on sorted keys: one ``searchsorted`` for each (dx, dy) column of the kernel, after which the run of dz is walked,
-since neighbours along z are neighbours in the sorted list. When input and output are the same voxels the kernel's second
-half is the first with input and output swapped, and its centre is the identity.
+since neighbours along z are neighbours in the sorted list. When input and output are the same voxels the kernel's
+second half is the first with input and output swapped, and its centre is the identity.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import scipy.sparse
@@ -20,6 +21,8 @@ from torch import Tensor
 
 from ov3d_perception.sparse.keys import shift
 
+PART_PAIRS = 1 << 20
+"""Products held at once: a million rows of 96 channels in float32 are 400 MB."""
 _BEYOND = torch.iinfo(torch.int64).max
 Pairs = tuple[Tensor, Tensor]
 
@@ -67,28 +70,43 @@ class KernelMap:
     @cached_property
     def transposed(self) -> KernelMap:
         """The map of the transposed convolution: input and output change places, pairs keep their kernel offset."""
-        if self.symmetric:
-            transposed = KernelMap(
-                self.in_rows, self.out_rows, self.sizes, self.slots[::-1], self.n_in, self.n_out, self.identity, True
-            )
-            if "bags" in self.__dict__:
-                transposed.__dict__["bags"] = self.bags
-            return transposed
-        return KernelMap(self.out_rows, self.in_rows, self.sizes, self.slots, self.n_out, self.n_in, self.identity)
+        if not self.symmetric:
+            return KernelMap(self.out_rows, self.in_rows, self.sizes, self.slots, self.n_out, self.n_in, self.identity)
+        transposed = replace(self, slots=self.slots[::-1])
+        transposed.__dict__["parts"] = self.parts
+        return transposed
 
     @cached_property
     def bags(self) -> Bags:
-        """The pairs by output row."""
-        segment_start = np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int32)
-        if self.in_rows.is_cuda:
-            pair = torch.argsort(self.out_rows, stable=True)
-            starts = torch.from_numpy(segment_start).to(pair.device)
-            segment = torch.searchsorted(starts, pair.int(), right=True) - 1
-            count = torch.bincount(self.out_rows, minlength=self.n_out)
-            start = torch.nn.functional.pad(count.cumsum(0), (1, 0))
+        """All pairs by output row."""
+        return self._group(0, len(self.sizes))
+
+    @cached_property
+    def parts(self) -> list[tuple[range, Bags]]:
+        """Runs of segments of at most :data:`PART_PAIRS` pairs (or one segment), each with its pairs by output row."""
+        if len(self.in_rows) <= PART_PAIRS:
+            return [(range(len(self.sizes)), self.bags)]
+        cuts, pairs = [0], 0
+        for segment, size in enumerate(self.sizes):
+            if pairs + size > PART_PAIRS and segment > cuts[-1]:
+                cuts.append(segment)
+                pairs = 0
+            pairs += size
+        cuts.append(len(self.sizes))
+        return [(range(a, b), self._group(a, b)) for a, b in pairwise(cuts)]
+
+    def _group(self, first: int, last: int) -> Bags:
+        """Segments first..last - 1 by output row; pairs are counted from the first one's first."""
+        starts = np.concatenate([[0], np.cumsum(self.sizes)])
+        out_rows = self.out_rows[starts[first] : starts[last]]
+        starts = (starts[first : last + 1] - starts[first]).astype(np.int32)
+        if out_rows.is_cuda:
+            pair = torch.argsort(out_rows, stable=True)
+            segment = torch.searchsorted(torch.from_numpy(starts).to(pair.device), pair.int(), right=True) - 1
+            start = torch.nn.functional.pad(torch.bincount(out_rows, minlength=self.n_out).cumsum(0), (1, 0))
             return Bags(pair.int(), segment.int(), start.int())
-        columns = (np.arange(len(self.in_rows), dtype=np.int32), self.out_rows.numpy(), segment_start)
-        rows = scipy.sparse.csc_array(columns, shape=(self.n_out, len(self.sizes))).tocsr()
+        columns = (np.arange(len(out_rows), dtype=np.int32), out_rows.numpy(), starts)
+        rows = scipy.sparse.csc_array(columns, shape=(self.n_out, last - first)).tocsr()
         return Bags(*(torch.from_numpy(part) for part in (rows.data, rows.indices, rows.indptr)))
 
 

@@ -1,8 +1,8 @@
 """Voxel coordinates as sortable 64-bit keys: 9 bits of batch, then 18 bits each for x, y and z.
 
-A key orders voxels by (batch, x, y, z), so that the neighbours of a voxel along z lie next to each other, and a shift in
-space is an addition: ``pack(c + d) == pack(c) + shift(d)`` as long as no axis leaves its 18 bits. :data:`LIMIT` keeps
-:data:`MARGIN` voxels free at either end for the kernel's reach.
+A key orders voxels by (batch, x, y, z), so that the neighbours of a voxel along z lie next to each other, and a shift
+in space is an addition: ``pack(c + d) == pack(c) + shift(d)`` as long as no axis leaves its 18 bits. :data:`LIMIT`
+keeps :data:`MARGIN` voxels free at either end for the kernel's reach.
 """
 
 from __future__ import annotations

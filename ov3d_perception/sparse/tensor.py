@@ -16,8 +16,8 @@ from ov3d_perception.sparse.coordinates import CoordinateManager
 class SparseTensor:
     """feats: (N, C), one row a voxel; stride: edge of this tensor's grid in voxels; manager: the coordinates.
 
-    ``SparseTensor(feats, coords)`` starts a new manager from ``[batch, x, y, z]`` rows (see :func:`quantize`); layers make
-    further tensors on the same one. ``.coords`` are always in units of the finest voxel, multiples of ``stride``.
+    ``SparseTensor(feats, coords)`` starts a new manager from ``[batch, x, y, z]`` rows (see :func:`quantize`); layers
+    make further tensors on the same one. ``.coords`` are in units of the finest voxel, multiples of ``stride``.
     """
 
     feats: Float[Tensor, "n c"]

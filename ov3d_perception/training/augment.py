@@ -23,7 +23,9 @@ def augment(
     moved = xyz @ linear.T.astype(np.float32) + rng.uniform(0, spec.translate, 3).astype(np.float32)
     if spec.jitter > 0:
         moved += rng.normal(0, spec.jitter, moved.shape).astype(np.float32).clip(-3 * spec.jitter, 3 * spec.jitter)
-    gain = rng.uniform(1 - spec.intensity, 1 + spec.intensity)
-    offset = rng.uniform(-spec.intensity, spec.intensity) / 2
+    gain = np.float32(rng.uniform(1 - spec.intensity, 1 + spec.intensity))
     keep = rng.random(len(xyz)) >= rng.uniform(0, spec.dropout)
-    return moved, (intensity * np.float32(gain) + np.float32(offset)).clip(0, 1), keep
+    if spec.wedge < 1:
+        turn = (np.arctan2(xyz[:, 1], xyz[:, 0]) / (2 * np.pi) - rng.random()) % 1
+        keep &= turn < spec.wedge
+    return moved, (intensity * gain).clip(0, 1), keep

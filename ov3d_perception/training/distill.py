@@ -22,7 +22,7 @@ import yaml
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
-from ov3d_perception.errors import CheckpointError
+from ov3d_perception.errors import CheckpointError, DatasetError
 from ov3d_perception.inference import Segmenter
 from ov3d_perception.language.encoder import load_encoder
 from ov3d_perception.language.vocabulary import Vocabulary
@@ -31,7 +31,7 @@ from ov3d_perception.networks.minkunet import MinkUNet
 from ov3d_perception.paths import cache_dir
 from ov3d_perception.training.batches import EpochSampler, PairDataset, collate
 from ov3d_perception.training.evaluate import score
-from ov3d_perception.training.module import Balance, Distillation
+from ov3d_perception.training.module import Distillation
 from ov3d_perception.training.prepare import prepare
 from ov3d_perception.training.recipe import Recipe
 from ov3d_perception.training.result import Result
@@ -65,11 +65,11 @@ def distill(recipe: Recipe, out: Path, resume: bool = False, device: str = "auto
         cache_dir() / "teacher",
     )
     vocabulary = open_vocabulary(recipe.vocabulary, teacher.identity) if recipe.vocabulary else None
+    validation = open_source(recipe.validation) if recipe.validation and vocabulary else None
     samples = _samples(recipe, out, teacher)
     dataset = PairDataset(samples, recipe)
     sampler = EpochSampler(len(samples), recipe.repeat, recipe.seed)
     module = _module(recipe, teacher, vocabulary, math.ceil(len(sampler) / recipe.optimiser.batch))
-    validation = open_source(recipe.validation) if recipe.validation and vocabulary else None
     keeper = Keeper(recipe, out, teacher, vocabulary, validation)
     trainer = lightning.Trainer(
         accelerator={"auto": "auto", "cuda": "gpu"}.get(device, device),
@@ -215,10 +215,7 @@ def _samples(recipe: Recipe, out: Path, teacher: Teacher) -> list[Path]:
 def _module(recipe: Recipe, teacher: Teacher, vocabulary: Vocabulary | None, steps_per_epoch: int) -> Distillation:
     spec = recipe.network
     network = MinkUNet(spec.arch, len(spec.inputs), teacher.identity.dim, spec.width)
-    balance = None
-    if recipe.optimiser.balance > 0:
-        if vocabulary is None:
-            raise CheckpointError("optimiser.balance needs words to count", "Give the recipe a vocabulary")
-        balance = Balance(vocabulary.embeddings, vocabulary.prompt_class, recipe.optimiser.balance)
+    if vocabulary is None and (recipe.optimiser.balance > 0 or recipe.optimiser.words > 0):
+        raise DatasetError("optimiser.balance and optimiser.words need words", "Give the recipe a vocabulary")
     torch.set_float32_matmul_precision("high")
-    return Distillation(network, recipe.optimiser, steps_per_epoch * recipe.optimiser.epochs, balance)
+    return Distillation(network, recipe.optimiser, steps_per_epoch * recipe.optimiser.epochs, vocabulary)

@@ -12,7 +12,8 @@ from jaxtyping import Float, Int64
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
-from ov3d_perception.methods.openscene import distillation_loss
+from ov3d_perception.language.vocabulary import Vocabulary
+from ov3d_perception.methods.openscene import agreement_loss, distillation_loss
 from ov3d_perception.networks.minkunet import MinkUNet
 from ov3d_perception.sparse import SparseTensor
 from ov3d_perception.training.batches import Batch
@@ -53,12 +54,22 @@ class Distillation(lightning.LightningModule):
         network: the student.
         spec: optimiser and schedule.
         steps: optimiser steps of the whole run, for the schedule.
-        balance: weights of the teacher's classes, None for equal pairs.
+        vocabulary: needed where ``spec`` balances the teacher's classes or asks for agreement over words.
     """
 
-    def __init__(self, network: MinkUNet, spec: OptimiserSpec, steps: int, balance: Balance | None = None) -> None:
+    text: Tensor
+
+    def __init__(
+        self, network: MinkUNet, spec: OptimiserSpec, steps: int, vocabulary: Vocabulary | None = None
+    ) -> None:
         super().__init__()
-        self.network, self.spec, self.steps, self.balance = network, spec, steps, balance
+        self.network, self.spec, self.steps = network, spec, steps
+        self.balance: Balance | None = None
+        if vocabulary is not None:
+            self.logit_scale = vocabulary.logit_scale
+            self.register_buffer("text", torch.from_numpy(vocabulary.embeddings), persistent=False)
+            if spec.balance > 0:
+                self.balance = Balance(vocabulary.embeddings, vocabulary.prompt_class, spec.balance)
 
     def training_step(self, batch: Batch, _: int) -> Float[Tensor, ""]:
         """The loss of one batch."""
@@ -66,6 +77,10 @@ class Distillation(lightning.LightningModule):
         student = self.network.head(features[batch.rows])
         weight = self.balance.weights(batch.target) if self.balance else None
         loss = distillation_loss(student, batch.target, weight)
+        if self.spec.words > 0:
+            agreement = agreement_loss(student, batch.target, self.text, self.logit_scale, weight)
+            self.log("agreement", agreement, on_step=True, on_epoch=False, batch_size=1)
+            loss = loss + self.spec.words * agreement
         self.log("loss", loss, prog_bar=True, on_step=True, on_epoch=False, batch_size=1)
         self.log("epoch_loss", loss, on_step=False, on_epoch=True, batch_size=1)
         return loss

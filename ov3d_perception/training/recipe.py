@@ -81,7 +81,8 @@ class AugmentSpec:
 
     rotate: about z by any angle. flip: x and y, each with probability 1/2. scale: factor in [1 - s, 1 + s].
     jitter: sigma of a per-point shift in metres. translate: whole-cloud shift in metres, each axis in [0, t).
-    dropout: greatest fraction of points removed. intensity: gain in [1 - i, 1 + i], offset in [-i/2, i/2].
+    dropout: greatest fraction of points removed. intensity: gain in [1 - i, 1 + i]. wedge: fraction of the circle
+    around the sensor that is kept, at a random azimuth; a third makes a step three times as cheap.
     """
 
     rotate: bool = True
@@ -91,6 +92,7 @@ class AugmentSpec:
     translate: float = 0.2
     dropout: float = 0.2
     intensity: float = 0.1
+    wedge: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,9 @@ class OptimiserSpec:
     """AdamW with OneCycle ("onecycle") or polynomial decay of power 0.9 ("poly", OpenScene's).
 
     batch: frames a step. balance: power of the inverse frequency of the teacher's own argmax over the vocabulary, used
-    as a weight of each pair (0 = off; annotation-free). targets: at most so many voxels of a frame enter the loss.
+    as a weight of each pair (0 = off; annotation-free). words: weight of the agreement over the vocabulary, added to
+    equation (1) (0 = off; see :func:`~ov3d_perception.methods.openscene.agreement_loss`). targets: at most so many
+    voxels of a frame enter the loss.
     context: metres; voxels in no coarse cell of that size at or beside a target are left out (None keeps all).
     precision: "fp32" or "bf16" (autocast).
     """
@@ -111,6 +115,7 @@ class OptimiserSpec:
     warmup: float = 0.1
     clip: float = 5.0
     balance: float = 0.0
+    words: float = 0.0
     targets: int = 20000
     context: float | None = None
     precision: str = "fp32"

@@ -1,13 +1,15 @@
-"""Training of the small street CLIP on simulated images and captions.
+"""Training of the small street CLIP on simulated images and captions: first the words, then the pictures.
 
-Two contrastive losses over one pool of captions (Radford et al. 2021), their targets spread over all captions that fit:
+1. Text. Captions that speak of the same things lie close, others apart, and sentences about things that are in no image
+   lie apart from all of them: a contrastive loss among captions (targets spread over all that fit). It needs no image.
+2. Images, with the text tower locked (LiT, Zhai et al. 2022), against a pool of captions embedded once, contrastive
+   again, of two things at a time. Boxes: the mean of the MaskCLIP features in a box of patches and captions of what the
+   box shows (as RegionCLIP, Zhong et al. 2022, with MaskCLIP's value path in place of a region head); it makes the
+   dense features good. Windows: the class token and captions of the whole window, which is plain CLIP.
 
-* boxes: the mean of the MaskCLIP features in a box of patches, against captions of what the box shows (as RegionCLIP,
-  Zhong et al. 2022, but with MaskCLIP's value path in place of a region head); it makes the dense features good.
-* windows: the class token of the whole window, against captions of what the window shows: plain CLIP.
-
-The captions come with sentences about things that are in no image. No image ever answers to them, and so words outside
-the street's vocabulary learn to lie far from all that can be seen.
+An untrained text tower gives all sentences nearly one embedding, from which an image tower learns nothing for long;
+hence the order. The absent sentences stay in the pool and no image ever answers to them, so that words outside the
+street's vocabulary lie far from all that can be seen.
 """
 
 from __future__ import annotations
@@ -21,10 +23,10 @@ from typing import Any
 import numpy as np
 import open_clip
 import torch
-import torch.nn.functional as F
 import yaml
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 from tqdm import tqdm
 
 from ov3d_perception.errors import DatasetError
@@ -32,6 +34,7 @@ from ov3d_perception.language import maskclip
 from ov3d_perception.language.encoder import DenseSettings
 from ov3d_perception.training.street_clip_captions import Caption, CaptionWriter, agreement, street_words
 from ov3d_perception.training.street_clip_crops import Cropper, Crops, CropSettings, LabelledImage
+from ov3d_perception.training.street_clip_losses import CaptionPool, contrast, contrast_captions
 from ov3d_perception.training.street_clip_model import (
     ModelSettings,
     create_folder,
@@ -58,21 +61,27 @@ class WorldSettings:
 
 @dataclass(frozen=True)
 class StreetClipRecipe:
-    """All that decides the weights. batch: windows a step; captions, absent: box captions and absent sentences a step.
+    """All that decides the weights.
 
-    window_every: the window loss is computed every so many steps. checkpoint_every: steps between resumable states.
+    text_steps, steps: steps of the first part, and of both. batch: windows a step. text_batch: captions a step of the
+    first part. pool: captions embedded once for the second; captions: how many of them a step draws. absent: sentences
+    about nothing in the street, as a fraction of each of these three. window_every: the window loss is computed every
+    so many steps. warmup: steps, of each part. checkpoint_every: steps between resumable states.
     """
 
     name: str = "street_clip"
     seed: int = 1
-    steps: int = 3000
+    text_steps: int = 700
+    steps: int = 5700
     batch: int = 16
-    captions: int = 56
-    absent: int = 24
+    text_batch: int = 64
+    pool: int = 3000
+    captions: int = 256
+    absent: float = 0.5
     window_every: int = 4
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 7e-4
     weight_decay: float = 0.05
-    warmup: int = 150
+    warmup: int = 100
     precision: str = "float32"
     checkpoint_every: int = 200
     worlds: WorldSettings = field(default_factory=WorldSettings)
@@ -105,13 +114,14 @@ class StreetClipTrainer:
         create_folder(folder, recipe.model, recipe.dense)
         self.model, self._tokenizer = create_untrained(folder)
         self._optimiser = _optimiser(self.model, recipe)
-        self._images = images
+        self._cropper = Cropper(images, len(street_words().names), recipe.crops)
+        self._writer = CaptionWriter()
+        self._pool: CaptionPool | None = None
         self.step = 0
-        self._begin(recipe.seed)
         self._resume()
 
     def run(self, stop_at: int | None = None) -> None:
-        """Train to the recipe's last step (or ``stop_at``); resumable state is written on the way."""
+        """Train to the recipe's last step (or ``stop_at``); resumable state is written on the way and at the end."""
         last = min(stop_at or self.recipe.steps, self.recipe.steps)
         bar = tqdm(total=self.recipe.steps, initial=self.step, desc=self.recipe.name, unit="step", mininterval=5)
         while self.step < last:
@@ -121,14 +131,16 @@ class StreetClipTrainer:
             if self.step % self.recipe.checkpoint_every == 0:
                 self.save_state()
         bar.close()
+        self.save_state()
 
     def train_step(self) -> dict[str, float]:
-        """One step of AdamW; returns the losses."""
+        """One step of AdamW; returns the losses. A tower whose part it is not gets no gradient and stays as it is."""
         rate = _schedule(self.step, self.recipe)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         self.model.train()
-        losses = self._losses(self._cropper.batch(self.recipe.batch))
+        rng = self._random(self.step)
+        losses = self._text_losses(rng) if self.step < self.recipe.text_steps else self._image_losses(rng)
         self._optimiser.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -150,12 +162,6 @@ class StreetClipTrainer:
     def _state_file(self) -> Path:
         return self.folder / "training_state.pt"
 
-    def _begin(self, seed: int) -> None:
-        crops, captions = (np.random.default_rng([seed, self.step, k]) for k in range(2))
-        self._cropper = Cropper(self._images, len(street_words().names), self.recipe.crops, crops)
-        self._writer = CaptionWriter(captions)
-        self._rng = captions
-
     def _resume(self) -> None:
         if not self._state_file.is_file():
             return
@@ -167,68 +173,70 @@ class StreetClipTrainer:
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
         self._optimiser.load_state_dict(state["optimiser"])
-        self._begin(self.recipe.seed)
 
-    def _losses(self, crops: Crops) -> dict[str, Tensor]:
-        pixels = normalise(torch.from_numpy(crops.images).permute(0, 3, 1, 2))
-        saliences = self._writer.salience(crops.box_shares.reshape(-1, crops.box_shares.shape[-1]))
-        window = self._writer.salience(crops.window_shares)
-        with_window = self.step % self.recipe.window_every == 0
-        pool = self._pool(np.concatenate([saliences, window]) if with_window else saliences)
-        texts = [caption.text for caption in pool] + self._writer.absent(self.recipe.absent)
-        mentions = np.stack([caption.mentions for caption in pool])
-        dtype = getattr(torch, self.recipe.precision)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype is not torch.float32):
-            text = F.normalize(self.model.encode_text(self._tokenizer(texts)).float(), dim=-1)
-            tokens = maskclip.tokens_before_last_block(self.model.visual, pixels)
-            patches = maskclip.value_path(self.model.visual, tokens[:, 1:])
-            whole = _class_token(self.model, tokens) if with_window else None
-        boxes = torch.from_numpy(crops.boxes) @ F.normalize(patches.float(), dim=-1)
-        scale = self.model.logit_scale.exp()
-        losses = {
-            "box": contrast(F.normalize(boxes.flatten(0, 1), dim=-1), text, agreement(saliences, mentions), scale)
-        }
-        if whole is not None:
-            fit = agreement(window, mentions)
-            losses["window"] = 0.5 * contrast(F.normalize(whole.float(), dim=-1), text, fit, scale)
+    def _random(self, step: int) -> np.random.Generator:
+        """The random stream of one step: a resumed run goes on exactly as the first would have."""
+        return np.random.default_rng([self.recipe.seed, step])
+
+    def _text_losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        captions = self._write(self.recipe.text_batch, rng)
+        texts = [caption.text for caption in captions]
+        texts += self._writer.absent(int(len(texts) * self.recipe.absent), rng)
+        mentions = np.stack([caption.mentions for caption in captions])
+        with self._autocast():
+            text = self.model.encode_text(self._tokenizer(texts)).float()
+        fit = agreement(mentions, mentions)
+        return {"captions": contrast_captions(functional.normalize(text, dim=-1), fit, self.model.logit_scale.exp())}
+
+    def _image_losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        if self._pool is None:
+            self._pool = self._embed_pool()
+        crops, scale = self._cropper.batch(self.recipe.batch, rng), self.model.logit_scale.exp()
+        absent = int(self.recipe.captions * self.recipe.absent)
+        text, mentions = self._pool.draw(rng, self.recipe.captions, absent)
+        with self._autocast():
+            tokens = maskclip.tokens_before_last_block(self.model.visual, _pixels(crops))
+            patches = functional.normalize(maskclip.value_path(self.model.visual, tokens[:, 1:]).float(), dim=-1)
+        boxes = functional.normalize((torch.from_numpy(crops.boxes) @ patches).flatten(0, 1), dim=-1)
+        salience = self._writer.salience(crops.box_shares.reshape(-1, crops.box_shares.shape[-1]))
+        losses = {"boxes": contrast(boxes, text, agreement(salience, mentions), scale)}
+        if self.step % self.recipe.window_every == 0:
+            with self._autocast():
+                whole = functional.normalize(_class_token(self.model, tokens).float(), dim=-1)
+            fit = agreement(self._writer.salience(crops.window_shares), mentions)
+            losses["windows"] = 0.5 * contrast(whole, text, fit, scale)
         return losses
 
-    def _pool(self, saliences: np.ndarray) -> list[Caption]:
-        """Captions of some of the boxes and windows; the others find theirs among them."""
-        worth = np.flatnonzero(saliences.any(1))
-        chosen = self._rng.choice(worth, min(self.recipe.captions, len(worth)), replace=False)
-        return [self._writer.write(saliences[row]) for row in chosen]
+    def _write(self, count: int, rng: np.random.Generator) -> list[Caption]:
+        """Captions of random crops, none of which need be looked at."""
+        captions: list[Caption] = []
+        while len(captions) < count:
+            salience = self._writer.salience(self._cropper.shares(self.recipe.batch, rng))
+            worth = rng.permutation(np.flatnonzero(salience.any(1)))[: self.recipe.text_batch]
+            captions += [self._writer.write(row, rng) for row in salience[worth]]
+        return captions[:count]
+
+    @torch.no_grad()
+    def _embed_pool(self) -> CaptionPool:
+        rng = self._random(self.recipe.steps)
+        captions = self._write(self.recipe.pool, rng)
+        texts = [caption.text for caption in captions]
+        texts += self._writer.absent(int(self.recipe.pool * self.recipe.absent), rng)
+        parts = [self.model.encode_text(self._tokenizer(texts[i : i + 256])) for i in range(0, len(texts), 256)]
+        return CaptionPool(functional.normalize(torch.cat(parts), dim=-1), np.stack([c.mentions for c in captions]))
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.recipe.precision == "bfloat16")
+
+
+def _pixels(crops: Crops) -> Float[Tensor, "b 3 s s"]:
+    return normalise(torch.from_numpy(crops.images).permute(0, 3, 1, 2))
 
 
 def _class_token(model: open_clip.CLIP, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b e"]:
     """The tower's own output from the tokens that enter its last block."""
     pooled, _ = model.visual._pool(model.visual.transformer.resblocks[-1](tokens))
     return pooled @ model.visual.proj
-
-
-def contrast(
-    image: Float[Tensor, "n d"], text: Float[Tensor, "t d"], fit: np.ndarray, scale: Tensor
-) -> Float[Tensor, ""]:
-    """Symmetric cross entropy with targets in proportion to ``fit`` (n, m), m <= t; texts from m on fit nothing.
-
-    Rows and columns that nothing fits carry no loss of their own, but count in the others' denominators.
-    """
-    logits = scale * image @ text.T
-    target = torch.from_numpy(fit).to(logits)
-    padded = F.pad(target, (0, len(text) - target.shape[1]))
-    to_text = _soft_cross_entropy(logits, padded)
-    to_image = _soft_cross_entropy(logits[:, : target.shape[1]].T, target.T)
-    return (to_text + to_image) / 2
-
-
-def _soft_cross_entropy(logits: Float[Tensor, "a b"], target: Float[Tensor, "a b"]) -> Float[Tensor, ""]:
-    """Cross entropy less the target's own entropy, so that a perfect match costs 0."""
-    total = target.sum(1, keepdim=True)
-    share = target / total.clamp(min=1e-6)
-    entropy = -(share * share.clamp(min=1e-9).log()).sum(1)
-    loss = -(share * logits.log_softmax(1)).sum(1) - entropy
-    valid = total[:, 0] > 0
-    return loss[valid].mean() if valid.any() else logits.sum() * 0
 
 
 def _optimiser(model: open_clip.CLIP, recipe: StreetClipRecipe) -> torch.optim.AdamW:
@@ -239,8 +247,10 @@ def _optimiser(model: open_clip.CLIP, recipe: StreetClipRecipe) -> torch.optim.A
 
 
 def _schedule(step: int, recipe: StreetClipRecipe) -> float:
-    """Linear warm-up, then a cosine down to 1% of the peak."""
-    if step < recipe.warmup:
-        return recipe.learning_rate * (step + 1) / recipe.warmup
-    progress = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
+    """For each part a linear warm-up, then a cosine down to 1% of the peak."""
+    first = 0 if step < recipe.text_steps else recipe.text_steps
+    last = recipe.text_steps if step < recipe.text_steps else recipe.steps
+    if step - first < recipe.warmup:
+        return recipe.learning_rate * (step - first + 1) / recipe.warmup
+    progress = (step - first - recipe.warmup) / max(1, last - first - recipe.warmup)
     return recipe.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1, progress))))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
+from string import ascii_lowercase
 
 import numpy as np
 import yaml
@@ -77,48 +78,47 @@ class CaptionWriter:
     with its square root. Most captions name the one or two foremost classes, a few three.
     """
 
-    def __init__(self, rng: np.random.Generator, least: float = 0.08) -> None:
-        self._rng = rng
+    def __init__(self, least: float = 0.08) -> None:
         self._least = least
         self._words = street_words()
         self._synonyms = list(self._words.classes.values())
-        self._templates = templates(DEFAULT_TEMPLATES) + templates("openscene") + ["{}", "a {}", "a photo of a {}"] * 8
+        self._templates = templates(DEFAULT_TEMPLATES) + templates("openscene") + ["{}", "a {}", "a photo of a {}"] * 30
 
     def salience(self, shares: Float32[np.ndarray, "n c"]) -> Float32[np.ndarray, "n c"]:
         """How much an onlooker would speak of each class: unit length, or zero where nothing is worth a word."""
         weight = np.sqrt(np.where(shares >= self._least, shares, 0)) * np.where(shares >= 0.5, 2.0, 1.0)
         return weight / np.maximum(np.linalg.norm(weight, axis=1, keepdims=True), 1e-6)
 
-    def write(self, salience: Float32[np.ndarray, " c"]) -> Caption:
+    def write(self, salience: Float32[np.ndarray, " c"], rng: np.random.Generator) -> Caption:
         """A caption of one thing's salience; it must not be zero."""
         order = [int(c) for c in np.argsort(-salience) if salience[c] > 0]
-        count = min(len(order), int(self._rng.choice([1, 1, 2, 2, 3])))
+        count = min(len(order), int(rng.choice([1, 1, 2, 2, 3])))
         chosen = order[:count]
-        names = [self._pick(self._synonyms[c]) for c in chosen]
+        names = [_pick(self._synonyms[c], rng) for c in chosen]
         forms = (self._templates, self._words.pairs, self._words.triples)[count - 1]
         mentions = np.zeros(len(salience), np.float32)
         mentions[chosen] = salience[chosen]
-        return Caption(self._pick(forms).format(*names), mentions / np.linalg.norm(mentions))
+        return Caption(_pick(forms, rng).format(*names), mentions / np.linalg.norm(mentions))
 
-    def absent(self, count: int) -> list[str]:
+    def absent(self, count: int, rng: np.random.Generator) -> list[str]:
         """Sentences about things that no image shows: unused words, pairs of them, and made-up ones."""
         pool, out = absent_words(), []
         for _ in range(count):
-            word = pool[self._rng.integers(len(pool))]
-            kind = self._rng.random()
+            word, kind = _pick(pool, rng), rng.random()
             if kind < 0.15:
-                word = f"{word} {pool[self._rng.integers(len(pool))]}"
+                word = f"{word} {_pick(pool, rng)}"
             elif kind < 0.3:
-                word = "".join(self._rng.choice(list("abcdefghijklmnopqrstuvwxyz"), self._rng.integers(3, 11)))
-            out.append(self._pick(self._templates).format(word))
+                word = "".join(rng.choice(list(ascii_lowercase), rng.integers(3, 11)))
+            out.append(_pick(self._templates, rng).format(word))
         return out
 
-    def _pick(self, options: Sequence[str]) -> str:
-        return options[self._rng.integers(len(options))]
+
+def _pick(options: Sequence[str], rng: np.random.Generator) -> str:
+    return options[rng.integers(len(options))]
 
 
 def agreement(
-    salience: Float32[np.ndarray, "n c"], mentions: Float32[np.ndarray, "m c"], sharpness: float = 4.0
+    salience: Float32[np.ndarray, "n c"], mentions: Float32[np.ndarray, "m c"], sharpness: float = 6.0
 ) -> Float32[np.ndarray, "n m"]:
     """How well each caption fits each crop, in [0, 1]: their cosine to the power ``sharpness``, misfits zeroed."""
     cosine = salience @ mentions.T

@@ -30,10 +30,10 @@ class CropSettings:
 
     window: int = 96
     patch: int = 8
-    boxes: int = 10
+    boxes: int = 24
     box_sizes: tuple[int, ...] = (2, 2, 3, 4, 6, 12)
     zoom: tuple[float, float] = (0.9, 2.8)
-    rare_power: float = 0.7
+    rare_power: float = 0.4
 
 
 @dataclass(frozen=True)
@@ -49,35 +49,37 @@ class Crops:
 class Cropper:
     """Draws batches of crops from labelled images."""
 
-    def __init__(
-        self, images: Sequence[LabelledImage], classes: int, settings: CropSettings, rng: np.random.Generator
-    ) -> None:
+    def __init__(self, images: Sequence[LabelledImage], classes: int, settings: CropSettings) -> None:
         self._images = images
         self._classes = classes
         self._settings = settings
-        self._rng = rng
         self._seen = np.stack([self._counts(one.labels) for one in images])
         frequency = self._seen.sum(0) / max(1, self._seen.sum())
         self._weight = np.where(frequency > 0, np.maximum(frequency, 1e-4) ** -settings.rare_power, 0)
 
-    def batch(self, size: int) -> Crops:
+    def batch(self, size: int, rng: np.random.Generator) -> Crops:
         """``size`` windows with their boxes."""
-        parts = [self._window() for _ in range(size)]
+        parts = [self._window(rng) for _ in range(size)]
         images, shares = np.stack([p[0] for p in parts]), np.stack([p[1] for p in parts])
         cells = shares.shape[1]
-        masks = np.stack([self._boxes(one) for one in shares])
+        masks = np.stack([self._boxes(one, rng) for one in shares])
         flat = masks.reshape(size, self._settings.boxes, cells * cells)
         flat = flat / flat.sum(-1, keepdims=True)
         box_shares = flat @ shares.reshape(size, cells * cells, self._classes)
         return Crops(images, flat.astype(np.float32), box_shares.astype(np.float32), shares.mean((1, 2)))
 
+    def shares(self, size: int, rng: np.random.Generator) -> Float32[np.ndarray, "n c"]:
+        """Class shares of the boxes and windows of a batch, its pictures left out."""
+        crops = self.batch(size, rng)
+        return np.concatenate([crops.box_shares.reshape(-1, self._classes), crops.window_shares])
+
     def _counts(self, labels: np.ndarray) -> np.ndarray:
         coarse = labels[::2, ::2]
         return np.bincount(np.where(coarse < 0, self._classes - 1, coarse).ravel(), minlength=self._classes)
 
-    def _window(self) -> tuple[np.ndarray, np.ndarray]:
+    def _window(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """A window about a class drawn by rarity: image (s, s, 3) and patch shares (g, g, c)."""
-        s, rng = self._settings, self._rng
+        s = self._settings
         wanted = rng.choice(self._classes, p=self._weight / self._weight.sum())
         have = np.flatnonzero(self._seen[:, wanted] >= 4)
         picked = (
@@ -102,9 +104,9 @@ class Cropper:
             image, part = image[:, ::-1], part[:, ::-1]
         return augment(image, rng), shares_of(part.astype(np.int32), s.patch, self._classes)
 
-    def _boxes(self, shares: Float32[np.ndarray, "g g c"]) -> Bool[np.ndarray, "k g g"]:
+    def _boxes(self, shares: Float32[np.ndarray, "g g c"], rng: np.random.Generator) -> Bool[np.ndarray, "k g g"]:
         """Masks of boxes, each about a class drawn by rarity among those the window shows."""
-        s, rng, cells = self._settings, self._rng, shares.shape[0]
+        s, cells = self._settings, shares.shape[0]
         present = np.flatnonzero(shares.max((0, 1)) > 0.2)
         weight = self._weight[present] + 1e-9
         masks = np.zeros((s.boxes, cells, cells), bool)

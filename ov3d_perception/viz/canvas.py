@@ -61,5 +61,5 @@ def save(path: str | Path, image: UInt8[np.ndarray, "h w 3"]) -> Path:
     """Writes an RGB image as PNG (or what the suffix says), with the folders above it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).save(path, optimize=path.suffix.lower() == ".png")
+    Image.fromarray(image).save(path)
     return path

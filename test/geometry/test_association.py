@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from multiprocessing import get_context
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -170,6 +172,19 @@ def test_the_ground_does_not_hide_itself():
     everything, kept = associate(frame), associate(frame, occlusion=OcclusionTest(radius_px=(10, 10)))
     assert len(everything) > 5000
     assert len(kept) == len(everything)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_forked_process_can_associate_after_its_parent_did():
+    """As the workers of a data loader do: the parent's threads are not in the child."""
+    frame = Frame("f", (sweep([[10, 0, 0]]),), (view(), view()))
+    assert len(associate(frame)) == 2
+    with get_context("fork").Pool(1) as pool:
+        assert pool.apply_async(pairs_in, (frame,)).get(timeout=60) == 2
+
+
+def pairs_in(frame: Frame) -> int:
+    return len(associate(frame))
 
 
 def test_occlusion_works_per_camera():

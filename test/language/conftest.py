@@ -11,7 +11,16 @@ from ov3d_perception.language.encoder import DenseSettings, Encoder, load_encode
 from ov3d_perception.training.street_clip_model import ModelSettings, create_folder, create_untrained, save_weights
 
 TINY = ModelSettings(
-    dim=16, image_size=32, patch=8, width=32, layers=2, head_width=16, text_width=32, text_layers=1, text_heads=2, merges=40
+    dim=16,
+    image_size=32,
+    patch=8,
+    width=32,
+    layers=2,
+    head_width=16,
+    text_width=32,
+    text_layers=1,
+    text_heads=2,
+    merges=40,
 )
 
 

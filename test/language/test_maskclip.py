@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import cv2
+import numpy as np
 import open_clip
 import pytest
 import torch
-import torch.nn.functional as F
 from open_clip.transformer import VisionTransformer
+from torch.nn import functional
 
 from ov3d_perception.errors import EncoderError
 from ov3d_perception.language import maskclip
@@ -33,7 +35,7 @@ def test_token_pooled_value_path_is_attention_of_each_patch_to_itself_alone(imag
     only_self = torch.full((17, 17), -torch.inf).fill_diagonal_(0)
     normed = block.ln_1(tokens)
     attended = block.attn(normed, normed, normed, attn_mask=only_self, need_weights=False)[0]
-    expected = F.normalize(visual.ln_post(attended[:, 1:]) @ visual.proj, dim=-1)
+    expected = functional.normalize(visual.ln_post(attended[:, 1:]) @ visual.proj, dim=-1)
     dense = maskclip.dense_features(visual, image)
     assert dense.shape == (2, 10, 4, 4)
     torch.testing.assert_close(dense.flatten(2).transpose(1, 2), expected, atol=1e-5, rtol=1e-5)
@@ -50,11 +52,9 @@ def test_average_pooled_value_path_keeps_residual_and_mlp(image, norm_after_pool
 
 
 @torch.no_grad()
-def test_one_patch_image_of_an_average_pooled_vit_has_the_image_embedding():
-    """With a single patch and the class token masked away by nothing, no attention is left out but the class token's."""
+def test_average_pooled_features_average_to_the_image_embedding_where_attention_adds_nothing():
     visual = vit(pool_type="avg", final_ln_after_pool=False)
-    block = visual.transformer.resblocks[-1]
-    block.attn.out_proj.weight.zero_()  # attention adds the same to every token: dense and pooled must then agree
+    visual.transformer.resblocks[-1].attn.out_proj.weight.zero_()
     pixels = torch.randn(1, 3, 32, 32)
     dense = maskclip.value_path(visual, maskclip.tokens_before_last_block(visual, pixels)[:, 1:])
     torch.testing.assert_close(dense.mean(1), visual(pixels), atol=1e-5, rtol=1e-5)
@@ -82,17 +82,17 @@ def test_position_embedding_is_unchanged_at_its_own_size_and_keeps_the_class_row
     torch.testing.assert_close(resized[0], embedding[0])
 
 
-def test_position_embedding_of_a_ramp_stays_a_ramp():
-    """Column index as embedding: bicubic interpolation is exact on it away from the border."""
-    ramp = torch.arange(8.0).repeat(8).view(64, 1)
-    resized = maskclip.resize_position_embedding(torch.cat([torch.zeros(1, 1), ramp]), (8, 8), (8, 16))
-    centres = (torch.arange(16) + 0.5) / 2 - 0.5
-    torch.testing.assert_close(resized[1:].view(8, 16)[3, 4:12], centres[4:12], atol=1e-5, rtol=1e-5)
+def test_position_embedding_is_resized_as_opencv_does():
+    grid = np.random.default_rng(0).normal(size=(8, 6, 4)).astype(np.float32)
+    embedding = torch.cat([torch.zeros(1, 4), torch.from_numpy(grid).flatten(0, 1)])
+    resized = maskclip.resize_position_embedding(embedding, (8, 6), (13, 17))
+    expected = cv2.resize(grid, (17, 13), interpolation=cv2.INTER_CUBIC)
+    np.testing.assert_allclose(resized[1:].view(13, 17, 4).numpy(), expected, atol=1e-4)
 
 
 def test_towers_without_patch_values_are_refused():
     with pytest.raises(EncoderError, match="ModifiedResNet"):
         maskclip.check_supported(open_clip.create_model("RN50", load_weights=False).visual)
     with pytest.raises(EncoderError, match="attention pool"):
-        maskclip.check_supported(vit(attentional_pool=True))
+        maskclip.check_supported(vit(attentional_pool=True, attn_pooler_heads=2))
     maskclip.check_supported(vit(pool_type="avg"))

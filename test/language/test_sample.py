@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional
 
 from ov3d_perception.language.sample import sample_features
 
 
 def test_patch_centres_give_the_patches_themselves():
-    dense = F.normalize(torch.randn(5, 3, 4), dim=0)
+    dense = functional.normalize(torch.randn(5, 3, 4), dim=0)
     # 48 x 96 pixels, patches of 16 x 24: the centre of patch (1, 2) is at u = 2.5 * 24 - 0.5, v = 1.5 * 16 - 0.5
     rows, columns = torch.meshgrid(torch.arange(3), torch.arange(4), indexing="ij")
     uv = torch.stack([(columns + 0.5) * 24 - 0.5, (rows + 0.5) * 16 - 0.5], -1).reshape(-1, 2)
@@ -30,18 +30,18 @@ def test_a_quarter_of_the_way():
     dense = torch.zeros(2, 1, 2)
     dense[0, 0, 0] = dense[1, 0, 1] = 1
     out = sample_features(dense, torch.tensor([[5.5, 0.0]]), (8, 16))  # centres at 3.5 and 11.5
-    torch.testing.assert_close(out, F.normalize(torch.tensor([[0.75, 0.25]]), dim=1))
+    torch.testing.assert_close(out, functional.normalize(torch.tensor([[0.75, 0.25]]), dim=1))
 
 
 def test_corners_take_the_nearest_patch():
-    dense = F.normalize(torch.randn(3, 2, 2), dim=0)
+    dense = functional.normalize(torch.randn(3, 2, 2), dim=0)
     corners = torch.tensor([[-0.5, -0.5], [31.5, -0.5], [-0.5, 15.5], [31.5, 15.5]])
     torch.testing.assert_close(sample_features(dense, corners, (16, 32)), dense.flatten(1).T)
 
 
 @given(st.floats(-0.5, 63.5), st.floats(-0.5, 31.5))
 def test_unit_length_everywhere(u, v):
-    dense = F.normalize(torch.randn(4, 4, 8, generator=torch.Generator().manual_seed(0)), dim=0)
+    dense = functional.normalize(torch.randn(4, 4, 8, generator=torch.Generator().manual_seed(0)), dim=0)
     out = sample_features(dense, torch.tensor([[u, v]], dtype=torch.float32), (32, 64))
     assert float(out.norm()) == pytest.approx(1, abs=1e-5)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional
 
 from ov3d_perception.language.windows import dense_in_windows, starts
 
@@ -31,7 +31,7 @@ def test_starts_cover_every_cell_and_stay_inside(length, window, stride):
 
 def local_features(pixels: torch.Tensor) -> torch.Tensor:
     """A feature that depends on its own patch of 4 x 4 pixels alone."""
-    return F.normalize(F.avg_pool2d(pixels, 4), dim=1)
+    return functional.normalize(functional.avg_pool2d(pixels, 4), dim=1)
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.sampled_from([8, 12, 40]), st.sampled_from([0, 4, 8]))
@@ -52,5 +52,5 @@ def test_overlaps_favour_the_window_whose_centre_is_near():
     assert out[:, 0].tolist() == [1, 0]
     assert out[:, 5].tolist() == [0, 1]
     # cell 2: third of the first window (tent 0.8), first of the second (0.4)
-    torch.testing.assert_close(out[:, 2], F.normalize(torch.tensor([0.8, 0.4]), dim=0))
+    torch.testing.assert_close(out[:, 2], functional.normalize(torch.tensor([0.8, 0.4]), dim=0))
     assert out[0, 2] > out[1, 2] and out[0, 3] < out[1, 3]

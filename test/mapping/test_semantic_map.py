@@ -119,7 +119,7 @@ def test_memory_stays_bounded_and_rows_are_reused() -> None:
         semantic_map.integrate(centres, np.ones((50, C), np.float32), scan)
         rows, keys = semantic_map.occupied()
         assert len(np.unique(rows)) == len(rows) == len(np.unique(keys)) and rows.max() < 500
-    assert semantic_map.nbytes <= 500 * (C * 2 + 8 + 4 + 8 + 8 + 16 + 8)
+    assert semantic_map.nbytes <= 500 * (C * 2 + 8 + 4 + 1 + 8 + 8 + 16 + 8)
 
 
 def test_drop_older() -> None:

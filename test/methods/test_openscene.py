@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ov3d_perception.methods.openscene import distillation_loss, fuse_views
+from ov3d_perception.methods.openscene import agreement_loss, distillation_loss, fuse_views
 
 
 def test_loss_of_known_angles():
@@ -30,6 +30,7 @@ def test_no_pair_gives_zero_and_a_gradient():
     assert loss.item() == 0.0
 
 
+@settings(deadline=None)
 @given(st.floats(0.1, 10), st.integers(0, 5))
 def test_loss_ignores_the_length_of_the_student(factor, seed):
     generator = torch.Generator().manual_seed(seed)
@@ -57,3 +58,20 @@ def test_fusion_weights_count():
     features = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     fused = fuse_views(features, torch.tensor([0, 0]), torch.tensor([3.0, 4.0]), 1)
     torch.testing.assert_close(fused, torch.tensor([[0.6, 0.8]]))
+
+
+def test_agreement_is_the_divergence_of_two_known_distributions():
+    text = torch.eye(2)
+    student, teacher = torch.tensor([[5.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    p = 1 / (1 + math.exp(-2.0))  # logits 2 and 0
+    expected = p * math.log(p / (1 - p)) + (1 - p) * math.log((1 - p) / p)
+    assert agreement_loss(student, teacher, text, 2.0).item() == pytest.approx(expected, rel=1e-5)
+    assert agreement_loss(teacher * 3, teacher, text, 2.0).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_agreement_looks_at_the_words_alone_and_weighs_pairs():
+    text = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    teacher = torch.tensor([[0.6, 0.0, 0.8], [0.0, 1.0, 0.0]])
+    student = torch.tensor([[0.6, 0.0, -0.8], [1.0, 0.0, 0.0]])
+    assert agreement_loss(student, teacher, text, 5.0, torch.tensor([1.0, 0.0])).item() == pytest.approx(0.0, abs=1e-6)
+    assert agreement_loss(student, teacher, text, 5.0, torch.tensor([0.0, 1.0])).item() > 1.0

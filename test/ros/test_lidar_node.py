@@ -159,11 +159,13 @@ def test_new_words_hold_from_the_next_scan_on(lidar, labelled, core, default_wor
     np.testing.assert_array_equal(points["label"], result.label)
 
 
-def test_an_unknown_word_is_refused_and_the_old_words_stay(lidar, labelled, core, default_words) -> None:
+def test_an_unknown_word_is_refused_and_the_old_words_stay(lidar, labelled, diagnostics, core, default_words) -> None:
     answer = lidar.set_vocabulary(["car", "giraffe"])
     assert not answer.success
     assert "giraffe" in answer.message and "person" in answer.message, "names the word, and what the bank knows"
     assert answer.class_names == list(core.vocabulary.names)
+    status = lidar.status(diagnostics, lambda s: s.level == DiagnosticStatus.WARN)
+    assert "giraffe" in status.message
     sent = random_cloud(seed=5)
     points = pointcloud2.structured(lidar.exchange(labelled, sent))
     np.testing.assert_array_equal(points["label"], expected(core, sent, core.vocabulary)[1].label)

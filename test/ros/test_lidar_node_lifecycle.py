@@ -121,9 +121,12 @@ def test_a_managed_life(managed: Managed, diagnostics: Inbox) -> None:
         assert managed.state() == State.PRIMARY_STATE_INACTIVE
         assert managed.change(Transition.TRANSITION_ACTIVATE)
         lidar.exchange(labelled, scan)
+        received = int(values_of(lidar.status(diagnostics))["received"])
         assert managed.change(Transition.TRANSITION_DEACTIVATE)
-        topic = f"/{NAME}/input/points"
-        lidar.probe.wait_for(lambda: lidar.probe.node.count_subscribers(topic) == 0, "the end of the subscription")
+        labelled.clear()
+        inactive = lambda s: values_of(s)["state"] == "inactive"  # noqa: E731
+        status = lidar.status(diagnostics, inactive, act=lambda: lidar.publish(scan))
+        assert int(values_of(status)["received"]) <= received + 1 and not labelled.messages
         assert managed.change(Transition.TRANSITION_ACTIVATE)
         labelled.clear()
         lidar.exchange(labelled, random_cloud(seed=1))

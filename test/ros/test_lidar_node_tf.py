@@ -184,7 +184,7 @@ def test_with_stale_tf_scans_are_labelled_one_by_one(lidar, labelled, robot, dia
     alone = answer(xyz_of(scan), pointcloud2.structured(scan)["intensity"])
     assert agreement(received["probability"], alone) == 1.0
     status = lidar.status(diagnostics, lambda s: s.level == DiagnosticStatus.WARN)
-    assert "one by one" in status.message and "newer than the last" in status.message
+    assert "one by one" in status.message and "use_sim_time" in status.message, "what happens, and the remedy"
     assert values_of(status)["sweeps"] == "1"
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
+from geometry_msgs.msg import TransformStamped
+from ros_harness import PATIENCE_S
 from tf2_msgs.msg import TFMessage
 
 from ov3d_perception.errors import TransformError
 from ov3d_perception.geometry.poses import from_quaternion
 from ov3d_perception.ros import messages, qos
-from ov3d_perception.ros.transforms import Tf2Transforms, TopicTransforms, WaitingTree, listen
+from ov3d_perception.ros.transforms import Tf2Transforms, TopicTransforms, Transforms, WaitingTree, listen
 
 S = 1_000_000_000
 
@@ -79,26 +83,47 @@ def test_an_old_message_of_one_frame_does_not_clear_the_others() -> None:
     assert tree.lookup("odom", "base", int(100.5 * S))[0, 3] == 1.5
 
 
+def topic_transforms(node: Any) -> Transforms:
+    return TopicTransforms(node, 10.0)
+
+
+def tf2_transforms(node: Any) -> Transforms:
+    return Tf2Transforms(node, 10.0, pytest.importorskip("tf2_ros", reason="tf2_ros is not installed"))
+
+
 @pytest.mark.live
-def test_topics_fill_the_tree_and_broken_transforms_are_left_out(probe) -> None:
-    transforms = TopicTransforms(probe.node, 10.0)
+@pytest.mark.parametrize("make", [topic_transforms, tf2_transforms])
+def test_a_node_follows_the_topics(make: Callable[[Any], Transforms], probe: Any) -> None:
+    """A broken transform is left out, a late one waited for; the same for ours and for tf2_ros."""
+    transforms = make(probe.node)
     moving = probe.node.create_publisher(TFMessage, "/tf", qos.TF)
     static = probe.node.create_publisher(TFMessage, "/tf_static", qos.TF_STATIC)
+    odom, base, lidar = (f"{make.__name__}_{name}" for name in ("odom", "base", "lidar"))
+
+    def moves(*seconds: int) -> list[TransformStamped]:
+        return [messages.transform_stamped(odom, base, second * S, shifted(second)) for second in seconds]
+
     try:
-        mount = messages.transform_stamped("tf_test_base", "tf_test_lidar", 0, shifted(0.5))
-        static.publish(TFMessage(transforms=[mount]))
-        broken = messages.transform_stamped("tf_test_odom", "tf_test_base", 3 * S, shifted(9))
-        broken.transform.rotation.w = 0.0
-        good = [messages.transform_stamped("tf_test_odom", "tf_test_base", s * S, shifted(s)) for s in (1, 2)]
-        frames = ("tf_test_odom", "tf_test_lidar")
+        static.publish(TFMessage(transforms=[messages.transform_stamped(base, lidar, 0, shifted(0.5))]))
+        broken = moves(3)
+        broken[0].transform.rotation.w = 0.0
 
         def heard() -> bool:
-            moving.publish(TFMessage(transforms=[broken, *good]))
-            return transforms.latest(*frames) is not None
+            moving.publish(TFMessage(transforms=broken + moves(1, 2)))
+            return transforms.latest(odom, lidar) is not None
 
         probe.wait_for(heard, "a transform on /tf")
-        assert transforms.latest(*frames) == 2 * S
-        assert transforms.lookup(*frames, int(1.5 * S))[0, 3] == 2.0
+        assert transforms.latest(odom, lidar) == 2 * S
+        assert transforms.latest(base, lidar) == 0
+        assert transforms.lookup(odom, lidar, int(1.5 * S))[0, 3] == pytest.approx(2.0)
+        with pytest.raises(TransformError, match="use_sim_time"):
+            transforms.lookup(odom, lidar, int(2.5 * S), timeout_s=0.01)
+        late = threading.Timer(0.05, lambda: moving.publish(TFMessage(transforms=moves(3))))
+        late.start()
+        assert transforms.lookup(odom, lidar, int(2.5 * S), PATIENCE_S)[0, 3] == pytest.approx(3.0)
+        late.join()
+        with pytest.raises(TransformError):
+            transforms.lookup(odom, "nowhere", S)
     finally:
         transforms.close()
         probe.node.destroy_publisher(moving)

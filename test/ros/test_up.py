@@ -108,9 +108,10 @@ def test_topics_and_parameters_reach_the_node(probe: Any, diagnostics: Any, tiny
     }
     publisher = probe.node.create_publisher(PointCloud2, "/roof/points", 5)
     lidar = Lidar(probe, "lidar_node")
-    with NodeProcesses("lidar_node", overrides, log=lines.append) as nodes, probe.listening(
-        PointCloud2, "/lidar_node/output/points"
-    ) as labelled:
+    with (
+        NodeProcesses("lidar_node", overrides, log=lines.append) as nodes,
+        probe.listening(PointCloud2, "/lidar_node/output/points") as labelled,
+    ):
         probe.until(lambda: publisher.publish(random_cloud()), labelled, lambda _: True)
         lidar.status(diagnostics, lambda s: s.level == DiagnosticStatus.OK)
         assert nodes.ended() is None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.functional import conv3d, conv_transpose3d, pad
 
 from ov3d_perception.sparse import Conv3d, ConvTranspose3d, SparseTensor
 
@@ -52,7 +52,7 @@ def test_submanifold_convolution_equals_dense(kernel_size: int, dilation: int, c
     torch.nn.init.normal_(layer.bias)
     out = layer(SparseTensor(feats, coords))
     padding = dilation * (kernel_size // 2)
-    expected = F.conv3d(densify(feats, coords), dense_kernel(layer), layer.bias[0], padding=padding, dilation=dilation)
+    expected = conv3d(densify(feats, coords), dense_kernel(layer), layer.bias[0], padding=padding, dilation=dilation)
     assert torch.equal(out.coords, coords)
     torch.testing.assert_close(out.feats, sample(expected, coords))
 
@@ -70,8 +70,8 @@ def test_strided_convolution_equals_dense(kernel_size: int, stride: int) -> None
     origin = -2 * stride * 2
     size = 6 * stride + GRID
     reach = kernel_size // 2 if kernel_size % 2 else 0
-    dense = F.pad(densify(feats, coords, origin=origin, size=size), [reach, kernel_size] * 3)
-    full = F.conv3d(dense, dense_kernel(layer))
+    dense = pad(densify(feats, coords, origin=origin, size=size), [reach, kernel_size] * 3)
+    full = conv3d(dense, dense_kernel(layer))
     torch.testing.assert_close(out.feats, sample(full, out.coords, origin))
 
 
@@ -79,7 +79,7 @@ def test_even_kernel_with_stride_one_covers_zero_to_k_minus_one() -> None:
     coords, feats = random_voxels(6)
     layer = Conv3d(6, 4, 2).double()
     out = layer(SparseTensor(feats, coords))
-    full = F.conv3d(F.pad(densify(feats, coords), [0, 1] * 3), dense_kernel(layer))
+    full = conv3d(pad(densify(feats, coords), [0, 1] * 3), dense_kernel(layer))
     torch.testing.assert_close(out.feats, sample(full, out.coords))
 
 
@@ -95,7 +95,7 @@ def test_transposed_convolution_equals_dense_on_the_finer_voxels(kernel_size: in
     halved[:, 1:] //= 2
     origin = -4
     dense = densify(coarse.feats, halved, origin=origin, size=10)
-    full = F.conv_transpose3d(dense, dense_kernel(layer).transpose(0, 1), stride=2)
+    full = conv_transpose3d(dense, dense_kernel(layer).transpose(0, 1), stride=2)
     first = 2 * origin - (kernel_size // 2 if kernel_size % 2 else 0)
     torch.testing.assert_close(out.feats, sample(full, coords, first))
 
@@ -108,7 +108,7 @@ def test_second_level_steps_over_two_voxels() -> None:
     halved = coarse.coords.clone()
     halved[:, 1:] //= 2
     dense = densify(coarse.feats, halved, origin=-5, size=12)
-    expected = F.conv3d(dense, dense_kernel(layer), padding=1)
+    expected = conv3d(dense, dense_kernel(layer), padding=1)
     torch.testing.assert_close(out.feats, sample(expected, halved, -5))
 
 
@@ -123,7 +123,7 @@ def test_gradients_equal_dense(channels: int, kernel_size: int) -> None:
         inputs = feats.clone().requires_grad_()
         layer.zero_grad()
         if dense:
-            full = F.conv3d(densify(inputs, coords), dense_kernel(layer), padding=kernel_size // 2)
+            full = conv3d(densify(inputs, coords), dense_kernel(layer), padding=kernel_size // 2)
             out = sample(full, coords)
         else:
             out = layer(SparseTensor(inputs, coords)).feats

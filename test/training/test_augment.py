@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import pdist
 
@@ -25,6 +25,7 @@ def test_all_off_changes_nothing():
     assert keep.all()
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1000))
 def test_shape_survives_up_to_one_scale_and_up_stays_up(seed):
     xyz, intensity = cloud()
@@ -63,3 +64,14 @@ def test_same_generator_same_result():
     one, two = (augment(xyz, intensity, AugmentSpec(), np.random.default_rng(3)) for _ in range(2))
     for a, b in zip(one, two, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 100), st.floats(0.2, 0.8))
+def test_a_wedge_keeps_one_connected_part_of_the_circle(seed, share):
+    angle = np.linspace(0, 2 * np.pi, 1000, endpoint=False)
+    xyz = np.column_stack([9 * np.cos(angle), 9 * np.sin(angle), 0 * angle]).astype(np.float32)
+    spec = AugmentSpec(dropout=0, wedge=share)
+    keep = augment(xyz, np.zeros(1000, np.float32), spec, np.random.default_rng(seed))[2]
+    assert keep.mean() == pytest.approx(share, abs=0.002)
+    assert np.count_nonzero(keep != np.roll(keep, 1)) == 2

@@ -1,0 +1,204 @@
+"""Frames from a bag: what was written comes back at the right poses; incomplete bags list what they lack."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ov3d_perception.bags import messages
+from ov3d_perception.bags.images import encode_png
+from ov3d_perception.bags.semantickitti import from_semantickitti
+from ov3d_perception.bags.writer import BagWriter
+from ov3d_perception.datasets.bag import Bag
+from ov3d_perception.datasets.registry import open_dataset
+from ov3d_perception.errors import DatasetError
+from ov3d_perception.geometry.association import associate
+from ov3d_perception.geometry.poses import transform
+from ov3d_perception.paths import test_data_dir as data_dir
+from ov3d_perception.types import UNLABELLED, Camera
+
+S = 1_000_000_000
+START = 1_000 * S
+SPEED = 10.0  # m/s along x
+CAMERA = Camera("front", 40, 30, np.array([[30.0, 0, 19.5], [0, 30.0, 14.5], [0, 0, 1]]))
+OPTICAL = np.array([[0.0, 0, 1, 0.5], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])  # 0.5 m ahead, looking ahead
+LIDAR = np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 2], [0, 0, 0, 1]])
+WALL = np.array([100.0, 3.0, 1.0])  # a place in odom that every scan sees, and every point of a scan measures
+
+
+def base(stamp: int) -> np.ndarray:
+    T = np.eye(4)
+    T[0, 3] = SPEED * (stamp - START) / S
+    return T
+
+
+def scan(stamp: int, points: int = 11) -> dict[str, np.ndarray]:
+    """A revolution of 0.1 s during which the car drives on: each point sees WALL from where it is at its own time."""
+    time = np.linspace(0, 0.1, points)
+    xyz = np.stack([transform(np.linalg.inv(base(stamp + round(t * S)) @ LIDAR), WALL[None])[0] for t in time])
+    columns = {name: xyz[:, axis].astype(np.float32) for axis, name in enumerate("xyz")}
+    return columns | {"intensity": np.full(points, 51.0, np.float32), "time": time.astype(np.float32)}
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Callable[..., Path]:
+    """record(leave_out=...): 1 s; scans at 10 Hz, images at 20 Hz with a number in their pixels, TF at 50 Hz."""
+
+    def write(*leave_out: str, camera: Camera = CAMERA, tf_from: int = 0, blind: bool = False) -> Path:
+        path = tmp_path / "drive"
+        with BagWriter(path, overwrite=True) as bag:
+
+            def put(topic: str, message, stamp: int) -> None:
+                if topic not in leave_out:
+                    bag.write(topic, message, stamp + S)  # recorded a second late: only headers may count
+
+            static = [("base_link", "lidar", START, LIDAR), ("base_link", "front_optical", START, OPTICAL)]
+            put("/tf_static", messages.tf_message(static), START)
+            for tick in range(tf_from, 56):
+                stamp = START + tick * S // 50
+                put("/tf", messages.tf_message([("odom", "base_link", stamp, base(stamp))]), stamp)
+            for number in range(20):
+                stamp = START + 10_000_000 + number * S // 20
+                picture = np.full((30, 40, 3), number, np.uint8)
+                image = messages.compressed_image(encode_png(picture), "png", stamp, "front_optical")
+                put("/front/image_raw/compressed", image, stamp)
+                put("/front/camera_info", messages.camera_info(camera, stamp, "front_optical"), stamp)
+            for number in range(10):
+                stamp = START + number * S // 10
+                columns = scan(stamp)
+                columns["x"][0] = np.nan if blind else columns["x"][0]
+                put("/points", messages.point_cloud(columns, stamp, "lidar"), stamp)
+                truth = {"label": np.arange(11, dtype=np.uint16) + number, "instance": np.zeros(11, np.uint16)}
+                put("/ground_truth/points", messages.point_cloud(truth, stamp, "lidar"), stamp)
+        return path
+
+    return write
+
+
+def test_points_lie_where_they_are_in_the_world(record: Callable[..., Path]) -> None:
+    source = Bag(record(), sweeps=3, intensity_scale=1 / 255)
+    assert len(source) == 10 and source.sequences == ("drive",)
+    frame = source[5]
+    assert [sweep.scan.stamp for sweep in frame.sweeps] == [START + n * S // 10 for n in (5, 4, 3)]
+    for sweep in frame.sweeps:
+        world = transform(sweep.T_world_lidar, sweep.scan.xyz.astype(np.float64))
+        np.testing.assert_allclose(world, np.tile(WALL, (11, 1)), atol=1e-4)
+    np.testing.assert_allclose(frame.sweeps[0].scan.intensity, 0.2)
+    assert len(source[0].sweeps) == 1 and len(source[1].sweeps) == 2
+
+
+def test_without_deskew_points_stay_as_they_came(record: Callable[..., Path]) -> None:
+    frame = Bag(record(), deskew=False)[0]
+    np.testing.assert_allclose(frame.sweeps[0].scan.xyz[-1], [WALL[0] - 1.0, 3.0, -1.0], atol=1e-4)
+
+
+def test_image_nearest_to_the_middle_of_the_scan_at_its_own_pose(record: Callable[..., Path]) -> None:
+    (view,) = Bag(record())[3].views
+    # Scan 3 lasts from 0.3 to 0.4 s; images are at 0.01 + n / 20 s: number 7, at 0.36 s, is the nearest to 0.35 s.
+    assert view.image.shape == (30, 40, 3) and (view.image == 7).all()
+    assert view.stamp == START + 360_000_000
+    np.testing.assert_allclose(view.T_world_camera, base(view.stamp) @ OPTICAL, atol=1e-9)
+    assert view.camera.name == "front"
+    np.testing.assert_array_equal(view.camera.K, CAMERA.K)
+
+
+def test_projection_through_all_of_it(record: Callable[..., Path]) -> None:
+    """WALL, seen by LiDAR and camera from two places at two times, falls on the pixel worked out by hand."""
+    pairs = associate(Bag(record())[3])
+    assert len(pairs) == 11
+    x, y, z = WALL[0] - 3.6 - 0.5, WALL[1], WALL[2]
+    np.testing.assert_allclose(pairs.uv, [[19.5 - 30 * y / x, 14.5 - 30 * z / x]] * 11, atol=1e-3)
+
+
+def test_labels_follow_dropped_points(record: Callable[..., Path], tmp_path: Path) -> None:
+    labels = tmp_path / "labels.yaml"
+    labels.write_text(
+        "name: two\nclasses:\n  low: {prompts: [low], ids: [4, 5]}\n  high: {prompts: [high], ids: [14]}\n"
+    )
+    whole, blind = Bag(record(), labelset=str(labels))[4], Bag(record(blind=True), labelset=str(labels))[4]
+    np.testing.assert_array_equal(whole.labels, [0, 0] + [UNLABELLED] * 8 + [1])
+    np.testing.assert_array_equal(blind.labels, [0] + [UNLABELLED] * 8 + [1])
+
+
+def test_every_and_images_off(record: Callable[..., Path]) -> None:
+    source = Bag(record(), every=4, sweeps=2, images=False)
+    assert len(source) == 3
+    assert [frame.sweeps[0].scan.stamp for frame in source] == [START + n * S // 10 for n in (0, 4, 8)]
+    assert source[1].sweeps[1].scan.stamp == START + 3 * S // 10, "the scan before, not the key frame before"
+    assert source[1].views == ()
+
+
+def test_scans_before_the_first_transform_are_left_out(record: Callable[..., Path]) -> None:
+    source = Bag(record(tf_from=20), sweeps=5)  # TF from 0.4 s on, with 0.05 s of tolerance
+    assert len(source) == 6
+    assert source[0].sweeps[0].scan.stamp == START + 4 * S // 10
+
+
+def test_workers_of_a_data_loader_may_have_it(record: Callable[..., Path]) -> None:
+    source = Bag(record())
+    copy = pickle.loads(pickle.dumps(source))
+    np.testing.assert_array_equal(copy[2].sweeps[0].scan.xyz, source[2].sweeps[0].scan.xyz)
+
+
+@pytest.mark.parametrize(
+    ("leave_out", "cause"),
+    [
+        (["/tf"], "no scan has a pose in 'odom'"),
+        (["/tf_static"], "frame 'front_optical' is not in the bag's TF"),
+        (["/points"], "it has none"),
+        (["/ground_truth/points"], "labels are asked for"),
+    ],
+)
+def test_what_is_missing_is_named(record: Callable[..., Path], leave_out: list[str], cause: str) -> None:
+    with pytest.raises(DatasetError, match=cause):
+        Bag(record(*leave_out), labelset="street")
+
+
+def test_camera_without_calibration(record: Callable[..., Path]) -> None:
+    path = record(camera=Camera("front", 40, 30, np.zeros((3, 3))))
+    with pytest.raises(DatasetError, match=r"/front: Camera 'front' is not calibrated"):
+        Bag(path)
+
+
+def test_calibration_of_another_resolution(record: Callable[..., Path]) -> None:
+    with pytest.raises(DatasetError, match="images are 40 x 30, its camera_info says 80 x 60"):
+        Bag(record(camera=Camera("front", 80, 60, CAMERA.K)))
+
+
+def test_images_without_camera_info_are_no_camera_unless_asked_for(record: Callable[..., Path]) -> None:
+    path = record("/front/camera_info")
+    assert Bag(path)[3].views == ()
+    with pytest.raises(DatasetError, match="/front: no image_raw"):
+        Bag(path, cameras=["/front"])
+
+
+def test_several_clouds_need_a_name(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as bag:
+        for topic in ("/left/points", "/right/points"):
+            bag.write(topic, messages.point_cloud(scan(START), START, "lidar"), START)
+        bag.write("/tf_static", messages.tf_message([("odom", "lidar", 0, LIDAR)]), START)
+    with pytest.raises(DatasetError, match="/left/points, /right/points"):
+        Bag(tmp_path / "bag")
+    assert len(Bag(tmp_path / "bag", points="/left/points", deskew=False)) == 1
+
+
+def test_semantickitti_as_a_bag_equals_semantickitti(tmp_path: Path) -> None:
+    """The same sequence through the data set's own reader and through a bag: same points, labels and pixels."""
+    if (data := data_dir()) is None:
+        pytest.skip("no shared test data")
+    path = from_semantickitti(data / "semantickitti", "09", tmp_path / "bag")
+    bag = open_dataset("bag", path, labelset="semantickitti19", sweeps=2)
+    kitti = open_dataset("semantickitti", data / "semantickitti", sequences=["09"], sweeps=2)
+    assert len(bag) == len(kitti) == 5
+    one, other = bag[3], kitti[3]
+    np.testing.assert_array_equal(one.labels, other.labels)
+    np.testing.assert_array_equal(one.views[0].image, other.views[0].image)
+    ours, theirs = associate(one), associate(other)
+    both = np.intersect1d(ours.point, theirs.point)
+    assert len(both) > 0.999 * max(len(np.unique(ours.point)), len(np.unique(theirs.point)))
+    rows = [np.searchsorted(pairs.point, both) for pairs in (ours, theirs)]
+    np.testing.assert_allclose(ours.uv[rows[0]], theirs.uv[rows[1]], atol=0.05)

@@ -1,0 +1,197 @@
+"""Loading image-text models, and what is said when they do not load."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import urllib.request
+from pathlib import Path
+
+import huggingface_hub.constants
+import numpy as np
+import open_clip
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ov3d_perception.errors import EncoderError
+from ov3d_perception.language import weights
+from ov3d_perception.language.encoder import DenseSettings, Encoder, load_encoder
+from ov3d_perception.training.street_clip_model import WEIGHTS_FILE, create_untrained
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (40, 72, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def standard_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of one of open_clip's own small architectures, image tower alone."""
+    torch.manual_seed(0)
+    model = open_clip.create_model("ViT-S-32-alt", load_weights=False)
+    path = tmp_path_factory.mktemp("weights") / "tower.safetensors"
+    save_file({key: value.contiguous() for key, value in model.visual.state_dict().items()}, str(path))
+    return path
+
+
+def test_folder_model_has_both_towers_and_its_files_hash(tiny: Encoder, tiny_folder: Path):
+    assert (tiny.identity.model, tiny.identity.pretrained, tiny.identity.dim) == ("tiny_clip", "local", 16)
+    assert tiny.identity.sha256 == weights.sha256(tiny_folder / WEIGHTS_FILE)
+    assert tiny.has_text
+    assert tiny.logit_scale == pytest.approx(1 / 0.07, rel=1e-3)
+
+
+def test_text_embeddings_are_open_clips_normalised(tiny: Encoder, tiny_folder: Path):
+    model, tokenizer = create_untrained(tiny_folder)
+    model.load_state_dict({k: v.float() for k, v in load_file(tiny_folder / WEIGHTS_FILE).items()}, strict=False)
+    with torch.no_grad():
+        expected = model.eval().encode_text(tokenizer(["a car", "two trees"]))
+    torch.testing.assert_close(tiny.encode_text(["a car", "two trees"]), expected / expected.norm(dim=1, keepdim=True))
+    assert tiny.encode_text([]).shape == (0, 16)
+
+
+def test_dense_features_do_not_depend_on_the_batch(tiny: Encoder, image: np.ndarray):
+    other = image[::-1].copy()
+    both = tiny.dense([image, other])
+    assert both.shape == (2, 16, 5, 9)
+    torch.testing.assert_close(both[1:], tiny.dense([other]), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(tiny.dense(torch.from_numpy(image).permute(2, 0, 1)[None]), both[:1])
+
+
+def test_dense_size_is_rounded_to_whole_patches(tiny: Encoder, image: np.ndarray):
+    assert tiny.dense_size((40, 72), (61, 99)) == (64, 96)
+    assert tiny.dense_size((40, 72), (1, 1)) == (8, 8)
+    assert tiny.dense([image], size=(61, 99)).shape == (1, 16, 8, 12)
+
+
+def test_dense_scale_is_used_when_no_size_is_given(tiny: Encoder, image: np.ndarray):
+    doubled = Encoder(tiny.model, tiny.tokenizer, tiny.identity, dense=DenseSettings(scale=2.0))
+    torch.testing.assert_close(doubled.dense([image]), tiny.dense([image], size=(80, 144)))
+
+
+def test_pixels_are_normalised_by_the_models_own_numbers(tiny: Encoder):
+    white = np.full((8, 8, 3), 255, np.uint8)
+    expected = (1 - torch.tensor([0.48, 0.46, 0.44])) / 0.25
+    torch.testing.assert_close(tiny.pixels([white], (8, 8))[0, :, 0, 0], expected)
+
+
+def test_bfloat16_agrees_roughly(tiny: Encoder, tiny_folder: Path, image: np.ndarray):
+    rough = load_encoder(str(tiny_folder), device="cpu", precision="bfloat16").dense([image])
+    assert rough.dtype == torch.float32
+    assert (rough * tiny.dense([image])).sum(1).min() > 0.99
+
+
+def test_image_embedding_is_open_clips(tiny: Encoder, image: np.ndarray):
+    with torch.no_grad():
+        expected = tiny.model.encode_image(tiny.pixels([image], (32, 32)), normalize=True)
+    torch.testing.assert_close(tiny.encode_image([image]), expected)
+
+
+@pytest.mark.parametrize(
+    "bad", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 4), np.uint8)]
+)
+def test_images_that_are_not_rgb_uint8_are_refused(tiny: Encoder, bad: np.ndarray):
+    with pytest.raises(EncoderError, match="not RGB uint8"):
+        tiny.dense([bad], size=(8, 8))
+
+
+def test_images_of_two_sizes_are_refused(tiny: Encoder, image: np.ndarray):
+    with pytest.raises(EncoderError, match="sizes"):
+        tiny.dense([image, image[:8]])
+    with pytest.raises(EncoderError, match="no image"):
+        tiny.dense([])
+
+
+def test_image_tower_alone_knows_no_words(standard_file: Path):
+    encoder = load_encoder("ViT-S-32-alt", f"my_tag:{standard_file}", device="cpu")
+    assert not encoder.has_text
+    assert encoder.identity.pretrained == "my_tag"
+    assert encoder.identity.dim == 256
+    with pytest.raises(EncoderError, match="text bank"):
+        encoder.encode_text(["car"])
+
+
+def test_a_plain_file_is_its_own_tag(standard_file: Path):
+    assert load_encoder("ViT-S-32-alt", str(standard_file), device="cpu").identity.pretrained == "tower"
+
+
+@pytest.mark.parametrize(
+    ("model", "pretrained", "message"),
+    [
+        ("no-such-model", None, "neither a folder nor a model"),
+        ("ViT-B-32", None, "No weights are named"),
+        ("ViT-B-32", "no_such_tag", "neither an existing weights file nor a tag"),
+        ("ViT-B-32", "openai:/no/such/file", "neither an existing weights file nor a tag"),
+    ],
+)
+def test_names_that_do_not_exist(model: str, pretrained: str | None, message: str):
+    with pytest.raises(EncoderError, match=message):
+        load_encoder(model, pretrained, device="cpu")
+
+
+def test_weights_of_another_model(standard_file: Path, tiny_folder: Path):
+    with pytest.raises(EncoderError, match="do not fit"):
+        load_encoder("ViT-S-32", str(tiny_folder / WEIGHTS_FILE), device="cpu")
+
+
+def test_truncated_weights(tiny_folder: Path, tmp_path: Path):
+    folder = tmp_path / "cut"
+    shutil.copytree(tiny_folder, folder)
+    whole = (folder / WEIGHTS_FILE).read_bytes()
+    (folder / WEIGHTS_FILE).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(EncoderError, match="cannot be read"):
+        load_encoder(str(folder), device="cpu")
+    (folder / WEIGHTS_FILE).unlink()
+    with pytest.raises(EncoderError, match=r"0 .*safetensors"):
+        load_encoder(str(folder), device="cpu")
+
+
+def test_a_folder_without_a_configuration(tmp_path: Path):
+    with pytest.raises(EncoderError, match="has no open_clip_config"):
+        load_encoder(str(tmp_path), device="cpu")
+    (tmp_path / "open_clip_config.json").write_text("{}")
+    (tmp_path / "x.safetensors").write_bytes(b"")
+    with pytest.raises(EncoderError, match="does not make a model"):
+        load_encoder(str(tmp_path), device="cpu")
+
+
+def test_an_unreachable_hub_is_not_asked_again_and_again(monkeypatch: pytest.MonkeyPatch):
+    """The model is built with the hub's client offline (it would retry for half a minute), and online again after."""
+    seen: list[bool] = []
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("Name or service not known")
+
+    def create(*_: object, **__: object) -> None:
+        seen.append(huggingface_hub.constants.HF_HUB_OFFLINE)
+        raise RuntimeError("not in the cache")
+
+    monkeypatch.setattr(urllib.request, "getproxies", dict)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(open_clip, "create_model", create)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    with pytest.raises(EncoderError, match=r"not in the cache.*pretrained=<tag>:<file>"):
+        load_encoder("ViT-B-32", "laion2b_s34b_b79k", device="cpu")
+    assert seen == [True]
+    assert huggingface_hub.constants.HF_HUB_OFFLINE is False
+
+
+def test_a_reachable_hub_is_asked(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(urllib.request, "getproxies", dict)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        with weights.no_long_wait_for_the_hub():
+            assert huggingface_hub.constants.HF_HUB_OFFLINE is False
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_without_cuda(tiny_folder: Path):
+    with pytest.raises(EncoderError, match="no CUDA device"):
+        load_encoder(str(tiny_folder), device="cuda")
+
+
+def test_unknown_precision(tiny_folder: Path):
+    with pytest.raises(EncoderError, match="precision"):
+        load_encoder(str(tiny_folder), device="cpu", precision="int3")

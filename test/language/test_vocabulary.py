@@ -1,0 +1,129 @@
+"""Vocabularies from banks and towers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ov3d_perception import paths
+from ov3d_perception.errors import EncoderError, IdentityError, UnknownWordError
+from ov3d_perception.language.bank import normalise_word
+from ov3d_perception.language.encoder import Encoder
+from ov3d_perception.language.text import store
+from ov3d_perception.language.vocabulary import TextBank, TextTower, Vocabulary, load_text_source
+from ov3d_perception.types import EncoderIdentity
+
+IDENTITY = EncoderIdentity("m", "p", 4, "ab")
+
+
+@pytest.fixture
+def bank() -> TextBank:
+    return TextBank(["car", "traffic cone", "tree"], np.eye(4, dtype=np.float32)[:3] * 5, IDENTITY, 50.0)
+
+
+def test_words_are_found_whatever_their_case_spaces_and_underscores(bank: TextBank):
+    assert np.array_equal(bank.embed(["Traffic_Cone", " tree ", "CAR"]), np.eye(4)[[1, 2, 0]])
+    assert "traffic-cone" in bank and "cone" not in bank and len(bank) == 3
+
+
+@given(st.text("aB _-", max_size=12))
+def test_normalising_twice_changes_nothing(word: str):
+    once = normalise_word(word)
+    assert normalise_word(once) == once
+    assert normalise_word(word.upper()) == once
+
+
+def test_unknown_word_names_what_is_close_and_what_is_known(bank: TextBank):
+    with pytest.raises(UnknownWordError, match=r"does not hold 'caar'.*Close to it: car.*car, traffic cone, tree"):
+        bank.embed(["tree", "caar"])
+
+
+def test_bank_survives_its_file(bank: TextBank, tmp_path: Path):
+    bank.save(tmp_path / "deep" / "bank.npz")
+    read = TextBank.load(tmp_path / "deep" / "bank.npz")
+    assert (read.words, read.identity, read.logit_scale) == (bank.words, IDENTITY, 50.0)
+    np.testing.assert_allclose(read.embeddings, bank.embeddings, atol=1e-3)
+    assert isinstance(load_text_source(tmp_path / "deep" / "bank.npz"), TextBank)
+
+
+def test_broken_banks(tmp_path: Path):
+    with pytest.raises(EncoderError, match="cannot be read"):
+        TextBank.load(tmp_path / "none.npz")
+    (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04 cut")
+    with pytest.raises(EncoderError, match="cannot be read"):
+        TextBank.load(tmp_path / "cut.npz")
+    np.savez(tmp_path / "foreign.npz", a_multi=np.eye(3), a_names=np.array(["x", "y", "z"]))
+    with pytest.raises(EncoderError, match=r"lacks.*a_multi"):
+        TextBank.load(tmp_path / "foreign.npz")
+    with pytest.raises(EncoderError, match="no arrays 'b'"):
+        TextBank.load(tmp_path / "foreign.npz", key="b")
+    with pytest.raises(EncoderError, match="shape"):
+        TextBank(["one"], np.ones((2, 4), np.float32), IDENTITY)
+    with pytest.raises(EncoderError, match="zero or not finite"):
+        TextBank(["one"], np.zeros((1, 4), np.float32), IDENTITY)
+
+
+def test_foreign_bank_by_key(tmp_path: Path):
+    np.savez(tmp_path / "foreign.npz", set_multi=2 * np.eye(3), set_names=np.array(["x", "y", "z"]))
+    read = TextBank.load(tmp_path / "foreign.npz", "set_multi", identity=EncoderIdentity("m", "p", 3))
+    assert np.array_equal(read.embed(["y"]), [[0, 1, 0]])
+
+
+@pytest.mark.skipif(paths.test_data_dir() is None, reason="no real data: set OV3D_TEST_DATA")
+def test_the_real_coco_stuff_bank():
+    path = paths.test_data_dir() / "clip_vitb16" / "text_embeddings.npz"
+    bank = TextBank.load(path, key="cocostuff171_multi")
+    assert len(bank) == 171
+    assert bank.identity == EncoderIdentity("ViT-B-16-quickgelu", "openai", 512)
+    car, truck, broccoli = bank.embed(["car", "truck", "broccoli"])
+    assert car @ truck > car @ broccoli
+
+
+def test_vocabulary_of_plain_words(bank: TextBank):
+    vocabulary = Vocabulary.from_words(["tree", "car"], bank)
+    assert vocabulary.names == vocabulary.prompts == ("tree", "car")
+    assert vocabulary.prompt_class.tolist() == [0, 1] and vocabulary.prompt_class.dtype == np.int32
+    assert np.array_equal(vocabulary.embeddings, np.eye(4)[[2, 0]])
+    assert (vocabulary.identity, vocabulary.logit_scale, len(vocabulary)) == (IDENTITY, 50.0, 2)
+
+
+def test_vocabulary_of_classes_with_several_prompts(bank: TextBank):
+    vocabulary = Vocabulary.from_words({"thing": ["car", "traffic cone"], "plant": ["tree"]}, bank)
+    assert vocabulary.names == ("thing", "plant")
+    assert vocabulary.prompts == ("car", "traffic cone", "tree")
+    assert vocabulary.prompt_class.tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize("words", [[], {"a": []}, {"a": ["car", " "]}])
+def test_empty_vocabularies(bank: TextBank, words):
+    with pytest.raises(UnknownWordError, match="empty"):
+        Vocabulary.from_words(words, bank)
+
+
+def test_identity_is_required(bank: TextBank):
+    vocabulary = Vocabulary.from_words(["car"], bank)
+    vocabulary.require(EncoderIdentity("m", "p", 4))
+    with pytest.raises(IdentityError, match="belong to other/p/4"):
+        vocabulary.require(EncoderIdentity("other", "p", 4))
+    with pytest.raises(IdentityError):
+        vocabulary.require(EncoderIdentity("m", "p", 4, "cd"))
+
+
+def test_tower_and_the_bank_it_stores_agree(tiny: Encoder, tmp_path: Path):
+    tower = TextTower(tiny, "openscene")
+    stored = store(tower, ["red_car", "tree"])
+    stored.save(tmp_path / "bank.npz")
+    read = TextBank.load(tmp_path / "bank.npz")
+    assert read.identity == tiny.identity
+    assert read.logit_scale == pytest.approx(tiny.logit_scale)
+    np.testing.assert_allclose(read.embed(["red car"]), tower.embed(["red car"]), atol=1e-3)
+    np.testing.assert_allclose(tower.embed(["red_car"])[0], tiny.encode_text(["a red car in a scene"])[0], atol=1e-6)
+
+
+def test_text_source_by_folder(tiny_folder: Path):
+    source = load_text_source(str(tiny_folder), templates="plain")
+    assert source.embed(["anything at all"]).shape == (1, 16)

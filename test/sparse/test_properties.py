@@ -1,0 +1,100 @@
+"""What must hold of any convolution, whatever its weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from ov3d_perception.sparse import BatchNorm, Conv3d, ConvTranspose3d, ReLU, SparseTensor
+
+
+def network(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    layers = [
+        Conv3d(2, 6, 5), BatchNorm(6), ReLU(), Conv3d(6, 8, 2, stride=2), Conv3d(8, 8, 3, dilation=2),
+        Conv3d(8, 5, 3, stride=2), ConvTranspose3d(5, 6, 3), ConvTranspose3d(6, 4, 2),
+    ]  # fmt: skip
+    return nn.Sequential(*layers).double().eval()
+
+
+def cloud(seed: int, batch: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    coords = torch.randint(-6, 6, (150, 4), generator=generator)
+    coords[:, 0] = coords[:, 0].remainder(batch)
+    coords = coords.unique(dim=0)
+    return coords, torch.randn(len(coords), 2, generator=generator, dtype=torch.float64)
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=15, deadline=None)
+def test_permutation_of_rows(seed: int) -> None:
+    coords, feats = cloud(seed)
+    order = torch.randperm(len(coords), generator=torch.Generator().manual_seed(seed + 1))
+    with torch.no_grad():
+        plain = network()(SparseTensor(feats, coords)).feats
+        permuted = network()(SparseTensor(feats[order], coords[order])).feats
+    torch.testing.assert_close(permuted, plain[order])
+
+
+@given(st.integers(0, 1000), st.tuples(*[st.integers(-20, 20)] * 3))
+@settings(max_examples=15, deadline=None)
+def test_translation_by_a_multiple_of_the_stride(seed: int, by: tuple[int, int, int]) -> None:
+    coords, feats = cloud(seed)
+    moved = coords + torch.tensor([0, *(4 * d for d in by)])
+    with torch.no_grad():
+        torch.testing.assert_close(
+            network()(SparseTensor(feats, moved)).feats, network()(SparseTensor(feats, coords)).feats
+        )
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=15, deadline=None)
+def test_samples_of_a_batch_do_not_see_each_other(seed: int) -> None:
+    coords, feats = cloud(seed)
+    with torch.no_grad():
+        both = network()(SparseTensor(feats, coords)).feats
+        for sample in (0, 1):
+            mine = coords[:, 0] == sample
+            alone = network()(SparseTensor(feats[mine], coords[mine])).feats
+            torch.testing.assert_close(alone, both[mine])
+
+
+@pytest.mark.parametrize("voxels", [0, 1])
+def test_almost_nothing(voxels: int) -> None:
+    coords = torch.tensor([[0, -3, 2, 1]])[:voxels]
+    out = network()(SparseTensor(torch.ones(voxels, 2, dtype=torch.float64), coords))
+    assert out.feats.shape == (voxels, 4) and bool(out.feats.isfinite().all())
+
+
+def test_products_in_several_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    coords, feats = cloud(3)
+    results = []
+    for limit in (1 << 20, 40):
+        monkeypatch.setattr("ov3d_perception.sparse.kernel_map.PART_PAIRS", limit)
+        net = network()
+        inputs = feats.clone().requires_grad_()
+        out = net(SparseTensor(inputs, coords)).feats
+        out.square().sum().backward()
+        results.append([out, inputs.grad, *(p.grad for p in net.parameters())])
+    torch.testing.assert_close(results[0], results[1])
+
+
+def test_transposed_convolution_needs_voxels_to_return_to() -> None:
+    coarse = SparseTensor(torch.ones(1, 5), torch.tensor([[0, 4, 0, 0]]), stride=2)
+    with pytest.raises(ValueError, match="No voxels at stride 1"):
+        ConvTranspose3d(5, 6, 2)(coarse)
+
+
+@pytest.mark.parametrize("channels", [2, 16])
+def test_bfloat16_autocast_stays_close(channels: int) -> None:
+    coords, _ = cloud(0)
+    feats = torch.randn(len(coords), channels)
+    layer = Conv3d(channels, 16, 3)
+    x = SparseTensor(feats, coords)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        low = layer(x).feats
+    assert low.dtype == torch.bfloat16
+    torch.testing.assert_close(low.float(), layer(x).feats, rtol=0.05, atol=0.05)

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ov3d_perception.errors import IdentityError, PointCloudError
+from ov3d_perception.inference import Segmenter
+from ov3d_perception.language.vocabulary import Vocabulary
+from ov3d_perception.networks.checkpoint import CheckpointInfo, save_checkpoint
+from ov3d_perception.types import EncoderIdentity, Scan
+
+INFO = CheckpointInfo("MinkUNet14A", 0.25, ("ones", "intensity"), 0.2, EncoderIdentity("tiny", "street", 16))
+
+
+def vocabulary(names: tuple[str, ...] = ("car", "tree", "road"), **changes: object) -> Vocabulary:
+    embeddings = np.random.default_rng(5).normal(size=(len(names) + 1, 16)).astype(np.float32)
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    owner = np.array([*range(len(names)), 0], np.int32)
+    plain = Vocabulary(names, (*names, "another word for the first"), owner, embeddings, INFO.identity, 20.0)
+    return dataclasses.replace(plain, **changes)
+
+
+def cloud(count: int = 3000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    xyz = generator.normal(size=(count, 3), scale=(8, 8, 1)).astype(np.float32)
+    return xyz, generator.uniform(size=count).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("checkpoint") / "network.safetensors"
+    network = INFO.build()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm1d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    save_checkpoint(path, network, INFO)
+    return path
+
+
+@pytest.fixture(scope="module")
+def segmenter(checkpoint: Path) -> Segmenter:
+    return Segmenter.load(checkpoint, device="cpu", precision="fp32")
+
+
+def test_features_name_each_points_voxel(segmenter: Segmenter) -> None:
+    xyz, intensity = cloud()
+    voxels = segmenter.features(xyz, intensity)
+    assert voxels.features.dtype == np.float32 and voxels.features.shape == (len(voxels.centres), 24)
+    assert np.abs(xyz - voxels.centres[voxels.point_to_voxel]).max() <= 0.1 + 1e-5
+    assert np.array_equal(np.unique(voxels.point_to_voxel), np.arange(len(voxels.centres)))
+
+
+def test_labels_are_those_of_the_wide_features(segmenter: Segmenter) -> None:
+    """The long way: features through the basis, normalised, softmax over prompts, in double precision."""
+    xyz, intensity = cloud()
+    words = vocabulary()
+    z = segmenter.features(xyz, intensity).features.astype(np.float64)
+    wide = z @ segmenter.basis
+    wide /= np.linalg.norm(wide, axis=1, keepdims=True)
+    logits = 20.0 * wide @ words.embeddings.T
+    likelihood = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    best = words.prompt_class[likelihood.argmax(1)]
+    per_class = np.stack([likelihood[:, words.prompt_class == c].sum(1) for c in range(3)], 1)
+    label, probability = segmenter.classify(z.astype(np.float32), words)
+    assert np.array_equal(label, best)
+    np.testing.assert_allclose(probability, per_class[np.arange(len(z)), best], rtol=1e-4)
+    segmentation = segmenter(Scan(xyz, intensity), words)
+    rows = segmenter.features(xyz, intensity).point_to_voxel
+    assert np.array_equal(segmentation.label, label[rows])
+    assert segmentation.label.dtype == np.int32 and segmentation.probability.dtype == np.float32
+
+
+def test_order_of_points_does_not_matter(segmenter: Segmenter) -> None:
+    xyz, intensity = cloud()
+    order = np.random.default_rng(1).permutation(len(xyz))
+    plain = segmenter(Scan(xyz, intensity), vocabulary())
+    shuffled = segmenter(Scan(xyz[order], intensity[order]), vocabulary())
+    np.testing.assert_allclose(shuffled.probability, plain.probability[order], atol=1e-4)
+
+
+def test_a_new_vocabulary_takes_effect_at_once(segmenter: Segmenter) -> None:
+    z = np.random.default_rng(0).normal(size=(50, 24)).astype(np.float32)
+    first, turned = vocabulary(), vocabulary(embeddings=-vocabulary().embeddings)
+    before, _ = segmenter.classify(z, first)
+    changed, _ = segmenter.classify(z, turned)
+    again, _ = segmenter.classify(z, first)
+    assert np.array_equal(before, again) and not np.array_equal(before, changed)
+
+
+def test_vocabulary_of_another_encoder_is_refused(segmenter: Segmenter) -> None:
+    foreign = vocabulary(identity=EncoderIdentity("ViT-B-16", "openai", 16))
+    with pytest.raises(IdentityError, match="ViT-B-16"):
+        segmenter.classify(np.zeros((1, 24), np.float32), foreign)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_clouds_of_almost_nothing(segmenter: Segmenter, count: int) -> None:
+    xyz, intensity = cloud(count)
+    voxels = segmenter.features(xyz, intensity)
+    result = segmenter(Scan(xyz, intensity), vocabulary())
+    assert voxels.centres.shape == (count, 3) and voxels.features.shape == (count, 24)
+    assert result.label.shape == result.probability.shape == (count,)
+    assert np.isfinite(result.probability).all()
+
+
+def test_points_that_are_not_finite_are_refused(segmenter: Segmenter) -> None:
+    xyz, intensity = cloud(5)
+    xyz[3, 1] = np.nan
+    with pytest.raises(PointCloudError, match="not finite"):
+        segmenter.features(xyz, intensity)
+
+
+def test_intensity_that_is_not_finite_does_no_harm(segmenter: Segmenter) -> None:
+    xyz, intensity = cloud(500)
+    intensity[::3], intensity[1::3] = np.nan, np.inf
+    assert np.isfinite(segmenter.features(xyz, intensity).features).all()
+
+
+def test_read_only_and_strided_arrays_are_accepted(segmenter: Segmenter) -> None:
+    xyz, intensity = cloud(100)
+    records = np.concatenate([xyz, intensity[:, None]], axis=1)
+    records.setflags(write=False)
+    strided = segmenter.features(records[:, :3], records[:, 3])
+    np.testing.assert_array_equal(strided.features, segmenter.features(xyz, intensity).features)
+
+
+def test_bfloat16_agrees_with_float32(segmenter: Segmenter, checkpoint: Path) -> None:
+    low = Segmenter.load(checkpoint, device="cpu", precision="bf16")
+    xyz, intensity = cloud()
+    a, b = low.features(xyz, intensity).features, segmenter.features(xyz, intensity).features
+    cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    assert np.quantile(cosine, 0.01) > 0.999
+
+
+def test_warm_up_and_automatic_choices(checkpoint: Path) -> None:
+    segmenter = Segmenter.load(checkpoint)
+    segmenter.warm_up(500)
+    assert segmenter.device.type in ("cpu", "cuda") and segmenter.identity == INFO.identity
+    with pytest.raises(ValueError, match="int3"):
+        Segmenter.load(checkpoint, precision="int3")
