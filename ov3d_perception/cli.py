@@ -37,7 +37,7 @@ def main() -> None:
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Where pictures, bag and scores go")] = Path("out/demo"),
-    seed: Annotated[int, typer.Option(help="Which simulated world; below 2000 were used in training")] = 2000,
+    seed: Annotated[int, typer.Option(help="Which simulated world; below 2000 were used in training")] = 2002,
     seconds: Annotated[float, typer.Option(help="Length of the drive")] = 12.0,
 ) -> None:
     """Simulate a drive, label it live in separate ROS 2 processes, ask the map in words, score and draw it all."""
@@ -112,10 +112,11 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Folder for evaluation.json and evaluation.md")] = None,
 ) -> None:
     """mIoU, mAcc and per-class IoU of a checkpoint: 3D only, in view and all points, its teacher beside it."""
+    options = _options(option)
     from ov3d_perception.training.report import evaluate_checkpoint
 
     result = evaluate_checkpoint(
-        checkpoint, dataset, root, _options(option), labelset=labelset, text=text, with_teacher=teacher
+        checkpoint, dataset, root, options, labelset=labelset, text=text, with_teacher=teacher
     )
     print(result.to_markdown())
     if out is not None:

@@ -6,13 +6,15 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import open_clip
 import torch
 from jaxtyping import Float, UInt8
+from open_clip.factory import load_checkpoint
 from open_clip.model import get_model_preprocess_cfg
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from ov3d_perception.errors import EncoderError
@@ -27,12 +29,15 @@ _TEXT_BATCH = 256
 class DenseSettings:
     """How an image becomes dense features.
 
-    scale: images are resized by it when no size is asked for. window, stride: side of the square windows, in pixels of
-    the resized image, that the tower sees one at a time, and their spacing; 0 = the whole image at once. A tower that
-    was trained on small crops needs windows of that size; CLIP itself is fine without. batch: windows or images a pass.
+    scale: images are resized by it when no size is asked for. scales: factors on that size, the first of them 1; the
+    features of the others are brought to its grid and averaged (small sides see large things whole). window, stride:
+    side of the square windows, in pixels of the resized image, that the tower sees one at a time, and their spacing;
+    0 = the whole image at once. A tower that was trained on small crops needs windows of that size; CLIP itself is fine
+    without. batch: windows or images a pass.
     """
 
     scale: float = 1.0
+    scales: tuple[float, ...] = (1.0,)
     window: int = 0
     stride: int = 0
     batch: int = 8
@@ -47,7 +52,7 @@ class Encoder:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         tokenizer: Callable[[list[str]], Tensor],
         identity: EncoderIdentity,
         *,
@@ -56,7 +61,7 @@ class Encoder:
         device: str | torch.device = "cpu",
         precision: str = "auto",
     ) -> None:
-        self.model = model.eval().requires_grad_(False).to(device)
+        self.model: Any = model.eval().requires_grad_(False).to(device)
         self.tokenizer = tokenizer
         self.identity = identity
         self.has_text = has_text
@@ -106,13 +111,19 @@ class Encoder:
         images: RGB uint8, all of one size. size: (height, width) in pixels to which they are resized first, rounded to
         whole patches; by default the images' own size times the settings' scale.
         """
-        patch = self.patch_size
-        pixels = self.pixels(images, self.dense_size(_size_of(images), size))
-        if self.settings.window:
-            return dense_in_windows(self._dense_batch, pixels, patch, self.settings)
-        return torch.cat([self._dense_batch(chunk) for chunk in pixels.split(self.settings.batch)])
+        image_size = _size_of(images)
+        height, width = size or (image_size[0] * self.settings.scale, image_size[1] * self.settings.scale)
+        total: Tensor | None = None
+        for factor in self.settings.scales:
+            features = self._dense_at(images, self.dense_size(image_size, (height * factor, width * factor)))
+            if total is None:
+                total = features
+            else:
+                total += functional.interpolate(features, total.shape[2:], mode="bilinear", align_corners=False)
+        assert total is not None
+        return total if len(self.settings.scales) == 1 else functional.normalize(total, dim=1)
 
-    def dense_size(self, image_size: tuple[int, int], size: tuple[int, int] | None = None) -> tuple[int, int]:
+    def dense_size(self, image_size: tuple[int, int], size: tuple[float, float] | None = None) -> tuple[int, int]:
         """(height, width) in pixels at which :meth:`dense` sees images of ``image_size``: whole patches, at least 1."""
         wanted = size or (image_size[0] * self.settings.scale, image_size[1] * self.settings.scale)
         height, width = (max(1, round(w / p)) * p for w, p in zip(wanted, self.patch_size, strict=True))
@@ -131,6 +142,14 @@ class Encoder:
         if not resized:
             raise EncoderError("There is no image to encode", "Pass at least one RGB uint8 image")
         return (torch.cat(resized) - self._mean) / self._std
+
+    def _dense_at(
+        self, images: Sequence[np.ndarray] | UInt8[Tensor, "b 3 h w"], size: tuple[int, int]
+    ) -> Float[Tensor, "b d gh gw"]:
+        pixels = self.pixels(images, size)
+        if self.settings.window:
+            return dense_in_windows(self._dense_batch, pixels, self.patch_size, self.settings)
+        return torch.cat([self._dense_batch(chunk) for chunk in pixels.split(self.settings.batch)])
 
     def _dense_batch(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d gh gw"]:
         with self._autocast():
@@ -157,13 +176,14 @@ def as_tensor(image: np.ndarray | Tensor, device: torch.device) -> UInt8[Tensor,
 
 
 def _size_of(images: Sequence[np.ndarray] | Tensor) -> tuple[int, int]:
-    sizes = {tuple(i.shape[1:]) if isinstance(i, Tensor) else tuple(i.shape[:2]) for i in images}
+    sizes = {(int(i.shape[-2]), int(i.shape[-1])) if isinstance(i, Tensor) else i.shape[:2] for i in images}
     if len(sizes) != 1:
         raise EncoderError(
             f"The images of one call have the sizes {sorted(sizes)}" if sizes else "There is no image to encode",
             "Pass images of one size, or one call for each size",
         )
-    return sizes.pop()
+    height, width = sizes.pop()
+    return height, width
 
 
 def _autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
@@ -211,11 +231,11 @@ def _from_file(source: weights.WeightsSource, device: torch.device, precision: s
     network, dense = _build(source)
     state = weights.read_weights(source.file)
     image_only = weights.is_image_tower_only(state)
-    target: nn.Module = network
-    if image_only:
-        target, state = network.visual, {key.removeprefix("visual."): value for key, value in state.items()}
     try:
-        target.load_state_dict(state, strict=True)
+        if image_only:
+            network.visual.load_state_dict({key.removeprefix("visual."): value for key, value in state.items()})
+        else:
+            load_checkpoint(network, str(source.file))  # knows the layouts of older files
     except RuntimeError as error:
         raise EncoderError(
             f"The weights in {source.file} do not fit {source.model} ({str(error)[:300]})",
@@ -228,16 +248,17 @@ def _from_file(source: weights.WeightsSource, device: torch.device, precision: s
     )
 
 
-def _build(source: weights.WeightsSource) -> tuple[nn.Module, DenseSettings]:
+def _build(source: weights.WeightsSource) -> tuple[Any, DenseSettings]:
     """An untrained network of the source's architecture, and its dense settings where a folder states them."""
     level = logging.getLogger().level
     try:
         logging.getLogger().setLevel(logging.ERROR)  # open_clip warns on the root logger that no weights are loaded
         network = open_clip.create_model(source.open_clip_name, load_weights=False, pretrained_text=False)
-        settings = {}
+        settings: dict[str, Any] = {}
         if source.folder is not None:
             settings = json.loads((source.folder / weights.CONFIG_FILE).read_text(encoding="utf-8")).get("dense", {})
-        return network, DenseSettings(**settings)
+        scales = tuple(settings.pop("scales", (1.0,)))
+        return network, DenseSettings(scales=scales, **settings)
     except Exception as error:
         raise EncoderError(
             f"The configuration of {source.model} does not make a model ({str(error)[:200]})",
@@ -254,6 +275,6 @@ def _tokenizer(source: weights.WeightsSource) -> Callable[[list[str]], Tensor]:
     return open_clip.get_tokenizer(source.open_clip_name, **options)
 
 
-def _dim(network: nn.Module) -> int:
+def _dim(network: Any) -> int:
     """Dimensions of the shared space, read off the image tower's projection."""
     return int(getattr(network.visual, "output_dim", 0)) or int(network.text_projection.shape[1])

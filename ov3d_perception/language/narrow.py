@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int32, Int64
 
-_CHUNK = 65536
+_CHUNK = 4096  # rows at a time: scores of 200 prompts then stay in the cache
+_ALIGNMENT = 16
 _SMALL = 1e-12
 
 
@@ -29,7 +30,9 @@ class NarrowText:
         w = torch.as_tensor(np.asarray(basis, dtype=np.float64))
         t = torch.as_tensor(np.asarray(embeddings, dtype=np.float64))
         t = t / t.norm(dim=1, keepdim=True).clamp_min(_SMALL)
-        self._directions = (w @ t.T).float().contiguous()
+        self._prompts = len(t)
+        aligned = -len(t) % _ALIGNMENT  # empty columns: a product of 176 takes half the time of one of 171
+        self._directions = torch.nn.functional.pad(w @ t.T, (0, aligned)).float().contiguous()
         self._gram = (w @ w.T).float().contiguous()
 
     def cosines(self, features: Float32[np.ndarray, "v c"]) -> Float32[np.ndarray, "v p"]:
@@ -61,17 +64,17 @@ class NarrowText:
     def _classify(
         self, features: torch.Tensor, membership: torch.Tensor, logit_scale: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        likelihood = torch.softmax(self._cosines(features) * logit_scale, dim=1)
-        best = membership[likelihood.argmax(dim=1)]
-        classes = int(membership.max()) + 1
+        likelihood = torch.softmax(self._cosines(features).mul_(logit_scale), dim=1)
+        highest, prompt = likelihood.max(dim=1)
+        best, classes = membership[prompt], int(membership.max()) + 1
         if classes == len(membership):
-            return best, likelihood.amax(dim=1)
+            return best, highest
         one_hot = torch.nn.functional.one_hot(membership, classes).to(likelihood.dtype)
         return best, (likelihood @ one_hot).gather(1, best[:, None]).squeeze(1).clamp_(max=1.0)
 
     def _cosines(self, features: torch.Tensor) -> torch.Tensor:
         length = ((features @ self._gram) * features).sum(dim=1, keepdim=True).clamp_min_(_SMALL).sqrt_()
-        return (features @ self._directions).div_(length).clamp_(-1.0, 1.0)
+        return (features @ self._directions)[:, : self._prompts].div_(length).clamp_(-1.0, 1.0)
 
 
 def _tensor(features: Float32[np.ndarray, "v c"]) -> torch.Tensor:

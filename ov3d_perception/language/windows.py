@@ -14,9 +14,12 @@ from torch.nn import functional
 class WindowSettings(Protocol):
     """The part of the dense settings that matters here; pixels."""
 
-    window: int
-    stride: int
-    batch: int
+    @property
+    def window(self) -> int: ...
+    @property
+    def stride(self) -> int: ...
+    @property
+    def batch(self) -> int: ...
 
 
 def starts(length: int, window: int, stride: int) -> list[int]:

@@ -156,19 +156,20 @@ class StreetClipTrainer:
         state = {"step": self.step, "model": self.model.state_dict(), "optimiser": self._optimiser.state_dict()}
         partial = self.folder / "training_state.partial"
         torch.save({**state, "recipe": asdict(self.recipe)}, partial)
-        partial.replace(self._state_file)
+        partial.replace(self.state_file)
 
     @property
-    def _state_file(self) -> Path:
+    def state_file(self) -> Path:
+        """Where the state to go on from is kept."""
         return self.folder / "training_state.pt"
 
     def _resume(self) -> None:
-        if not self._state_file.is_file():
+        if not self.state_file.is_file():
             return
-        state = torch.load(self._state_file, weights_only=True)
+        state = torch.load(self.state_file, weights_only=True)
         if state["recipe"] != asdict(self.recipe):
             raise DatasetError(
-                f"{self._state_file} was written by another recipe", "Choose another output folder, or delete the file"
+                f"{self.state_file} was written by another recipe", "Choose another output folder, or delete the file"
             )
         self.step = state["step"]
         self.model.load_state_dict(state["model"])

@@ -125,11 +125,11 @@ def augment(image: UInt8[np.ndarray, "h w 3"], rng: np.random.Generator) -> UInt
     """Other light, other camera: gain, tint, gamma, noise, now and then blur or JPEG."""
     out = image.astype(np.float32) / 255
     out = np.clip(out * rng.uniform(0.7, 1.35) * rng.uniform(0.92, 1.08, 3).astype(np.float32), 0, 1)
-    out = out ** rng.uniform(0.8, 1.25) + rng.normal(0, rng.uniform(0, 0.03), out.shape).astype(np.float32)
+    out = out ** rng.uniform(0.8, 1.25) + rng.normal(0, rng.uniform(0, 0.03), out.shape)
     if rng.random() < 0.2:
-        out = cv2.GaussianBlur(out, (0, 0), rng.uniform(0.4, 1.0))
+        out = np.asarray(cv2.GaussianBlur(out.astype(np.float32), (0, 0), rng.uniform(0.4, 1.0)))
     pixels = (np.clip(out, 0, 1) * 255).astype(np.uint8)
     if rng.random() < 0.3:
         _, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(60, 96))])
-        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
     return pixels

@@ -38,6 +38,8 @@ def score_teacher(encoder: Encoder, text: TextSource, frames: Iterable[Frame]) -
     absent = text.embed(street_words().held_out)
     confusion, fooled = np.zeros((len(labels), len(labels)), np.int64), 0
     for frame in frames:
+        if frame.labels is None:
+            continue
         pairs = associate(frame, occlusion=OcclusionTest())
         dense = encoder.dense([view.image for view in frame.views])
         for number, view in enumerate(frame.views):

@@ -15,8 +15,8 @@ from ov3d_perception.types import UNLABELLED
 
 def open_worlds(settings: WorldSettings, seeds: str, cache: Path = Path()) -> Simulated:
     """The drives of ``seeds``; an empty ``cache`` is the data set's default folder."""
-    options = {"frames": settings.frames, "stride": settings.stride, "image_size": settings.image_size}
-    return Simulated(cache, seeds=seeds, **options)
+    size = settings.image_size
+    return Simulated(cache, seeds=seeds, frames=settings.frames, stride=settings.stride, image_size=size)
 
 
 def load_images(settings: WorldSettings, cache: Path = Path(), workers: int = 2) -> list[LabelledImage]:

@@ -100,6 +100,7 @@ def save_weights(model: open_clip.CLIP, folder: Path) -> str:
     target = folder / WEIGHTS_FILE
     save_file(state, str(target.with_suffix(".partial")))
     target.with_suffix(".partial").replace(target)
+    target.chmod(0o644)  # safetensors writes for the owner alone
     return hashlib.sha256(target.read_bytes()).hexdigest()
 
 

@@ -23,7 +23,9 @@ from ov3d_perception.training.street_clip_images import load_images, open_worlds
 
 def train(recipe: StreetClipRecipe, out: Path, cache: Path = Path()) -> None:
     """Train to the end, or go on from where a run of the same recipe in ``out`` stopped."""
-    StreetClipTrainer(load_images(recipe.worlds, cache), recipe, out).run()
+    trainer = StreetClipTrainer(load_images(recipe.worlds, cache), recipe, out)
+    trainer.run()
+    trainer.state_file.unlink()  # the folder is shipped as it is
 
 
 def score(recipe: StreetClipRecipe, folder: Path, cache: Path = Path(), every: int = 5) -> TeacherScore:

@@ -13,6 +13,7 @@ import open_clip
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.nn import functional
 
 from ov3d_perception.errors import EncoderError
 from ov3d_perception.language import weights
@@ -68,6 +69,14 @@ def test_dense_size_is_rounded_to_whole_patches(tiny: Encoder, image: np.ndarray
 def test_dense_scale_is_used_when_no_size_is_given(tiny: Encoder, image: np.ndarray):
     doubled = Encoder(tiny.model, tiny.tokenizer, tiny.identity, dense=DenseSettings(scale=2.0))
     torch.testing.assert_close(doubled.dense([image]), tiny.dense([image], size=(80, 144)))
+
+
+def test_several_scales_are_averaged_on_the_grid_of_the_first(tiny: Encoder, image: np.ndarray):
+    both = Encoder(tiny.model, tiny.tokenizer, tiny.identity, dense=DenseSettings(scales=(1.0, 0.5)))
+    whole, half = tiny.dense([image]), tiny.dense([image], size=(20, 36))
+    assert half.shape == (1, 16, 2, 4)  # 2.5 and 4.5 patches, rounded to even
+    total = whole + functional.interpolate(half, (5, 9), mode="bilinear")
+    torch.testing.assert_close(both.dense([image]), functional.normalize(total, dim=1), atol=1e-5, rtol=1e-5)
 
 
 def test_pixels_are_normalised_by_the_models_own_numbers(tiny: Encoder):

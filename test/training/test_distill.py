@@ -76,7 +76,9 @@ class KilledError(Exception):
 
 def test_a_killed_run_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch):
     torch.set_num_threads(1)
-    recipe = dataclasses.replace(recipe, optimiser=dataclasses.replace(recipe.optimiser, epochs=4, balance=0.5))
+    recipe = dataclasses.replace(
+        recipe, optimiser=dataclasses.replace(recipe.optimiser, epochs=4, balance=0.5, words=0.3)
+    )
     run.distill(recipe, tmp_path / "whole", device="cpu")
 
     step, calls = run.Distillation.training_step, []
