@@ -37,6 +37,7 @@ def start_nodes(context: LaunchContext) -> list[Action]:
             remappings=list(overrides.remappings(spec).items()),
             output="screen",
             emulate_tty=True,
+            sigterm_timeout="15",  # a node finishes the scan at work before it ends
         )
         for spec in ((LIDAR, MAP) if with_map else (LIDAR,))
     ]

@@ -187,11 +187,14 @@ def bag_play(
     seconds: Annotated[float, typer.Option(help="Stop after that long; 0: at the end")] = 0.0,
     topic: Annotated[list[str] | None, typer.Option(help="Only these topics")] = None,
     clock: Annotated[bool, typer.Option(help="Publish /clock")] = True,
+    wait_for: Annotated[list[str] | None, typer.Option(help="Wait until these topics have a subscriber")] = None,
 ) -> None:
     """Publish a bag's messages."""
     from ov3d_perception.ros.bag_player import play
 
-    raise typer.Exit(play(path, rate=rate, loop=loop, seconds=seconds, topics=topic, clock=clock))
+    raise typer.Exit(
+        play(path, rate=rate, loop=loop, seconds=seconds, topics=topic, clock=clock, wait_for=wait_for or [])
+    )
 
 
 @bag_app.command("record")
@@ -219,6 +222,20 @@ def bank_make(
     tower = TextTower(load_encoder(model, pretrained))
     TextBank(words, tower.embed(words), tower.identity, tower.logit_scale).save(out)
     print(f"{out}: {len(words)} words of {tower.identity}")
+
+
+@bank_app.command("import")
+def bank_import(
+    path: Annotated[Path, typer.Argument(help="An .npz that holds <name>_names and embeddings, as published by others")],
+    key: Annotated[str, typer.Argument(help="Which embeddings, such as cocostuff171_multi")],
+    out: Annotated[Path, typer.Argument(help="The bank to write")],
+) -> None:
+    """Make a bank of text embeddings that somebody else computed (with OpenAI's CLIP ViT-B/16)."""
+    from ov3d_perception.language.vocabulary import TextBank
+
+    bank = TextBank.load(path, key=key)
+    bank.save(out)
+    print(f"{out}: {len(bank.words)} words of {bank.identity}")
 
 
 @bank_app.command("show")

@@ -196,7 +196,7 @@ class SemanticMap:
         places = voxel_centres(self._key[rows], self.voxel_size) - sensor
         near = (np.abs(places) < REACH).all(1)
         rows, places = rows[near], places[near]
-        passed = rows[seen_through(places, centres[np.isfinite(centres).all(1)] - sensor)]
+        passed = rows[seen_through(places, self.voxel_size, centres[np.isfinite(centres).all(1)] - sensor)]
         self._missed[passed] += self._missed[passed] < np.iinfo(np.uint8).max
         self._remove(passed[self._missed[passed] >= np.maximum(2, self._weight[passed])])
 

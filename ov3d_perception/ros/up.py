@@ -79,6 +79,11 @@ class NodeProcesses:
     ) -> None:
         self.stop()
 
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process id of each node."""
+        return {name: process.pid for name, process in self._processes.items()}
+
     def ended(self) -> tuple[str, int] | None:
         """(name, exit code) of a node that has ended by itself, or None."""
         codes = ((name, process.poll()) for name, process in self._processes.items())

@@ -58,5 +58,9 @@ def _score(confusion: Int64[np.ndarray, "c c"], fooled: int, names: tuple[str, .
     there = confusion.sum(1) > 0
     iou = np.where(there, hit / np.maximum(confusion.sum(0) + confusion.sum(1) - hit, 1), np.nan)
     return TeacherScore(
-        dict(zip(names, iou.tolist(), strict=True)), float(np.nanmean(iou)), hit.sum() / total, fooled / total, total
+        dict(zip(names, iou.tolist(), strict=True)),
+        float(np.nanmean(iou)),
+        float(hit.sum() / total),
+        fooled / total,
+        total,
     )

@@ -29,10 +29,10 @@ def street(height: float = 1.8, wall: float = 30.0) -> np.ndarray:
 def test_a_place_before_the_wall_is_seen_through_and_one_behind_is_not() -> None:
     returns = rays(np.arange(-5, 5, 0.2), np.arange(-10, 10, 0.2)) * 20.0
     ahead = rays(np.array([0.1]), np.array([0.1]))
-    assert seen_through(ahead * 10.0, returns).all()
-    assert not seen_through(ahead * 25.0, returns).any(), "hidden by the wall"
-    assert not seen_through(ahead * 19.8, returns).any(), "the wall itself"
-    assert not seen_through(-ahead * 10.0, returns).any(), "no ray went there"
+    assert seen_through(ahead * 10.0, 0.1, returns).all()
+    assert not seen_through(ahead * 25.0, 0.1, returns).any(), "hidden by the wall"
+    assert not seen_through(ahead * 19.8, 0.1, returns).any(), "the wall itself"
+    assert not seen_through(-ahead * 10.0, 0.1, returns).any(), "no ray went there"
 
 
 def test_thin_things_beside_the_ray_are_not_cleared() -> None:
@@ -41,8 +41,8 @@ def test_thin_things_beside_the_ray_are_not_cleared() -> None:
     hit = np.abs(np.degrees(np.arctan2(returns[:, 1], returns[:, 0]))) < 0.2
     returns[hit] *= 10.0 / 30.0
     pole = rays(np.array([0.0]), np.array([-0.35, 0.0, 0.35])) * 10.0
-    assert not seen_through(pole, returns).any()
-    assert seen_through(rays(np.array([0.0]), np.array([-5.0])) * 10.0, returns).all()
+    assert not seen_through(pole, 0.1, returns).any()
+    assert seen_through(rays(np.array([0.0]), np.array([-5.0])) * 10.0, 0.1, returns).all()
 
 
 def test_the_road_and_the_wall_never_clear_themselves() -> None:
@@ -50,7 +50,7 @@ def test_the_road_and_the_wall_never_clear_themselves() -> None:
     returns = street()
     for cell in (0.1, 0.2, 0.5):
         voxels = np.unique(np.floor(returns / cell), axis=0) * cell + cell / 2
-        gone = seen_through(voxels, returns)
+        gone = seen_through(voxels, cell, returns)
         assert gone.mean() < 1e-3, f"{gone.sum()} of {len(voxels)} at {cell} m"
 
 
@@ -58,7 +58,7 @@ def test_the_next_scan_does_not_clear_what_the_last_one_saw() -> None:
     """The same street from 1 m farther on."""
     returns = street()
     voxels = np.unique(np.floor(returns / 0.2), axis=0) * 0.2 + 0.1 - [1.0, 0.0, 0.0]
-    assert seen_through(voxels, returns).mean() < 0.01
+    assert seen_through(voxels, 0.2, returns).mean() < 0.01
 
 
 @settings(max_examples=30, deadline=None)
@@ -67,19 +67,19 @@ def test_a_car_that_has_left_is_seen_through(azimuth: float, distance: float) ->
     """A block 1.0 to 1.4 m above the road anywhere on it: rays that go through its middle reach the wall behind."""
     heights = np.linspace(-0.8, -0.4, 9)
     place = np.array([[distance * np.cos(azimuth), distance * np.sin(azimuth), z] for z in heights])
-    assert seen_through(place, street(wall=39.0)).any()
+    assert seen_through(place, 0.1, street(wall=39.0)).any()
 
 
 def test_azimuth_wraps() -> None:
     returns = rays(np.array([0.0]), np.arange(178.0, 182.0, 0.1)) * 30.0
     places = rays(np.array([0.0]), np.array([179.9, 180.0, 180.1])) * 10.0
-    assert seen_through(places, returns).all()
+    assert seen_through(places, 0.1, returns).all()
 
 
 def test_nothing_at_all() -> None:
     nothing = np.empty((0, 3), np.float32)
-    assert seen_through(nothing, street()).shape == (0,)
-    assert not seen_through(np.ones((4, 3)), nothing).any()
+    assert seen_through(nothing, 0.1, street()).shape == (0,)
+    assert not seen_through(np.ones((4, 3)), 0.1, nothing).any()
 
 
 IDENTITY = EncoderIdentity("tiny", "test", 2)

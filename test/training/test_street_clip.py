@@ -51,11 +51,20 @@ def toy_images(count: int = 6) -> list[LabelledImage]:
 
 
 def toy_recipe(**options) -> StreetClipRecipe:
+    towers = {"width": 32, "layers": 2, "head_width": 16, "text_width": 32, "text_heads": 2}
     recipe = StreetClipRecipe(
-        steps=6, text_steps=3, batch=2, text_batch=6, pool=20, captions=8, window_every=2, warmup=2, checkpoint_every=100,
+        text_steps=3,
+        steps=6,
+        batch=2,
+        text_batch=6,
+        pool=20,
+        captions=8,
+        window_every=2,
+        warmup=2,
+        checkpoint_every=100,
         crops=CropSettings(window=32, boxes=4, box_sizes=(1, 2)),
-        model=ModelSettings(dim=16, image_size=32, width=32, layers=2, head_width=16, text_width=32, text_heads=2, merges=60),
-    )  # fmt: skip
+        model=ModelSettings(dim=16, image_size=32, merges=60, **towers),
+    )
     return replace(recipe, **options)
 
 
