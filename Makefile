@@ -16,7 +16,7 @@ endif
 
 .PHONY: setup demo test lint format lock clean
 
-setup: $(VENV)/.installed
+setup: $(VENV)/.requirements $(VENV)/.interfaces
 
 demo: setup
 	$(BIN)/ov3d demo
@@ -43,7 +43,7 @@ $(VENV)/.requirements: setup.py setup.cfg constraints.txt $(VENV)/.created
 	$(PIP) install --constraint constraints.txt --editable '.[all]'
 	touch $@
 
-$(VENV)/.installed: $(INTERFACE_FILES) $(VENV)/.requirements
+$(VENV)/.interfaces: $(INTERFACE_FILES) constraints.txt | $(VENV)/.requirements
 	$(PIP) install --no-build-isolation --no-deps --force-reinstall $(addprefix ./,$(INTERFACES))
 	touch $@
 

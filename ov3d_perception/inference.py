@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int32
 
+from ov3d_perception.errors import Ov3dError
 from ov3d_perception.language.narrow import NarrowText
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.networks.checkpoint import CheckpointInfo, load_checkpoint
@@ -23,12 +24,12 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 class Segmenter:
     """A network ready for live use: normalisation folded, on its device, in its precision.
 
-    Not for several threads at once. :meth:`load` makes one from a checkpoint.
+    :meth:`load` makes one from a checkpoint.
     """
 
     def __init__(self, network: MinkUNet, info: CheckpointInfo, device: str = "auto", precision: str = "auto") -> None:
         self.info = info
-        self.device = torch.device(_device(device))
+        self.device = _device(device)
         self.dtype = _dtype(precision, self.device)
         self.basis: Float32[np.ndarray, "c d"] = network.basis.detach().float().cpu().numpy().copy()
         self._network = fold_batch_norm(network).to(device=self.device, dtype=self.dtype)
@@ -38,7 +39,7 @@ class Segmenter:
     def load(cls, path: str | Path, device: str = "auto", precision: str = "auto") -> Segmenter:
         """From a checkpoint file. device: auto, cpu, cuda, cuda:1, ...; precision: auto, fp32, bf16.
 
-        Raises CheckpointError for a file that cannot be used.
+        Raises CheckpointError for a file that cannot be used, Ov3dError for a device that is not there.
         """
         return cls(*load_checkpoint(path), device=device, precision=precision)
 
@@ -78,10 +79,11 @@ class Segmenter:
 
         Raises IdentityError if the vocabulary's embeddings are another encoder's.
         """
-        if self._projected is None or self._projected[0] is not vocabulary:
+        projected = self._projected
+        if projected is None or projected[0] is not vocabulary:
             vocabulary.require(self.identity, "network's features")
-            self._projected = vocabulary, NarrowText(self.basis, vocabulary.embeddings)
-        return self._projected[1].classify(features, vocabulary.prompt_class, vocabulary.logit_scale)
+            projected = self._projected = vocabulary, NarrowText(self.basis, vocabulary.embeddings)
+        return projected[1].classify(features, vocabulary.prompt_class, vocabulary.logit_scale)
 
     def __call__(self, scan: Scan, vocabulary: Vocabulary) -> Segmentation:
         """A label for each point of the scan."""
@@ -90,16 +92,22 @@ class Segmenter:
         return Segmentation(label[voxels.point_to_voxel], probability[voxels.point_to_voxel])
 
 
-def _device(name: str) -> str:
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # what PyTorch raises for a device that it does not have
+        raise Ov3dError(
+            f"The network cannot run on device '{name}' ({error})",
+            "Choose auto or cpu, or make the GPU available to PyTorch",
+        ) from error
 
 
 def _dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision != "auto":
         if precision not in PRECISIONS:
-            raise ValueError(f"Unknown precision {precision!r}; known are auto, {', '.join(PRECISIONS)}")
+            raise Ov3dError(f"Unknown precision '{precision}'", f"Choose auto, {' or '.join(PRECISIONS)}")
         return PRECISIONS[precision]
     return torch.bfloat16 if device.type == "cuda" or _cpu_multiplies_bf16() else torch.float32
 

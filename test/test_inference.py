@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from ov3d_perception.errors import IdentityError, PointCloudError
+from ov3d_perception.errors import IdentityError, Ov3dError, PointCloudError
 from ov3d_perception.inference import Segmenter
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.networks.checkpoint import CheckpointInfo, save_checkpoint
+from ov3d_perception.paths import test_data_dir as data_dir
 from ov3d_perception.types import EncoderIdentity, Scan
 
 INFO = CheckpointInfo("MinkUNet14A", 0.25, ("ones", "intensity"), 0.2, EncoderIdentity("tiny", "street", 16))
@@ -142,5 +143,25 @@ def test_warm_up_and_automatic_choices(checkpoint: Path) -> None:
     segmenter = Segmenter.load(checkpoint)
     segmenter.warm_up(500)
     assert segmenter.device.type in ("cpu", "cuda") and segmenter.identity == INFO.identity
-    with pytest.raises(ValueError, match="int3"):
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "toaster"])
+def test_a_device_that_is_not_there(checkpoint: Path, device: str) -> None:
+    with pytest.raises(Ov3dError, match=f"cannot run on device '{device}'"):
+        Segmenter.load(checkpoint, device=device)
+
+
+def test_unknown_precision(checkpoint: Path) -> None:
+    with pytest.raises(Ov3dError, match=r"int3.*Choose auto, fp32 or bf16"):
         Segmenter.load(checkpoint, precision="int3")
+
+
+def test_real_scan(segmenter: Segmenter) -> None:
+    data = data_dir()
+    if data is None:
+        pytest.skip("no real data: set OV3D_TEST_DATA or put it in ../shared/data")
+    points = np.fromfile(data / "semantickitti/sequences/00/velodyne/000000.bin", np.float32).reshape(-1, 4)
+    voxels = segmenter.features(points[:, :3], points[:, 3])
+    assert len(voxels.centres) == len(np.unique(np.floor(points[:, :3] / np.float32(0.2)), axis=0))
+    assert np.isfinite(voxels.features).all() and voxels.features.std(axis=0).min() > 0
+    assert np.abs(points[:, :3] - voxels.centres[voxels.point_to_voxel]).max() <= 0.1 + 1e-4

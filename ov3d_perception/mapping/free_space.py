@@ -24,22 +24,22 @@ def seen_through(
     """True for each cube of edge ``size`` centred at ``places`` that rays from the origin (the sensor) to ``returns``
     pass beyond doubt. Metres.
 
-    A cube is looked up in the image whose cells are as large as it looks from the sensor, or the next finer one. The
-    rays must end farther behind it than rays of one cell differ on a road seen from ``LOWEST``: 0.5 m + cell / LOWEST *
-    r^2 at range r. So rays that skim the road do not clear it.
+    A cube is looked up in the image whose cells are most nearly as large as it looks from the sensor. The rays must end
+    farther behind it than rays of one cell differ on a road seen from ``LOWEST``: at range r, 0.5 m + cell / LOWEST *
+    r^2. So rays that skim the road do not clear it.
     """
     azimuth, elevation, distance = _polar(places)
     with np.errstate(divide="ignore"):
-        level = np.floor(np.log2(size / np.maximum(distance, 1e-3) / CELL)).clip(0, LEVELS - 1).astype(np.int64)
+        level = np.rint(np.log2(size / np.maximum(distance, 1e-3) / CELL)).clip(0, LEVELS - 1).astype(np.int64)
     through = np.zeros(len(places), bool)
     image = _nearest_return(returns)
     for number in range(LEVELS):
+        image = _halved(image) if number else image
         rows = np.flatnonzero((level == number) & (distance < REACH))
         cell = elevation[rows] >> number, azimuth[rows] >> number
         margin = 0.5 + CELL * 2**number / LOWEST * distance[rows] ** 2
         measured = np.isfinite(image[cell])
         through[rows] = measured & (_smallest_around(image)[cell] > distance[rows] + margin)
-        image = _halved(image)
     return through
 
 

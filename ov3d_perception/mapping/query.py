@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
@@ -33,21 +33,23 @@ class Region:
 class TextQuery:
     """What to look for, and how sure to be.
 
-    words: each is answered on its own. negatives: what a voxel may be instead. Where there are none, the background
-    (the words of a vocabulary) takes their place, less the word itself and its synonyms: those whose text has a cosine
-    of ``synonym_cosine`` or more with the word's (with CLIP's prompt ensembles car-truck have 0.94, building-house
-    0.95). threshold: least probability of a voxel. limit: most matches a word, 0 for all. region: where to look, None
-    for everywhere. min_voxels: smaller groups are noise. gap, vertical_gap: see :func:`clusters.cluster`, metres; no
-    less than the map's voxels.
+    words: each is answered on its own. negatives: what a voxel may be instead. Where there are none, the background (a
+    vocabulary: classes, and the words that mean each) takes their place, less the words of the class that the word
+    itself is in, and less its synonyms: those whose text has a cosine of ``synonym_cosine`` or more with the word's
+    (with CLIP's prompt ensembles car-truck have 0.94, building-house 0.95). threshold: least probability of a voxel.
+    limit: most matches a word, 0 for all. region: where to look, None for everywhere. min_voxels: smaller groups are
+    noise. min_observations: voxels hit by fewer scans do not count: what moves leaves such traces where later scans
+    cannot look. gap, vertical_gap: see :func:`clusters.cluster`, in metres; no less than the map's voxels.
     """
 
     words: Sequence[str]
     negatives: Sequence[str] = ()
-    background: Sequence[str] = ()
+    background: Mapping[str, Sequence[str]] = field(default_factory=dict)
     threshold: float = 0.5
     limit: int = 0
     region: Region | None = None
-    min_voxels: int = 10
+    min_voxels: int = 20
+    min_observations: int = 2
     gap: float = 0.3
     vertical_gap: float = 0.9
     synonym_cosine: float = 0.95
@@ -87,9 +89,10 @@ def ask(semantic_map: SemanticMap, query: TextQuery, text: TextSource) -> list[M
     found: list[list[_Found]] = [[] for _ in questions]
     for chunk in semantic_map.chunks():
         keys, features, seen = chunk.key, chunk.features, chunk.last_seen
+        asked = chunk.weight >= query.min_observations
         if query.region is not None:
-            inside = query.region.holds(semantic_map.centres(keys))
-            keys, features, seen = keys[inside], features[inside], seen[inside]
+            asked &= query.region.holds(semantic_map.centres(keys))
+        keys, features, seen = keys[asked], features[asked], seen[asked]
         logits = semantic_map.logit_scale * narrow.cosines(features.astype(np.float32))
         for number, hits in enumerate(found):
             probability = _first_softmax(logits[:, spans[number] : spans[number + 1]])
@@ -115,14 +118,15 @@ class _Question:
         rivals = [negative for negative in query.negatives if _same(negative) != _same(word)]
         if rivals:
             return cls(word, np.concatenate([asked, text.embed(rivals)]))
-        rivals = [rival for rival in query.background if _same(rival) != _same(word)]
-        others = text.embed(rivals) if rivals else asked[:0]
-        others = others[others @ asked[0] < query.synonym_cosine]
-        if not len(others):
+        others = [words for words in query.background.values() if _same(word) not in map(_same, words)]
+        rivals = [rival for words in others for rival in words]
+        against = text.embed(rivals) if rivals else asked[:0]
+        against = against[against @ asked[0] < query.synonym_cosine]
+        if not len(against):
             raise UnknownWordError(
                 f"There is nothing to tell '{word}' from", "Give negatives, or the node a background vocabulary"
             )
-        return cls(word, np.concatenate([asked, others]))
+        return cls(word, np.concatenate([asked, against]))
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ class MapChunk:
     """Some voxels of a map, consistent in themselves. row: where they are stored, stable while they live.
 
     features: means of unit-scaled narrow features; last_seen: stamps in ns; revision: number of the integration that
-    last changed a voxel.
+    last changed a voxel; weight: in how many integrations it was hit, up to the map's cap.
     """
 
     row: Int64[np.ndarray, " n"]
@@ -32,6 +32,7 @@ class MapChunk:
     features: Float16[np.ndarray, "n c"]
     last_seen: Int64[np.ndarray, " n"]
     revision: Int64[np.ndarray, " n"]
+    weight: Float32[np.ndarray, " n"]
 
 
 class SemanticMap:
@@ -46,6 +47,7 @@ class SemanticMap:
 
     voxel_size: edge in metres. basis: W (C, D) of the head. identity: the encoder whose space z W lies in.
     logit_scale: that encoder's factor from cosines to logits. frame_id: frame of the map.
+    newest: stamp (ns) of the newest integration, 0 before the first. evicted: voxels dropped for the bound so far.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class SemanticMap:
         self.max_voxels = int(max_voxels)
         self.frame_id = frame_id
         self.evicted = 0
+        self.newest = 0
         self._gram = self.basis @ self.basis.T
         self._cap = int(weight_cap)
         self._index = VoxelIndex()
@@ -94,12 +97,6 @@ class SemanticMap:
         rows = (self._features, self._key, self._weight, self._missed, self._last_seen, self._changed)
         return sum(array[:1].nbytes for array in rows) * self._used + 16 * len(self._index) + self._free.nbytes
 
-    @property
-    def newest(self) -> int:
-        """Stamp (ns) of the newest voxel, 0 for an empty map."""
-        with self._lock:
-            return int(self._last_seen[: self._used].max(initial=0))
-
     def integrate(
         self,
         centres: Float32[np.ndarray, "v 3"],
@@ -125,10 +122,13 @@ class SemanticMap:
             return
         with self._lock:
             self._revision += 1
+            self.newest = max(self.newest, int(stamp))
             rows = self._index.find(keys)
             new = rows < 0
+            self._last_seen[rows[~new]] = np.maximum(self._last_seen[rows[~new]], stamp)
             rows[new] = self._insert(keys[new])
-            rows, means = rows[rows >= 0], means[rows >= 0]
+            there = (rows >= 0) & (self._key[rows] == keys)  # what had to make room for the new ones is not
+            rows, means = rows[there], means[there]
             weight = self._weight[rows]
             old = self._features[rows].astype(np.float32)
             old += (means - old) / (weight[:, None] + np.float32(1))
@@ -160,9 +160,8 @@ class SemanticMap:
                 rows = start + np.flatnonzero(
                     (self._key[start : start + _CHUNK] >= 0) & (self._changed[start : start + _CHUNK] > since)
                 )
-                chunk = MapChunk(
-                    rows, self._key[rows], self._features[rows], self._last_seen[rows], self._changed[rows]
-                )
+                columns = (self._key, self._features, self._last_seen, self._changed, self._weight)
+                chunk = MapChunk(rows, *(column[rows] for column in columns))
             start += _CHUNK
             if len(rows):
                 yield chunk

@@ -56,7 +56,7 @@ class CheckpointInfo:
 
     def to_json(self) -> str:
         """One line of JSON."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return json.dumps(dataclasses.asdict(self))  # the order of the vocabulary is that of the class ids
 
     @classmethod
     def from_json(cls, text: str) -> CheckpointInfo:

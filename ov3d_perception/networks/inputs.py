@@ -8,12 +8,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+
+def _clean(intensity: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    return torch.nan_to_num(intensity, nan=0.0, posinf=1.0, neginf=0.0).clamp(0.0, 1.0)
+
+
 INPUTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "ones": lambda xyz, intensity: torch.ones_like(intensity),
-    "intensity": lambda xyz, intensity: torch.nan_to_num(intensity, nan=0.0, posinf=1.0, neginf=0.0).clamp(0.0, 1.0),
+    "intensity": lambda xyz, intensity: _clean(intensity),
+    "log_intensity": lambda xyz, intensity: torch.log(_clean(intensity) + 0.01) + 2.3,
     "height": lambda xyz, intensity: xyz[:, 2],
 }
-"""ones: occupancy alone (OpenScene); intensity: of the return, clamped to [0, 1]; height: z in metres."""
+"""ones: occupancy alone (OpenScene); intensity: of the return, clamped to [0, 1]; log_intensity: its logarithm, shifted
+so that a return of 9 % is 0 and the spread is about 1 (most returns are weak, and beside the height in metres their
+plain values are too small to be learned from quickly); height: z in metres."""
 
 
 def point_inputs(

@@ -8,9 +8,10 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import rclpy
@@ -19,7 +20,7 @@ from ov3d_msgs.msg import ObjectMatch
 from ov3d_perception.datasets.labelset import LabelSet
 from ov3d_perception.datasets.registry import open_dataset
 from ov3d_perception.demo import pictures, recording
-from ov3d_perception.demo.score import look_into, score_labels
+from ov3d_perception.demo.score import LabelledScan, look_into, score_labels
 from ov3d_perception.demo.summary import Answer, Summary
 from ov3d_perception.demo.truth import TrueScan, read_truth
 from ov3d_perception.errors import Ov3dError
@@ -31,6 +32,7 @@ from ov3d_perception.ros.up import NodeProcesses
 from ov3d_perception.sim.bag import write_drive
 from ov3d_perception.sim.drive import simulate
 from ov3d_perception.training.report import evaluate_checkpoint
+from ov3d_perception.types import Frame
 
 QUESTIONS = ("car", "pedestrian", "tree", "traffic cone", "giraffe")
 LABELSET = "street"
@@ -75,7 +77,10 @@ def _run_nodes(bag: Path, log: Path) -> Live:
     use_large_messages()
     rclpy.init()
     try:
-        with log.open("w") as lines, NodeProcesses("lidar", {"lidar_node.deskew": "true"}, log=_to_file(lines)) as nodes:
+        with (
+            log.open("w") as lines,
+            NodeProcesses("lidar", {"lidar_node.deskew": "true"}, log=_to_file(lines)) as nodes,
+        ):
             listener = Listener()
             if not listener.wait_for(lambda: bool(listener.classes), 90.0):
                 raise Ov3dError(f"lidar_node did not become active ({nodes.ended() or 'it still runs'})", f"Read {log}")
@@ -106,7 +111,9 @@ def _ask(word: str) -> tuple[str, list[ObjectMatch]]:
 def _summarise(live: Live, truth: dict[int, TrueScan], bag: Path, seed: int) -> Summary:
     names = LabelSet.load(LABELSET).names
     checkpoint = share_dir() / "models" / "street_minkunet.safetensors"
-    offline = evaluate_checkpoint(checkpoint, "bag", str(bag), {"labelset": LABELSET}, labelset=LABELSET)
+    offline = evaluate_checkpoint(
+        checkpoint, "bag", str(bag), {"labelset": LABELSET, "every": IMAGE_EVERY}, labelset=LABELSET
+    )
     answers = []
     for word, (message, matches) in live.answers.items():
         boxes = [box_of(match) for match in matches]
@@ -115,13 +122,15 @@ def _summarise(live: Live, truth: dict[int, TrueScan], bag: Path, seed: int) -> 
         "world": f"simulated street, seed {seed}",
         "scans": f"{len(live.listener.scans)} of {len(truth)} labelled live (newest first when the machine is slower)",
     }
-    return Summary(about, score_labels(live.listener.scans, truth, names), offline, tuple(answers), live.listener.status)
+    return Summary(
+        about, score_labels(live.listener.scans, truth, names), offline, tuple(answers), live.listener.status
+    )
 
 
 def _draw(out: Path, live: Live, truth: dict[int, TrueScan], bag: Path, summary: Summary) -> None:
     names = LabelSet.load(LABELSET).names
     scans = [s for s in live.listener.scans if s.stamp in truth and len(truth[s.stamp].labels) == len(s.label)]
-    frames = [frame for frame in open_dataset("bag", bag, labelset=LABELSET) if frame.views]
+    frames = [frame for frame in open_dataset("bag", bag, labelset=LABELSET, every=IMAGE_EVERY)]
     shown = _with_images(scans, frames)
     score = f"all points of {len(scans)} scans: mIoU {summary.live.miou:.2f}"
     pictures.draw_scan(out / "scan.png", shown, truth[shown.stamp], names, score)
@@ -136,14 +145,14 @@ def _draw(out: Path, live: Live, truth: dict[int, TrueScan], bag: Path, summary:
     recording.record(out / "demo.rrd", scans, truth, frames, (xyz, labels), boxes, names)
 
 
-def _with_images(scans: Sequence, frames: Sequence):  # type: ignore[no-untyped-def]
+def _with_images(scans: Sequence[LabelledScan], frames: Sequence[Frame]) -> LabelledScan:
     """The labelled scan nearest to the middle of the drive that also has images."""
     stamps = [frame.sweeps[0].scan.stamp for frame in frames]
     both = [scan for scan in scans if scan.stamp in stamps] or list(scans)
     return both[len(both) // 2]
 
 
-def _to_file(lines):  # type: ignore[no-untyped-def]
+def _to_file(lines: TextIO) -> Callable[[str], None]:
     def write(line: str) -> None:
         lines.write(line + "\n")
         lines.flush()

@@ -16,6 +16,7 @@ from statistics import median
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from ov3d_perception.errors import Ov3dError
@@ -117,7 +118,8 @@ class Health:
 class DiagnosticsPublisher:
     """Publishes a node's :class:`Health` on /diagnostics every ``period_s``, on a callback group of its own.
 
-    ``refresh`` is called before each message, to bring values up to date.
+    ``refresh`` is called before each message, to bring values up to date. The period is wall time: a simulated clock
+    that stands still is a reason to look at the diagnostics.
     """
 
     def __init__(self, node: Node, health: Health, refresh: Callable[[], None], period_s: float = 1.0) -> None:
@@ -125,7 +127,8 @@ class DiagnosticsPublisher:
         self._health = health
         self._refresh = refresh
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._timer = node.create_timer(period_s, self.publish, callback_group=MutuallyExclusiveCallbackGroup())
+        group, wall = MutuallyExclusiveCallbackGroup(), Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = node.create_timer(period_s, self.publish, callback_group=group, clock=wall)
 
     def publish(self) -> None:
         """Send one message now."""

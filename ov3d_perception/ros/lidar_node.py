@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import PointCloud2
@@ -53,7 +54,8 @@ class LidarNode(LifecycleNode):
         self._worker: NewestWorker[Arrived] | None = None
         self._create_interfaces()
         self._diagnostics = DiagnosticsPublisher(self, self._health, self._refresh, values.diagnostics_period)
-        self._autostart = self.create_timer(0.0, self._start) if values.autostart else None
+        wall = Clock(clock_type=ClockType.STEADY_TIME)  # a simulated clock may not run yet
+        self._autostart = self.create_timer(0.0, self._start, clock=wall) if values.autostart else None
 
     def _create_interfaces(self) -> None:
         """All of them live as long as the node: rclpy's executor can trip over one that is destroyed while it waits."""

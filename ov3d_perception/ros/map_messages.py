@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from builtin_interfaces.msg import Duration
@@ -40,7 +40,9 @@ def problem_of(request: QueryText.Request) -> str:
     return ""
 
 
-def request_to_query(request: QueryText.Request, values: MapParameters, background: Sequence[str]) -> TextQuery:
+def request_to_query(
+    request: QueryText.Request, values: MapParameters, background: Mapping[str, Sequence[str]]
+) -> TextQuery:
     """A checked request and the node's defaults to a query."""
     centre, size = request.region_centre, request.region_size
     edges = np.array([size.x, size.y, size.z])
@@ -48,11 +50,12 @@ def request_to_query(request: QueryText.Request, values: MapParameters, backgrou
     return TextQuery(
         words=tuple(request.words),
         negatives=tuple(request.negatives),
-        background=tuple(background),
+        background=background,
         threshold=float(request.threshold) or values.threshold,
         limit=int(request.limit),
         region=region,
         min_voxels=values.min_voxels,
+        min_observations=values.min_observations,
         gap=values.gap,
         vertical_gap=values.vertical_gap,
         synonym_cosine=values.synonym_cosine,

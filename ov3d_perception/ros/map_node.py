@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.node import Node
 from sensor_msgs.msg import PointCloud2
@@ -50,6 +51,7 @@ class MapNode(Node):
         self._map_basis_id = ""
         self._text: TextSource | None = None
         self._vocabulary: Vocabulary | None = None
+        self._classes: dict[str, list[str]] = {}
         self._last_arrival = time.monotonic()
         self._frame_id = ""
         self._load_text(values)
@@ -81,8 +83,8 @@ class MapNode(Node):
         """Words; without them the map still grows, and queries say what is wrong."""
         try:
             self._text = load_text_source(values.text_source)
-            classes = _known(LabelSet.load(values.vocabulary).prompts, self._text)
-            self._vocabulary = Vocabulary.from_words(classes, self._text)
+            self._classes = _known(LabelSet.load(values.vocabulary).prompts, self._text)
+            self._vocabulary = Vocabulary.from_words(self._classes, self._text)
         except Exception as error:  # not only Ov3dError: open_clip has errors of its own
             self.get_logger().error(f"No words. {self._health.fail('text', error)}")
 
@@ -121,7 +123,9 @@ class MapNode(Node):
                 )
             with self._health.timed("integrate"):
                 voxels = messages.message_to_features(message)
-                semantic_map.integrate(transform(T_map_sensor, voxels.centres), voxels.features, stamp)
+                centres = transform(T_map_sensor, voxels.centres)
+                sensor = transform(T_map_sensor, _sensor(message))[0] if values.clear_free_space else None
+                semantic_map.integrate(centres, voxels.features, stamp, sensor)
                 if values.max_age > 0:
                     semantic_map.drop_older(semantic_map.newest - int(values.max_age * 1e9))
             self._health.count("integrated")
@@ -201,8 +205,7 @@ class MapNode(Node):
         if text is None:
             cause = "There is no text source. Set the parameter `text`; /diagnostics says what is wrong with it."
             return Response.UNKNOWN_WORD, cause, []
-        background = self._vocabulary.prompts if self._vocabulary is not None else ()
-        query = map_messages.request_to_query(request, values, background)
+        query = map_messages.request_to_query(request, values, self._classes)
         try:
             matches = ask(semantic_map, query, text)
         except UnknownWordError as error:
@@ -256,6 +259,11 @@ class MapNode(Node):
         if newest is None:
             return f"'{self._frame_id}' not connected to '{map_frame}'"
         return f"{(self.get_clock().now().nanoseconds - newest) * 1e-9:.3f}" if newest else "static"
+
+
+def _sensor(message: FeatureCloud) -> np.ndarray:
+    """Where the scan was taken from, (1, 3), in the message's frame."""
+    return np.array([[message.sensor_origin.x, message.sensor_origin.y, message.sensor_origin.z]])
 
 
 def _known(classes: Mapping[str, Sequence[str]], text: TextSource) -> dict[str, list[str]]:

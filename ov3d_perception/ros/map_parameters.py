@@ -15,7 +15,7 @@ class MapParameters:
 
     map_frame: str = parameter("map", "Frame in which the map is kept", read_only=True)
     voxel_size: float = parameter(
-        0.0, "Edge of a map voxel [m]; 0: that of the network's voxels", minimum=0.0, maximum=5.0, read_only=True
+        0.2, "Edge of a map voxel [m]; 0: that of the network's voxels", minimum=0.0, maximum=5.0, read_only=True
     )
     max_voxels: int = parameter(
         1_000_000,
@@ -26,6 +26,9 @@ class MapParameters:
     )
     max_age: float = parameter(
         0.0, "Voxels not seen for this long are forgotten [s]; 0: never", minimum=0.0, maximum=1e7
+    )
+    clear_free_space: bool = parameter(
+        True, "Forget what later scans look through, within 40 m: moving objects do not leave trails"
     )
     text: str = parameter(
         "",
@@ -42,7 +45,10 @@ class MapParameters:
     threshold: float = parameter(
         0.5, "Least probability of a voxel, for queries that name none", minimum=0.01, maximum=1.0
     )
-    min_voxels: int = parameter(10, "Groups of fewer voxels are no match", minimum=1, maximum=1_000_000)
+    min_voxels: int = parameter(20, "Groups of fewer voxels are no match", minimum=1, maximum=1_000_000)
+    min_observations: int = parameter(
+        2, "Voxels seen in fewer scans do not count: what moves leaves such traces", minimum=1, maximum=50
+    )
     gap: float = parameter(
         0.3, "Voxels nearer to each other than this belong to one match, horizontally [m]", minimum=0.01, maximum=10.0
     )
@@ -50,7 +56,10 @@ class MapParameters:
         0.9, "The same vertically; a LiDAR's beams lie farther apart there [m]", minimum=0.01, maximum=10.0
     )
     synonym_cosine: float = parameter(
-        0.95, "Words of the vocabulary nearer than this to the word asked for do not compete", minimum=0.5, maximum=1.0
+        0.95,
+        "Words nearer than this to the one asked for do not compete with it, nor do those of its class",
+        minimum=0.5,
+        maximum=1.0,
     )
     publish_period: float = parameter(
         2.0,

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
-from rclpy.node import Node
 
 from ov3d_perception.ros.environment import use_large_messages
 
 _THREADS = 3
 
 
-class Closable(Protocol):
-    """A node with threads of its own."""
+def run(make_node: Callable[[], Any], arguments: list[str] | None = None) -> None:
+    """Make the node and spin it until SIGINT or SIGTERM; then close it and shut down. Returns normally on both.
 
-    def close(self) -> None:
-        """End them."""
-
-
-def run(make_node: Callable[[], Node], arguments: list[str] | None = None) -> None:
-    """Make the node and spin it until SIGINT or SIGTERM; then close it and shut down. Returns normally on both."""
+    The node has a ``close()`` besides what every node has: it ends the threads that the node started itself.
+    """
     use_large_messages()
     rclpy.init(args=arguments)
-    node: Node | None = None
+    node = None
     executor = MultiThreadedExecutor(num_threads=_THREADS)
     try:
         node = make_node()
@@ -35,8 +30,7 @@ def run(make_node: Callable[[], Node], arguments: list[str] | None = None) -> No
         pass
     finally:
         if node is not None:
-            if hasattr(node, "close"):
-                node.close()
+            node.close()
             executor.shutdown(timeout_sec=5.0)
             node.destroy_node()
         rclpy.try_shutdown()

@@ -65,7 +65,7 @@ class PairDataset(Dataset[Batch]):
         turn, index = key
         recipe, rng = self.recipe, np.random.default_rng((self.recipe.seed, turn, index))
         sample = load_sample(self.paths[index])
-        xyz, intensity, keep = augment(sample.xyz, sample.intensity, recipe.augment, rng)
+        xyz, intensity, keep = augment(sample.xyz, sample.intensity, recipe.augment, rng, sample.point)
         if recipe.optimiser.context is not None:
             keep &= near(sample.xyz, sample.point, recipe.optimiser.context)
         kept = torch.from_numpy(np.flatnonzero(keep))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -95,8 +96,9 @@ def make_sample(frame: Frame, views: Sequence[View], teacher: Teacher, spec: Pai
 def save_sample(path: Path, sample: Sample) -> None:
     """Write a sample, uncompressed, whole or not at all."""
     partial = path.with_suffix(".partial")
+    arrays: dict[str, Any] = {name: np.asarray(value) for name, value in vars(sample).items()}
     with partial.open("wb") as file:
-        np.savez(file, **{name: np.asarray(value) for name, value in vars(sample).items()})
+        np.savez(file, **arrays)
     partial.replace(path)
 
 

@@ -82,7 +82,7 @@ class AugmentSpec:
     rotate: about z by any angle. flip: x and y, each with probability 1/2. scale: factor in [1 - s, 1 + s].
     jitter: sigma of a per-point shift in metres. translate: whole-cloud shift in metres, each axis in [0, t).
     dropout: greatest fraction of points removed. intensity: gain in [1 - i, 1 + i]. wedge: fraction of the circle
-    around the sensor that is kept, at a random azimuth; a third makes a step three times as cheap.
+    around the sensor that is kept, towards a random taught point; a third makes a step three times as cheap.
     """
 
     rotate: bool = True
@@ -223,7 +223,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if value is None and type(None) in options:
         return None
     hint = next(option for option in options if option is not type(None))
-    if is_dataclass(hint):
+    if isinstance(hint, type) and is_dataclass(hint):
         return _build(hint, value, where)
     origin = getattr(hint, "__origin__", hint)
     if origin is tuple and isinstance(value, list | tuple):

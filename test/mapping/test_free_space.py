@@ -19,7 +19,7 @@ def rays(elevations_deg: np.ndarray, azimuths_deg: np.ndarray) -> np.ndarray:
 
 def street(height: float = 1.8, wall: float = 30.0) -> np.ndarray:
     """Returns of a 32-beam LiDAR on a flat road, with a wall all around at ``wall`` metres."""
-    directions = rays(np.linspace(-25, 10, 32), np.arange(0, 360, 0.2))
+    directions = rays(np.linspace(-25, 10, 32), np.arange(0, 360, 0.3))
     across = np.hypot(directions[:, 0], directions[:, 1])
     with np.errstate(divide="ignore"):
         to_road = np.where(directions[:, 2] < 0, -height / directions[:, 2], np.inf)

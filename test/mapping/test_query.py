@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -17,12 +19,17 @@ IDENTITY = EncoderIdentity("tiny", "test", 4)
 WORDS = ("car", "tree", "road", "giraffe", "automobile")
 TEXT = np.float32([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0.99, 0, 0.141, 0]])
 BANK = TextBank(WORDS, TEXT, IDENTITY, logit_scale=10.0)
-BACKGROUND = ("car", "tree", "road")
+BACKGROUND = {"vehicle": ["car"], "plant": ["tree"], "ground": ["road"]}
 
 
 def block(corner: tuple[float, float, float], shape: tuple[int, int, int]) -> np.ndarray:
     """Centres of a block of 0.2 m voxels."""
     return ((np.indices(shape).reshape(3, -1).T + 0.5) * 0.2 + corner).astype(np.float32)
+
+
+def query(words: list[str], **options: Any) -> TextQuery:
+    """Of maps that were seen once."""
+    return TextQuery(words, **{"min_observations": 1, "min_voxels": 10} | options)
 
 
 THINGS = {
@@ -44,7 +51,7 @@ def street() -> SemanticMap:
 
 
 def test_both_cars_with_box_count_and_stamp(street: SemanticMap) -> None:
-    matches = ask(street, TextQuery(["car"], background=BACKGROUND), BANK)
+    matches = ask(street, query(["car"], background=BACKGROUND), BANK)
     matches.sort(key=lambda match: match.centroid[1])
     assert [match.count for match in matches] == [1260, 1260]
     assert [match.last_seen for match in matches] == [100, 101]
@@ -55,41 +62,51 @@ def test_both_cars_with_box_count_and_stamp(street: SemanticMap) -> None:
 
 
 def test_score_is_the_softmax(street: SemanticMap) -> None:
-    (match, _) = ask(street, TextQuery(["car"], negatives=["tree", "road"]), BANK)
+    (match, _) = ask(street, query(["car"], negatives=["tree", "road"]), BANK)
     assert match.score == pytest.approx(np.exp(10) / (np.exp(10) + 2), rel=1e-3)
 
 
 def test_absent_word_finds_nothing(street: SemanticMap) -> None:
-    assert ask(street, TextQuery(["giraffe"], background=BACKGROUND), BANK) == []
+    assert ask(street, query(["giraffe"], background=BACKGROUND), BANK) == []
 
 
 def test_words_are_answered_on_their_own_and_in_order(street: SemanticMap) -> None:
-    matches = ask(street, TextQuery(["tree", "giraffe", "car"], background=BACKGROUND), BANK)
+    matches = ask(street, query(["tree", "giraffe", "car"], background=BACKGROUND), BANK)
     assert [match.word for match in matches] == ["tree", "car", "car"]
 
 
 def test_synonyms_in_the_background_do_not_compete(street: SemanticMap) -> None:
     """cos(automobile, car) = 0.99: without the rule both cars would go to "car"."""
-    assert len(ask(street, TextQuery(["automobile"], background=BACKGROUND), BANK)) == 2
-    rigid = TextQuery(["automobile"], background=BACKGROUND, synonym_cosine=1.1)
+    assert len(ask(street, query(["automobile"], background=BACKGROUND), BANK)) == 2
+    rigid = query(["automobile"], background=BACKGROUND, synonym_cosine=1.1)
     assert ask(street, rigid, BANK) == []
 
 
+def test_words_of_one_class_do_not_compete(street: SemanticMap) -> None:
+    """If trees and cars were one class, what is half a tree would still be a car."""
+    half = (TEXT[0] + TEXT[1]) / 2
+    street.integrate(block((0, 30, 0), (5, 5, 5)), np.tile(half, (125, 1)), 1)
+    apart = ask(street, query(["car"], background=BACKGROUND, threshold=0.6), BANK)
+    together = {"thing": ["tree", "car"], "ground": ["road"]}
+    matches = ask(street, query(["car"], background=together, threshold=0.6), BANK)
+    assert (len(apart), len(matches)) == (2, 3)
+
+
 def test_given_negatives_always_compete(street: SemanticMap) -> None:
-    assert ask(street, TextQuery(["automobile"], negatives=["car", "road"]), BANK) == []
+    assert ask(street, query(["automobile"], negatives=["car", "road"]), BANK) == []
 
 
 def test_the_word_itself_is_no_negative(street: SemanticMap) -> None:
-    assert len(ask(street, TextQuery(["Car"], negatives=["car", "tree"]), BANK)) == 2
+    assert len(ask(street, query(["Car"], negatives=["car", "tree"]), BANK)) == 2
 
 
 def test_region_and_limit(street: SemanticMap) -> None:
     near = Region(np.array([2.0, 0.9, 0.0]), np.array([10.0, 4.0, 0.0]))  # no limit in height
-    (match,) = ask(street, TextQuery(["car"], background=BACKGROUND, region=near), BANK)
+    (match,) = ask(street, query(["car"], background=BACKGROUND, region=near), BANK)
     assert match.centroid[1] < 2
-    assert len(ask(street, TextQuery(["car"], background=BACKGROUND, limit=1), BANK)) == 1
+    assert len(ask(street, query(["car"], background=BACKGROUND, limit=1), BANK)) == 1
     half = Region(np.array([1.0, 0.9, 0.7]), np.array([2.0, 9.0, 9.0]))
-    (match,) = ask(street, TextQuery(["car"], background=BACKGROUND, region=half), BANK)
+    (match,) = ask(street, query(["car"], background=BACKGROUND, region=half), BANK)
     assert match.count == 630 and match.box.size[0] == pytest.approx(2.0, abs=1e-4)
 
 
@@ -100,17 +117,26 @@ def test_threshold_and_best_first() -> None:
         centres = block((0, 5.0 * number, 0), (5, 5, 5))
         feature = (1 - mix) * TEXT[0] + mix * TEXT[1]
         semantic_map.integrate(centres, np.tile(feature, (len(centres), 1)), 1)
-    matches = ask(semantic_map, TextQuery(["car"], background=BACKGROUND), BANK)
+    matches = ask(semantic_map, query(["car"], background=BACKGROUND), BANK)
     assert [round(match.centroid[1], 1) for match in matches] == [0.5, 5.5, 10.5]
     assert matches[0].score > matches[1].score > matches[2].score
-    sure = ask(semantic_map, TextQuery(["car"], background=BACKGROUND, threshold=0.95), BANK)
+    sure = ask(semantic_map, query(["car"], background=BACKGROUND, threshold=0.95), BANK)
     assert [match.score for match in sure] == [matches[0].score]
 
 
 def test_noise_is_no_match(street: SemanticMap) -> None:
     street.integrate(block((50, 0, 0), (3, 3, 1)), np.tile(TEXT[0], (9, 1)), 1)
-    assert len(ask(street, TextQuery(["car"], background=BACKGROUND, min_voxels=10), BANK)) == 2
-    assert len(ask(street, TextQuery(["car"], background=BACKGROUND, min_voxels=9), BANK)) == 3
+    assert len(ask(street, query(["car"], background=BACKGROUND, min_voxels=10), BANK)) == 2
+    assert len(ask(street, query(["car"], background=BACKGROUND, min_voxels=9), BANK)) == 3
+
+
+def test_what_was_seen_once_may_have_moved(street: SemanticMap) -> None:
+    asked = query(["car"], background=BACKGROUND, min_observations=2)
+    assert ask(street, asked, BANK) == []
+    centres = THINGS["car"][1]
+    street.integrate(centres, np.tile(TEXT[0], (len(centres), 1)), stamp=200)
+    (match,) = ask(street, asked, BANK)
+    assert match.last_seen == 200 and match.count == len(centres)
 
 
 def test_narrow_scores_are_those_of_the_wide_features() -> None:
@@ -121,10 +147,10 @@ def test_narrow_scores_are_those_of_the_wide_features() -> None:
     centres, features = block((0, 0, 0), (10, 10, 10)), rng.normal(size=(1000, 6)).astype(np.float32)
     semantic_map.integrate(centres, features, 1)
     wide = features @ W
-    cosine = (wide / np.linalg.norm(wide, axis=1, keepdims=True)) @ BANK.embed(BACKGROUND).T
+    cosine = (wide / np.linalg.norm(wide, axis=1, keepdims=True)) @ BANK.embed(["car", "tree", "road"]).T
     probability = np.exp(10 * cosine[:, 0]) / np.exp(10 * cosine).sum(1)
-    query = TextQuery(["car"], background=BACKGROUND, threshold=0.6, min_voxels=1, gap=9.0, vertical_gap=9.0)
-    (match,) = ask(semantic_map, query, BANK)
+    asked = query(["car"], background=BACKGROUND, threshold=0.6, min_voxels=1, gap=9.0, vertical_gap=9.0)
+    (match,) = ask(semantic_map, asked, BANK)
     sure = (probability > 0.61).sum(), (probability > 0.59).sum()
     assert sure[0] <= match.count <= sure[1] and sure[0] > 0
     assert match.score == pytest.approx(probability[probability >= 0.6].mean(), abs=2e-3)
@@ -132,21 +158,21 @@ def test_narrow_scores_are_those_of_the_wide_features() -> None:
 
 def test_what_cannot_be_answered_says_why(street: SemanticMap) -> None:
     with pytest.raises(UnknownWordError, match="zebra"):
-        ask(street, TextQuery(["zebra"], background=BACKGROUND), BANK)
+        ask(street, query(["zebra"], background=BACKGROUND), BANK)
     with pytest.raises(UnknownWordError, match="no word"):
-        ask(street, TextQuery([]), BANK)
+        ask(street, query([]), BANK)
     with pytest.raises(UnknownWordError, match="no word"):
-        ask(street, TextQuery(["car", " "]), BANK)
+        ask(street, query(["car", " "]), BANK)
     with pytest.raises(UnknownWordError, match="nothing to tell 'car' from"):
-        ask(street, TextQuery(["car"], background=["car"]), BANK)
+        ask(street, query(["car"], background={"vehicle": ["car"]}), BANK)
     other = TextBank(WORDS, TEXT, EncoderIdentity("other", "test", 4))
     with pytest.raises(IdentityError, match=r"tiny/test/4.*words.*other/test/4"):
-        ask(street, TextQuery(["car"], background=BACKGROUND), other)
+        ask(street, query(["car"], background=BACKGROUND), other)
 
 
 def test_empty_map_finds_nothing() -> None:
     semantic_map = SemanticMap(0.2, np.eye(4, dtype=np.float32), IDENTITY)
-    assert ask(semantic_map, TextQuery(["car"], background=BACKGROUND), BANK) == []
+    assert ask(semantic_map, query(["car"], background=BACKGROUND), BANK) == []
 
 
 def test_labels_follow_the_map(street: SemanticMap) -> None:

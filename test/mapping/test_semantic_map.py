@@ -104,6 +104,21 @@ def test_full_map_forgets_the_oldest_first() -> None:
     assert (chunk.last_seen == 30).sum() == 100
 
 
+def test_eviction_in_the_midst_of_a_scan_mixes_nothing_up() -> None:
+    """A scan that hits the oldest voxels and brings so many new ones that those have to go."""
+    semantic_map = make(max_voxels=100)
+    line = np.stack([np.arange(180) + 0.5, np.zeros(180), np.zeros(180)], 1).astype(np.float32)
+    sign = np.random.default_rng(0).choice(np.float32([-1, 1]), 180)
+    features = sign[:, None] * np.float32([[1, 0, 0]])
+    for stamp, part in enumerate((slice(90, 180), slice(0, 140), slice(0, 100), slice(80, 180)), start=1):
+        semantic_map.integrate(line[part], features[part], stamp)
+        rows, keys = semantic_map.occupied()
+        assert len(keys) == len(np.unique(keys)) == len(np.unique(rows)) <= 100
+        for chunk in semantic_map.chunks():
+            place = np.floor(semantic_map.centres(chunk.key)[:, 0]).astype(int)
+            np.testing.assert_array_equal(np.sign(chunk.features[:, 0]), sign[place])
+
+
 def test_scan_larger_than_the_bound() -> None:
     semantic_map = make(max_voxels=50)
     centres = np.stack([np.arange(200) + 0.5, np.zeros(200), np.zeros(200)], 1).astype(np.float32)

@@ -103,6 +103,8 @@ def test_point_inputs_by_name() -> None:
     intensity = torch.tensor([0.5, float("nan"), 7.0])
     inputs = point_inputs(("height", "ones", "intensity"), xyz, intensity)
     assert inputs.tolist() == [[3.0, 1.0, 0.5], [6.0, 1.0, 0.0], [0.0, 1.0, 1.0]]
+    logarithms = point_inputs(("log_intensity",), xyz, torch.tensor([0.09, float("nan"), 7.0]))
+    torch.testing.assert_close(logarithms[:, 0], torch.tensor([0.1, 0.01, 1.01]).log() + 2.3)
     with pytest.raises(ValueError, match="colour"):
         point_inputs(("colour",), xyz, intensity)
     with pytest.raises(ValueError, match="known are"):

@@ -46,7 +46,7 @@ class Managed:
 
 @pytest.fixture(scope="module")
 def process(start_node: Callable[..., Any], tiny_model: Path) -> Any:
-    """Started with a damaged checkpoint, as after a broken download."""
+    """Started with a damaged checkpoint, as after a broken download, and with a simulated clock that stands still."""
     damaged = tiny_model / "damaged.safetensors"
     content = bytearray((tiny_model / "net.safetensors").read_bytes())
     content[len(content) // 2] ^= 0xFF
@@ -57,6 +57,7 @@ def process(start_node: Callable[..., Any], tiny_model: Path) -> Any:
         "device": "cpu",
         "diagnostics_period": "0.1",
         "stale_after": "0.5",
+        "use_sim_time": "true",
     }
     return start_node("ov3d_perception.ros.lidar_node", NAME, parameters)
 

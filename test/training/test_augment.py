@@ -75,3 +75,14 @@ def test_a_wedge_keeps_one_connected_part_of_the_circle(seed, share):
     keep = augment(xyz, np.zeros(1000, np.float32), spec, np.random.default_rng(seed))[2]
     assert keep.mean() == pytest.approx(share, abs=0.002)
     assert np.count_nonzero(keep != np.roll(keep, 1)) == 2
+
+
+def test_a_wedge_turns_to_where_the_taught_points_are():
+    angle = np.linspace(-np.pi, np.pi, 720, endpoint=False)
+    xyz = np.column_stack([9 * np.cos(angle), 9 * np.sin(angle), 0 * angle]).astype(np.float32)
+    taught = np.flatnonzero(np.abs(angle) < 0.5)
+    spec = AugmentSpec(dropout=0, wedge=0.1)
+    for seed in range(30):
+        keep = augment(xyz, np.zeros(720, np.float32), spec, np.random.default_rng(seed), taught)[2]
+        assert np.abs(angle[keep]).max() < 0.5 + 0.1 * 2 * np.pi / 2 + 0.02
+        assert keep[taught].any()

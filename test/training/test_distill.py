@@ -8,7 +8,7 @@ import torch
 from colour_scene import ColourEncoder, bank
 
 from ov3d_perception.datasets.registry import SOURCES
-from ov3d_perception.errors import CheckpointError, IdentityError
+from ov3d_perception.errors import CheckpointError, DatasetError, IdentityError
 from ov3d_perception.networks.checkpoint import load_checkpoint
 from ov3d_perception.training import distill as run
 from ov3d_perception.training.evaluate import STUDENT_ALL, STUDENT_IN_VIEW, TEACHER_IN_VIEW
@@ -118,3 +118,21 @@ def test_words_of_another_encoder_are_refused_before_any_work(recipe, tmp_path, 
     with pytest.raises(IdentityError, match="other"):
         run.distill(recipe, tmp_path / "out", device="cpu")
     assert not (tmp_path / "out" / "pairs").exists()
+
+
+def test_without_labels_a_checkpoint_and_the_counts_remain(recipe, tmp_path):
+    """A robot's own bag has no labels: no validation source, no words."""
+    short = dataclasses.replace(recipe.optimiser, epochs=1)
+    bare = dataclasses.replace(recipe, optimiser=short, validation=None, vocabulary=None)
+    result = run.distill(bare, tmp_path / "out", device="cpu")
+    assert result.modes == {}
+    assert result.about["training frames"]["used"] == 2
+    assert load_checkpoint(tmp_path / "out" / "student.safetensors")[1].vocabulary == {}
+
+
+def test_options_over_words_need_words(recipe, tmp_path):
+    bare = dataclasses.replace(
+        recipe, validation=None, vocabulary=None, optimiser=dataclasses.replace(recipe.optimiser, words=0.1)
+    )
+    with pytest.raises(DatasetError, match="vocabulary"):
+        run.distill(bare, tmp_path / "out", device="cpu")
