@@ -32,14 +32,21 @@ def ring_frame(points: int, cameras: int, sweeps: int, model: str, distortion: l
     """A cloud around the origin, cut into sweeps, and views at equal angles; 1600 x 900 pixels each."""
     rng = np.random.default_rng(0)
     azimuth, elevation = rng.uniform(-np.pi, np.pi, points), rng.uniform(np.radians(-25), np.radians(3), points)
-    direction = np.stack([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation),
-                          np.sin(elevation)], axis=1)
+    direction = np.stack(
+        [np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)], axis=1
+    )
     xyz = (direction * rng.uniform(2, 60, (points, 1))).astype(np.float32)
     parts = np.array_split(xyz, sweeps)
     pieces = tuple(Sweep(Scan(part, np.zeros(len(part), np.float32)), np.eye(4)) for part in parts)
     K = np.array([[1140.0, 0, 800], [0, 1140, 450], [0, 0, 1]])
-    views = tuple(View(Camera(str(i), 1600, 900, K, model, np.array(distortion)), _looking(2 * np.pi * i / cameras),
-                       np.zeros((1, 1, 3), np.uint8)) for i in range(cameras))
+    views = tuple(
+        View(
+            Camera(str(i), 1600, 900, K, model, np.array(distortion)),
+            _looking(2 * np.pi * i / cameras),
+            np.zeros((1, 1, 3), np.uint8),
+        )
+        for i in range(cameras)
+    )
     return Frame("ring", pieces, views)
 
 
@@ -60,8 +67,9 @@ def with_opencv(frame: Frame) -> int:
         inside = xyz[(xyz @ T[2, :3].astype(np.float32) + np.float32(T[2, 3])) > 1]
         rvec = cv2.Rodrigues(T[:3, :3])[0]
         if camera.model == "fisheye":
-            uv = cv2.fisheye.projectPoints(inside[:, None].astype(np.float64), rvec, T[:3, 3], camera.K,
-                                           camera.distortion)[0][:, 0]
+            uv = cv2.fisheye.projectPoints(
+                inside[:, None].astype(np.float64), rvec, T[:3, 3], camera.K, camera.distortion
+            )[0][:, 0]
         else:
             uv = cv2.projectPoints(inside, rvec, T[:3, 3], camera.K, camera.distortion)[0][:, 0]
         count += int(((uv >= 0) & (uv < [camera.width, camera.height])).all(axis=1).sum())
@@ -83,20 +91,28 @@ def main() -> None:
     for option, default in (("points", 120_000), ("cameras", 6), ("sweeps", 1), ("repeats", 50)):
         parser.add_argument(f"--{option}", type=int, default=default)
     options = parser.parse_args()
-    print(f"{options.points} points, {options.cameras} cameras, {options.sweeps} sweeps, {options.repeats} repeats; "
-          "ms: median (10 % .. 90 %), best")
+    print(
+        f"{options.points} points, {options.cameras} cameras, {options.sweeps} sweeps, {options.repeats} repeats; "
+        "ms: median (10 % .. 90 %), best"
+    )
     for name, (model, distortion) in DISTORTIONS.items():
         frame = ring_frame(options.points, options.cameras, options.sweeps, model, distortion)
         reference = milliseconds(partial(with_opencv, frame), max(5, options.repeats // 5))
-        rows = {"associate": milliseconds(partial(associate, frame), options.repeats),
-                "  with occlusion test": milliseconds(partial(associate, frame, occlusion=OcclusionTest()),
-                                                      options.repeats)}
-        print(f"{name}: {len(associate(frame))} pairs; cv2 loop {np.median(reference):.1f} ms, "
-              f"{with_opencv(frame)} pairs")
+        rows = {
+            "associate": milliseconds(partial(associate, frame), options.repeats),
+            "  with occlusion test": milliseconds(
+                partial(associate, frame, occlusion=OcclusionTest()), options.repeats
+            ),
+        }
+        print(
+            f"{name}: {len(associate(frame))} pairs; cv2 loop {np.median(reference):.1f} ms, {with_opencv(frame)} pairs"
+        )
         for label, times in rows.items():
             low, high = np.percentile(times, [10, 90])
-            print(f"  {label:<24} {np.median(times):6.2f} ({low:.2f} .. {high:.2f}), {times.min():.2f}; "
-                  f"{np.median(reference) / np.median(times):5.1f} times as fast as the cv2 loop")
+            print(
+                f"  {label:<24} {np.median(times):6.2f} ({low:.2f} .. {high:.2f}), {times.min():.2f}; "
+                f"{np.median(reference) / np.median(times):5.1f} times as fast as the cv2 loop"
+            )
 
 
 if __name__ == "__main__":

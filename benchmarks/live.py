@@ -81,8 +81,13 @@ def main() -> None:
         listener.close()
     rclpy.shutdown()
     scans = [scan for scan in listener.scans if len(scan.label)]
-    np.savez(given.out / "scan.npz", stamp=scans[-1].stamp, xyz=scans[-1].xyz, label=scans[-1].label,
-             classes=listener.classes)
+    np.savez(
+        given.out / "scan.npz",
+        stamp=scans[-1].stamp,
+        xyz=scans[-1].xyz,
+        label=scans[-1].label,
+        classes=listener.classes,
+    )
     (given.out / "report.json").write_text(json.dumps(report, indent=2))
     (given.out / "answers.txt").write_text("\n".join(answers))
     (given.out / "nodes.log").write_text("\n".join(lines))

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import sys
 
+from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
-from launch import LaunchDescription
 from ov3d_perception.paths import share_dir
 
 

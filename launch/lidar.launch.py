@@ -8,13 +8,13 @@ Without ``launch`` (pip installation) the same is ``ov3d up lidar points:=/velod
 from __future__ import annotations
 
 import yaml
+from launch import LaunchContext, LaunchDescription
 from launch.action import Action
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from launch import LaunchContext, LaunchDescription
 from ov3d_perception.paths import share_dir
 from ov3d_perception.ros.environment import large_message_environment
 from ov3d_perception.ros.systems import LIDAR, MAP, POINTS_DESCRIPTION, SHORT, parse_overrides

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import sys
 
+from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, ExecuteProcess, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
 
-from launch import LaunchDescription
 from ov3d_perception.ros.environment import large_message_environment
 
 

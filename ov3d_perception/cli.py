@@ -115,9 +115,7 @@ def evaluate(
     options = _options(option)
     from ov3d_perception.training.report import evaluate_checkpoint
 
-    result = evaluate_checkpoint(
-        checkpoint, dataset, root, options, labelset=labelset, text=text, with_teacher=teacher
-    )
+    result = evaluate_checkpoint(checkpoint, dataset, root, options, labelset=labelset, text=text, with_teacher=teacher)
     print(result.to_markdown())
     if out is not None:
         result.write(out)
@@ -226,7 +224,7 @@ def bank_make(
 
 @bank_app.command("import")
 def bank_import(
-    path: Annotated[Path, typer.Argument(help="An .npz that holds <name>_names and embeddings, as published by others")],
+    path: Annotated[Path, typer.Argument(help="An .npz of words and embeddings, as published by others")],
     key: Annotated[str, typer.Argument(help="Which embeddings, such as cocostuff171_multi")],
     out: Annotated[Path, typer.Argument(help="The bank to write")],
 ) -> None:

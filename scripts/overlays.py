@@ -73,7 +73,7 @@ def write(source: FrameSource, indices: list[int], out: Path, occlusion: Occlusi
         each = [pictures(frame, names, occlusion, view) for view in views]
         for kind in each[0]:
             images = [entry[kind] for entry in each]
-            rows = [np.hstack(images[i:i + 3]) for i in range(0, len(images), 3)]
+            rows = [np.hstack(images[i : i + 3]) for i in range(0, len(images), 3)]
             save(out / f"{stem}_{kind}.png", at_most(np.vstack(rows), WIDEST))
         assert frame.labels is not None
         known = frame.labels != UNLABELLED
@@ -91,8 +91,11 @@ def main() -> None:
         parser.error("no recordings found; name their folder with --data or $OV3D_TEST_DATA")
     sources = {
         "nuscenes_keyframe": (lambda root: NuScenesKeyframe(root), [0], OcclusionTest(radius_px=(6, 15))),
-        "semantickitti": (lambda root: SemanticKitti(root, labelset="semantickitti_coarse9"), [0, 38],
-                          OcclusionTest(radius_px=(3, 4))),
+        "semantickitti": (
+            lambda root: SemanticKitti(root, labelset="semantickitti_coarse9"),
+            [0, 38],
+            OcclusionTest(radius_px=(3, 4)),
+        ),
         "pandaset": (lambda root: PandaSet(root), [0, 5], OcclusionTest(radius_px=(6, 6))),
     }
     for name, (build, indices, occlusion) in sources.items():

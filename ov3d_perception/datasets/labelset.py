@@ -70,6 +70,8 @@ class LabelSet:
             prompts = {c: [str(word) for word in entry["prompts"]] for c, entry in classes.items()}
             ids = {c: [int(i) for i in entry.get("ids") or []] for c, entry in classes.items()}
         except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DatasetError(f"Label set file {path} cannot be read: {error!r}",
-                               "It needs `classes:`, each with `prompts:` and `ids:`") from error
+            raise DatasetError(
+                f"Label set file {path} cannot be read: {error!r}",
+                "It needs `classes:`, each with `prompts:` and `ids:`",
+            ) from error
         return cls(str(content.get("name", name)), tuple(classes), prompts, ids)

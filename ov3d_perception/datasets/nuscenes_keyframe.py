@@ -42,8 +42,11 @@ class NuScenesKeyframe(FrameSource):
         self._samples: list[dict] = info["data_list"]
         self._categories: dict[int, str] = {i: name for name, i in info["metainfo"]["categories"].items()}
         problems = [problem for sample in self._samples for problem in self._check(sample)]
-        problems += [f"label set {self.labelset.name}: has no class {name!r}"
-                     for name in self._categories.values() if name not in self.labelset.names]
+        problems += [
+            f"label set {self.labelset.name}: has no class {name!r}"
+            for name in self._categories.values()
+            if name not in self.labelset.names
+        ]
         require(self.root, problems, REMEDY)
         self.sequences = tuple(str(sample["token"]) for sample in self._samples)
 
@@ -106,8 +109,13 @@ class NuScenesKeyframe(FrameSource):
         kept = np.flatnonzero(np.isfinite(raw[:, :4]).all(axis=1))
         raw = raw[kept]
         xyz = np.stack([raw[:, 1], -raw[:, 0], raw[:, 2]], axis=1)
-        return Scan(xyz, np.clip(raw[:, 3] / 255, 0, 1), _nanoseconds(sample["timestamp"]),
-                    ring=raw[:, 4].astype(np.int32), source_index=kept)
+        return Scan(
+            xyz,
+            np.clip(raw[:, 3] / 255, 0, 1),
+            _nanoseconds(sample["timestamp"]),
+            ring=raw[:, 4].astype(np.int32),
+            source_index=kept,
+        )
 
     def _view(self, name: str, entry: dict, T_world_raw: Pose) -> View:
         image = cv2.imread(str(self.root / entry["img_path"]), cv2.IMREAD_COLOR)

@@ -60,19 +60,32 @@ class PandaSet(FrameSource):
     Raises DatasetError that lists all missing and inconsistent files.
     """
 
-    def __init__(self, root: str | Path, sequences: Sequence[str] | None = None, sweeps: int = 1,
-                 sensors: Sequence[int] = (0,), labelset: str = "pandaset", images: bool = True) -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        sequences: Sequence[str] | None = None,
+        sweeps: int = 1,
+        sensors: Sequence[int] = (0,),
+        labelset: str = "pandaset",
+        images: bool = True,
+    ) -> None:
         self.root = Path(root)
         self.labelset: LabelSet = LabelSet.load(labelset)
         self.sweeps, self.sensors, self.images = sweeps, tuple(sensors), images
         problems = [f"sensor {sensor} is none of {SENSORS}" for sensor in sensors if sensor not in SENSORS]
-        names = list(sequences) if sequences is not None else sorted(
-            path.parent.name for path in self.root.glob("*/lidar") if path.is_dir())
+        names = (
+            list(sequences)
+            if sequences is not None
+            else sorted(path.parent.name for path in self.root.glob("*/lidar") if path.is_dir())
+        )
         if not names:
             problems.append("*/lidar/: no sequence folder")
         drives = [self._open(name, problems) for name in names]
-        require(self.root, problems, "See https://pandaset.org for the layout; lidar frames are .npz with the arrays "
-                                     f"{', '.join(ARRAYS)}")
+        require(
+            self.root,
+            problems,
+            f"See https://pandaset.org for the layout; lidar frames are .npz with the arrays {', '.join(ARRAYS)}",
+        )
         self.sequences = tuple(names)
         self._index = [(drive, i) for drive in drives if drive is not None for i in range(len(drive.frames))]
 
@@ -114,8 +127,12 @@ class PandaSet(FrameSource):
         try:
             entries = json.loads((folder / "poses.json").read_text())
             seconds = json.loads((folder / "timestamps.json").read_text())
-            poses = [from_quaternion([entry["position"][axis] for axis in "xyz"],
-                                     [entry["heading"][axis] for axis in "xyzw"]) for entry in entries]
+            poses = [
+                from_quaternion(
+                    [entry["position"][axis] for axis in "xyz"], [entry["heading"][axis] for axis in "xyzw"]
+                )
+                for entry in entries
+            ]
         except FileNotFoundError as error:
             problems.append(f"{place}/{Path(error.filename).name}: missing")
             return None
@@ -129,8 +146,9 @@ class PandaSet(FrameSource):
     def _intrinsics(self, folder: Path, problems: list[str]) -> Camera | None:
         place = folder.relative_to(self.root)
         try:
-            fx, fy, cx, cy = (float(json.loads((folder / "intrinsics.json").read_text())[key])
-                              for key in ("fx", "fy", "cx", "cy"))
+            fx, fy, cx, cy = (
+                float(json.loads((folder / "intrinsics.json").read_text())[key]) for key in ("fx", "fy", "cx", "cy")
+            )
             camera = Camera("front_camera", WIDTH, HEIGHT, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
             validate_camera(camera)
         except (OSError, ValueError, KeyError, CalibrationError) as error:

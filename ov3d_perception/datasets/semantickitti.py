@@ -47,8 +47,15 @@ class SemanticKitti(FrameSource):
     Raises DatasetError that lists all missing and inconsistent files.
     """
 
-    def __init__(self, root: str | Path, sequences: Sequence[str | int] | None = None, sweeps: int = 1,
-                 labelset: str = "semantickitti19", images: bool = True, labels: bool = True) -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        sequences: Sequence[str | int] | None = None,
+        sweeps: int = 1,
+        labelset: str = "semantickitti19",
+        images: bool = True,
+        labels: bool = True,
+    ) -> None:
         self.root = Path(root)
         self.labelset = LabelSet.load(labelset) if labels else None
         self.sweeps, self.images, self.labels = sweeps, images, labels
@@ -104,8 +111,9 @@ class SemanticKitti(FrameSource):
         if self.labels and not label.is_file():
             problems.append(f"{label.relative_to(self.root)}: missing")
         elif self.labels and label.stat().st_size * 4 != size:
-            problems.append(f"{label.relative_to(self.root)}: {label.stat().st_size // 4} labels "
-                            f"for {size // 16} points")
+            problems.append(
+                f"{label.relative_to(self.root)}: {label.stat().st_size // 4} labels for {size // 16} points"
+            )
 
     def _sweep(self, drive: _Drive, position: int) -> Sweep:
         raw = np.fromfile(drive.folder / "velodyne" / f"{drive.frames[position]:06d}.bin", np.float32).reshape(-1, 4)
@@ -119,8 +127,12 @@ class SemanticKitti(FrameSource):
             raise ImageError(f"{path} does not decode", "Download it again")
         height, width = image.shape[:2]
         T_world_camera = drive.T_world_lidar[drive.frames[position]] @ invert(drive.T_camera_lidar)
-        return View(Camera("image_2", width, height, drive.K), T_world_camera, np.ascontiguousarray(image[..., ::-1]),
-                    _stamp(drive, position))
+        return View(
+            Camera("image_2", width, height, drive.K),
+            T_world_camera,
+            np.ascontiguousarray(image[..., ::-1]),
+            _stamp(drive, position),
+        )
 
     def _labels(self, drive: _Drive, position: int) -> Int32[np.ndarray, " n"]:
         raw = np.fromfile(drive.folder / "labels" / f"{drive.frames[position]:06d}.label", np.uint32)
@@ -136,8 +148,12 @@ def _read_drive(root: Path, folder: Path, frames: list[int], problems: list[str]
     """calib.txt, poses.txt and times.txt of a sequence; None, with the reasons added to ``problems``, if they lack."""
     place = folder.relative_to(root)
     try:
-        calib = {key.strip(): np.array(values.split(), np.float64).reshape(3, 4) for key, _, values in
-                 (line.partition(":") for line in (folder / "calib.txt").read_text().splitlines() if line.strip())}
+        calib = {
+            key.strip(): np.array(values.split(), np.float64).reshape(3, 4)
+            for key, _, values in (
+                line.partition(":") for line in (folder / "calib.txt").read_text().splitlines() if line.strip()
+            )
+        }
         P2, Tr = calib["P2"], calib["Tr"]
     except (ValueError, KeyError) as error:
         problems.append(f"{place}/calib.txt: needs lines `P2:` and `Tr:` of 12 numbers each ({error})")

@@ -53,7 +53,7 @@ def draw_map(
 
 
 def draw_overlay(path: Path, frame: Frame, label: Int32[np.ndarray, " n"], names: Sequence[str]) -> Path:
-    """The labels of a frame's key sweep over its forward camera images, side by side (all images if none is forward)."""
+    """Labels of a frame's key sweep over its forward camera images, side by side (all images if none is forward)."""
     pairs = associate(frame)
     panels = []
     for camera in _order(frame):

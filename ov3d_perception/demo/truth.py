@@ -56,4 +56,3 @@ def read_truth(bag: str | Path) -> dict[int, TrueScan]:
     if not scans:
         raise BagError(f"{bag} holds no scan with ground truth", f"Simulate a drive: it has {POINTS} and {TRUTH}")
     return scans
-

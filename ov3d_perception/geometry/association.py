@@ -38,8 +38,14 @@ class Limits:
     border: float = 0.0
 
 
-def associate(frame: Frame, *, min_depth: float = 1.0, max_depth: float = np.inf, border: float = 0.0,
-              occlusion: OcclusionTest | None = None) -> PixelPointPairs:
+def associate(
+    frame: Frame,
+    *,
+    min_depth: float = 1.0,
+    max_depth: float = np.inf,
+    border: float = 0.0,
+    occlusion: OcclusionTest | None = None,
+) -> PixelPointPairs:
     """All pixel-point pairs of a frame, sorted by (camera, point).
 
     min_depth, max_depth: metres, exclusive, along the optical axis (along the ray for a fisheye, as is the depth that
@@ -52,9 +58,16 @@ def associate(frame: Frame, *, min_depth: float = 1.0, max_depth: float = np.inf
     return _associate(clouds, frame.views, Limits(min_depth, max_depth, border), occlusion)
 
 
-def associate_points(xyz_world: Float[np.ndarray, "n 3"], sweep_index: Int32[np.ndarray, " n"] | None,
-                     views: Sequence[View], *, min_depth: float = 1.0, max_depth: float = np.inf, border: float = 0.0,
-                     occlusion: OcclusionTest | None = None) -> PixelPointPairs:
+def associate_points(
+    xyz_world: Float[np.ndarray, "n 3"],
+    sweep_index: Int32[np.ndarray, " n"] | None,
+    views: Sequence[View],
+    *,
+    min_depth: float = 1.0,
+    max_depth: float = np.inf,
+    border: float = 0.0,
+    occlusion: OcclusionTest | None = None,
+) -> PixelPointPairs:
     """As :func:`associate`, for points that are in the world frame already.
 
     sweep_index: the sweep each point came from, copied to the result; None means zeros.
@@ -70,8 +83,12 @@ def associate_points(xyz_world: Float[np.ndarray, "n 3"], sweep_index: Int32[np.
     return PixelPointPairs(pairs.point, sweep, pairs.camera, pairs.uv, pairs.depth)
 
 
-def _associate(clouds: Sequence[tuple[Float32[np.ndarray, "n 3"], Pose]], views: Sequence[View], limits: Limits,
-               occlusion: OcclusionTest | None) -> PixelPointPairs:
+def _associate(
+    clouds: Sequence[tuple[Float32[np.ndarray, "n 3"], Pose]],
+    views: Sequence[View],
+    limits: Limits,
+    occlusion: OcclusionTest | None,
+) -> PixelPointPairs:
     axes = [np.ascontiguousarray(xyz.T, np.float32) for xyz, _ in clouds]
     poses = [T for _, T in clouds]
     parts = list(_pool(os.getpid()).map(lambda view: _one_view(axes, poses, view, limits, occlusion), views))
@@ -89,8 +106,13 @@ def _pool(process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=2, thread_name_prefix=f"association-{process}")
 
 
-def _one_view(axes: list[Float32[np.ndarray, "3 n"]], poses: list[Pose], view: View, limits: Limits,
-              occlusion: OcclusionTest | None) -> Columns:
+def _one_view(
+    axes: list[Float32[np.ndarray, "3 n"]],
+    poses: list[Pose],
+    view: View,
+    limits: Limits,
+    occlusion: OcclusionTest | None,
+) -> Columns:
     """Point, sweep, uv and depth of what one view sees."""
     cull = culling_rows(view.camera, limits)
     parts, offset = [], 0
@@ -117,7 +139,7 @@ def _candidates(xyz: Float32[np.ndarray, "3 n"], cull: Float64[np.ndarray, "r 4"
     inequalities = (cull @ T).astype(np.float32)
     found = []
     for start in range(0, xyz.shape[1], _CHUNK):
-        values = inequalities[:, :3] @ xyz[:, start:start + _CHUNK]
+        values = inequalities[:, :3] @ xyz[:, start : start + _CHUNK]
         inside = values[0] >= -inequalities[0, 3]
         for value, constant in zip(values[1:], inequalities[1:, 3], strict=True):
             inside &= value >= -constant
@@ -125,8 +147,9 @@ def _candidates(xyz: Float32[np.ndarray, "3 n"], cull: Float64[np.ndarray, "r 4"
     return np.concatenate(found) if found else np.zeros(0, np.int64)
 
 
-def _visible(camera: Camera, xyz_cam: Float32[np.ndarray, "3 n"], rows: Int64[np.ndarray, " n"],
-             limits: Limits) -> tuple[Int64[np.ndarray, " m"], Float32[np.ndarray, "m 2"], Float32[np.ndarray, " m"]]:
+def _visible(
+    camera: Camera, xyz_cam: Float32[np.ndarray, "3 n"], rows: Int64[np.ndarray, " n"], limits: Limits
+) -> tuple[Int64[np.ndarray, " m"], Float32[np.ndarray, "m 2"], Float32[np.ndarray, " m"]]:
     u, v, depth, seen = project_axes(camera, *xyz_cam)
     seen &= (depth > limits.min_depth) & (depth < limits.max_depth)
     seen &= (u >= limits.border) & (u < camera.width - limits.border)

@@ -29,8 +29,10 @@ def validate_camera(camera: Camera) -> None:
     if camera.model not in COEFFICIENTS:
         faults.append(f"model {camera.model!r} is none of {sorted(COEFFICIENTS)}")
     elif camera.distortion.shape not in [(n,) for n in COEFFICIENTS[camera.model]]:
-        faults.append(f"{camera.distortion.size} distortion coefficients, a {camera.model} camera has "
-                      f"{' or '.join(map(str, COEFFICIENTS[camera.model]))}")
+        faults.append(
+            f"{camera.distortion.size} distortion coefficients, a {camera.model} camera has "
+            f"{' or '.join(map(str, COEFFICIENTS[camera.model]))}"
+        )
     if camera.width <= 0 or camera.height <= 0:
         faults.append(f"image size {camera.width} x {camera.height}")
     if K.shape != (3, 3) or not np.isfinite(K).all() or not np.isfinite(camera.distortion).all():
@@ -79,8 +81,9 @@ def _field_limit(model: str, distortion: tuple[float, ...]) -> float:
     return float(np.sqrt(min(_first_positive_root(slope), _first_positive_root(D))))
 
 
-def project(camera: Camera, xyz_cam: Float[np.ndarray, "n 3"]) -> tuple[
-        Float32[np.ndarray, "n 2"], Float32[np.ndarray, " n"], Mask]:
+def project(
+    camera: Camera, xyz_cam: Float[np.ndarray, "n 3"]
+) -> tuple[Float32[np.ndarray, "n 2"], Float32[np.ndarray, " n"], Mask]:
     """Pixels (u, v) of points in the camera's optical frame, their depth, and which of them the lens can see at all.
 
     Depth is z for a pinhole and the distance along the ray for a fisheye, where z means nothing towards 90 degrees

@@ -33,8 +33,12 @@ class OcclusionTest:
     relative_tolerance: float = 0.03
     surface_clearance: float = 1.2
 
-    def visible(self, camera: Camera, uv: Float32[np.ndarray, "n 2"], depth: Float32[np.ndarray, " n"],
-                ) -> Bool[np.ndarray, " n"]:
+    def visible(
+        self,
+        camera: Camera,
+        uv: Float32[np.ndarray, "n 2"],
+        depth: Float32[np.ndarray, " n"],
+    ) -> Bool[np.ndarray, " n"]:
         """True for each point that no other one hides; uv inside the image, depth > 0 in metres."""
         cells = (uv / self.resolution_px).astype(np.int32)
         columns, rows = (-(-side // self.resolution_px) for side in (camera.width, camera.height))

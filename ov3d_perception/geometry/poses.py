@@ -32,8 +32,12 @@ def rigid(T: ArrayLike) -> Pose:
     Raises TransformError where that is no rounding: a scale, a mirror image, or numbers that are not finite.
     """
     M = np.asarray(T, np.float64)
-    if M.shape not in [(3, 4), (4, 4)] or not np.isfinite(M).all() or np.linalg.det(M[:3, :3]) <= 0 or (
-            np.abs(M[:3, :3] @ M[:3, :3].T - np.eye(3)).max() > 1e-3):
+    if (
+        M.shape not in [(3, 4), (4, 4)]
+        or not np.isfinite(M).all()
+        or np.linalg.det(M[:3, :3]) <= 0
+        or (np.abs(M[:3, :3] @ M[:3, :3].T - np.eye(3)).max() > 1e-3)
+    ):
         raise TransformError(f"{M.tolist()} is no rigid transform", "Check the calibration or pose file it came from")
     result = np.eye(4)
     result[:3, :3] = Rotation.from_matrix(M[:3, :3]).as_matrix()
@@ -83,8 +87,12 @@ class PoseTrack:
     track still answers, by continuing the motion of its last two poses (a single pose is held).
     """
 
-    def __init__(self, stamps_ns: Sequence[int] | Int64[np.ndarray, " n"], poses: Sequence[Pose] | np.ndarray,
-                 tolerance_ns: int = 50_000_000) -> None:
+    def __init__(
+        self,
+        stamps_ns: Sequence[int] | Int64[np.ndarray, " n"],
+        poses: Sequence[Pose] | np.ndarray,
+        tolerance_ns: int = 50_000_000,
+    ) -> None:
         self.stamps: Int64[np.ndarray, " n"] = np.asarray(stamps_ns, np.int64)
         self.poses: Float64[np.ndarray, "n 4 4"] = np.asarray(poses, np.float64).reshape(-1, 4, 4)
         self.tolerance_ns = tolerance_ns

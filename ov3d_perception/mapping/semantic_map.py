@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float16, Float32, Float64, Int64, UInt8
 
 from ov3d_perception.errors import IdentityError, PointCloudError
-from ov3d_perception.geometry.voxels import voxel_centres, voxel_keys
+from ov3d_perception.geometry.voxels import voxel_centres, voxel_coordinates, voxel_keys
 from ov3d_perception.mapping.free_space import REACH, seen_through
 from ov3d_perception.mapping.voxel_index import VoxelIndex
 from ov3d_perception.types import EncoderIdentity
@@ -189,10 +189,12 @@ class SemanticMap:
     ) -> None:
         """Count a miss for each voxel that the rays from the sensor to ``centres`` pass; remove what is gone."""
         self._missed[hit] -= np.minimum(self._missed[hit], 1)
-        others = np.ones(self._used, bool)
-        others[hit] = False
-        rows = np.flatnonzero(others & (self._key[: self._used] >= 0))
-        places = voxel_centres(self._key[rows], self.voxel_size) - sensor
+        reach = np.array([[-REACH], [REACH]]) + sensor[0]
+        edges = voxel_coordinates(np.hstack([reach, np.zeros((2, 2))]), self.voxel_size)[:, 0]
+        keys, rows = self._index.slab(*edges)
+        others = self._changed[rows] < self._revision
+        keys, rows = keys[others], rows[others]
+        places = voxel_centres(keys, self.voxel_size) - sensor
         near = (np.abs(places) < REACH).all(1)
         rows, places = rows[near], places[near]
         passed = rows[seen_through(places, self.voxel_size, centres[np.isfinite(centres).all(1)] - sensor)]

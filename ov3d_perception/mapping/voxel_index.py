@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from ov3d_perception.geometry.voxels import HALF, pack
+
 
 class VoxelIndex:
     """Keys kept sorted beside their rows. The data itself never moves when a voxel comes or goes.
@@ -37,6 +39,12 @@ class VoxelIndex:
         """Remove every key whose row is not wanted."""
         kept = wanted[self._rows]
         self._keys, self._rows = self._keys[kept], self._rows[kept]
+
+    def slab(self, first: int, last: int) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]:
+        """Keys and rows of the voxels whose x coordinate (a number of voxels) is in first..last. Not to be changed."""
+        low, high = pack(np.array([[first, -HALF, -HALF], [last, HALF - 1, HALF - 1]]))
+        begin, end = np.searchsorted(self._keys, [low, high + 1])
+        return self._keys[begin:end], self._rows[begin:end]
 
     @property
     def rows(self) -> Int64[np.ndarray, " n"]:

@@ -144,9 +144,12 @@ class Tf2Transforms:
         try:
             return transform_to_pose(self._buffer.lookup_transform(target, source, Time(nanoseconds=stamp)).transform)
         except self._error as error:
+            connected = self.latest(target, source) is not None
             raise TransformError(
-                f"No transform '{target}' <- '{source}' at {stamp / _NS:.3f} s: {error}",
-                "Check that odometry is running, that its clock is the sensor's, and use_sim_time; or raise tf_timeout",
+                f"No transform '{target}' <- '{source}' at {stamp / _NS:.3f} s: {str(error).rstrip(' .')}",
+                "Check that odometry is running, that its clock is the sensor's, and use_sim_time; or raise tf_timeout"
+                if connected
+                else "Publish what connects them on /tf or /tf_static, or correct the frames' names",
             ) from error
 
     def latest(self, target: str, source: str) -> int | None:

@@ -59,8 +59,9 @@ class Canvas:
         return replace(self, width=self.width * n, height=self.height * n, scale=self.scale * n)
 
 
-def fit(xyz: Float32[np.ndarray, "n 3"], width: int = 1600, height: int = 900, margin: float = 0.04,
-        supersample: int = 2) -> Canvas:
+def fit(
+    xyz: Float32[np.ndarray, "n 3"], width: int = 1600, height: int = 900, margin: float = 0.04, supersample: int = 2
+) -> Canvas:
     """A canvas that shows all but the outermost hundredth of the points."""
     if len(xyz) == 0:
         return Canvas(width, height, (0.0, 0.0), height / 60, supersample)
@@ -70,9 +71,16 @@ def fit(xyz: Float32[np.ndarray, "n 3"], width: int = 1600, height: int = 900, m
     return Canvas(width, height, (float(middle[0]), float(middle[1])), scale, supersample)
 
 
-def bird_eye(xyz: Float32[np.ndarray, "n 3"], labels: Int32[np.ndarray, " n"], names: Sequence[str], *,
-             canvas: Canvas | None = None, point_size: float = 0.14, rgb: UInt8[np.ndarray, "n 3"] | None = None,
-             notes: Annotations | None = None) -> UInt8[np.ndarray, "h w 3"]:
+def bird_eye(
+    xyz: Float32[np.ndarray, "n 3"],
+    labels: Int32[np.ndarray, " n"],
+    names: Sequence[str],
+    *,
+    canvas: Canvas | None = None,
+    point_size: float = 0.14,
+    rgb: UInt8[np.ndarray, "n 3"] | None = None,
+    notes: Annotations | None = None,
+) -> UInt8[np.ndarray, "h w 3"]:
     """The picture, RGB.
 
     xyz: metres, z up. labels: class of each point, anything outside ``names`` is grey. point_size: diameter in metres
@@ -95,8 +103,9 @@ def bird_eye(xyz: Float32[np.ndarray, "n 3"], labels: Int32[np.ndarray, " n"], n
     return np.asarray(picture.resize((canvas.width, canvas.height), Image.Resampling.BOX))
 
 
-def _draw_points(canvas: Canvas, xyz: Float32[np.ndarray, "n 3"], rgb: UInt8[np.ndarray, "n 3"],
-                 point_size: float) -> UInt8[np.ndarray, "h w 3"]:
+def _draw_points(
+    canvas: Canvas, xyz: Float32[np.ndarray, "n 3"], rgb: UInt8[np.ndarray, "n 3"], point_size: float
+) -> UInt8[np.ndarray, "h w 3"]:
     """Discs, higher ones over lower ones, lit by height."""
     order = np.argsort(xyz[:, 2], kind="stable")
     centres = np.floor(canvas.pixels(xyz[order])).astype(np.int64)
@@ -154,17 +163,18 @@ def _draw_grid(picture: np.ndarray, canvas: Canvas) -> None:
     low, high = np.ceil((canvas.centre - half) / spacing), np.floor((canvas.centre + half) / spacing)
     for x in np.arange(low[0], high[0] + 1) * spacing:
         column = int(canvas.pixels(np.array([[x, 0]]))[0, 0])
-        picture[:, column:column + thick] = GRID
+        picture[:, column : column + thick] = GRID
     for y in np.arange(low[1], high[1] + 1) * spacing:
         row = int(canvas.pixels(np.array([[0, y]]))[0, 1])
-        picture[row:row + thick] = GRID
+        picture[row : row + thick] = GRID
 
 
 def _draw_path(picture: Image.Image, canvas: Canvas, notes: Annotations) -> None:
     if notes.path is not None and len(notes.path) > 1:
         line = [tuple(point) for point in canvas.pixels(notes.path).tolist()]
-        ImageDraw.Draw(picture, "RGBA").line(line, fill=(255, 255, 255, 150), width=max(2, canvas.height // 400),
-                                             joint="curve")
+        ImageDraw.Draw(picture, "RGBA").line(
+            line, fill=(255, 255, 255, 150), width=max(2, canvas.height // 400), joint="curve"
+        )
 
 
 def _draw_boxes(picture: Image.Image, canvas: Canvas, boxes: Sequence[Box], size: int) -> None:
@@ -208,6 +218,9 @@ def _draw_scale(picture: Image.Image, canvas: Canvas, size: int) -> None:
     metres = max(m for m in (1, 2, 5, 10, 20, 50, 100, 200) if m == 1 or m * canvas.scale <= canvas.width / 6)
     draw, face = ImageDraw.Draw(picture), font(size)
     left, bottom, length = 1.4 * size, canvas.height - 1.6 * size, metres * canvas.scale
-    draw.line([(left, bottom - 0.4 * size), (left, bottom), (left + length, bottom),
-               (left + length, bottom - 0.4 * size)], fill=INK, width=max(2, size // 9))
+    draw.line(
+        [(left, bottom - 0.4 * size), (left, bottom), (left + length, bottom), (left + length, bottom - 0.4 * size)],
+        fill=INK,
+        width=max(2, size // 9),
+    )
     draw.text((left + length + 0.6 * size, bottom - 0.9 * size), f"{metres} m", fill=INK, font=face)

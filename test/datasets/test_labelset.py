@@ -37,9 +37,24 @@ def test_street_is_nuscenes16_with_its_index_as_id():
 def test_semantickittis_ids():
     """The learning map of semantic-kitti.yaml, at the ids where it is easy to go wrong."""
     labels = LabelSet.load("semantickitti19")
-    expected = {10: "car", 252: "car", 13: "other-vehicle", 256: "other-vehicle", 18: "truck", 258: "truck",
-                31: "bicyclist", 253: "bicyclist", 254: "person", 255: "motorcyclist", 40: "road", 60: "road",
-                44: "parking", 71: "trunk", 80: "pole", 81: "traffic-sign"}
+    expected = {
+        10: "car",
+        252: "car",
+        13: "other-vehicle",
+        256: "other-vehicle",
+        18: "truck",
+        258: "truck",
+        31: "bicyclist",
+        253: "bicyclist",
+        254: "person",
+        255: "motorcyclist",
+        40: "road",
+        60: "road",
+        44: "parking",
+        71: "trunk",
+        80: "pole",
+        81: "traffic-sign",
+    }
     for raw, cls in expected.items():
         assert labels.names[labels.map(np.array([raw]))[0]] == cls
     assert (labels.map(np.array([0, 1, 52, 99])) == UNLABELLED).all()
@@ -64,12 +79,18 @@ def test_a_file_of_ones_own(tmp_path):
     np.testing.assert_array_equal(labels.map(np.array([7, 8])), [0, UNLABELLED])
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("classes: {a: {prompts: []}}", "'a' has no prompts"),
-    ("classes: {a: {prompts: [x], ids: [1]}, b: {prompts: [y], ids: [1]}}", "raw id 1 is listed 2 times"),
-    ("classes: {a: {prompts: [x], ids: [70000]}}", "70000 is not in"),
-    ("classes: [a, b]", "cannot be read"), ("classes: {a: {}}", "cannot be read"), ("{", "cannot be read"),
-    ("", "cannot be read")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("classes: {a: {prompts: []}}", "'a' has no prompts"),
+        ("classes: {a: {prompts: [x], ids: [1]}, b: {prompts: [y], ids: [1]}}", "raw id 1 is listed 2 times"),
+        ("classes: {a: {prompts: [x], ids: [70000]}}", "70000 is not in"),
+        ("classes: [a, b]", "cannot be read"),
+        ("classes: {a: {}}", "cannot be read"),
+        ("{", "cannot be read"),
+        ("", "cannot be read"),
+    ],
+)
 def test_bad_files_say_what_is_wrong(tmp_path, text, message):
     path = tmp_path / "bad.yaml"
     path.write_text(text)

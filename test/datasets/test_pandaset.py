@@ -29,17 +29,23 @@ def root(tmp_path: Path) -> Path:
         (tmp_path / "001" / name).mkdir(parents=True)
         (tmp_path / "001" / name / "timestamps.json").write_text("[100.0, 100.1]")
     for i in range(2):
-        np.savez(tmp_path / "001" / "lidar" / f"{i:02d}.npz",
-                 xyz_world=np.array([[0, 110, 2], [1, 110, 2], [0, 120, 2], [np.nan, 0, 0]], np.float32),
-                 intensity=np.array([0, 51, 255, 1], np.uint8), time=np.full(4, 100.0),
-                 sensor=np.array([0, 0, 1, 0], np.uint8), label=np.array([13, 1, 7, 7], np.uint8))
+        np.savez(
+            tmp_path / "001" / "lidar" / f"{i:02d}.npz",
+            xyz_world=np.array([[0, 110, 2], [1, 110, 2], [0, 120, 2], [np.nan, 0, 0]], np.float32),
+            intensity=np.array([0, 51, 255, 1], np.uint8),
+            time=np.full(4, 100.0),
+            sensor=np.array([0, 0, 1, 0], np.uint8),
+            label=np.array([13, 1, 7, 7], np.uint8),
+        )
         cv2.imwrite(str(tmp_path / "001" / "front_camera" / f"{i:02d}.jpg"), np.zeros((1080, 1920, 3), np.uint8))
     (tmp_path / "001" / "lidar" / "poses.json").write_text(json.dumps([pose(0, w=1), pose(1, w=1)]))
     # the camera looks along the world's y: its x is x, its y is -z
     (tmp_path / "001" / "front_camera" / "poses.json").write_text(
-        json.dumps([pose(0, w=HALF, x=-HALF), pose(1, w=HALF, x=-HALF)]))
+        json.dumps([pose(0, w=HALF, x=-HALF), pose(1, w=HALF, x=-HALF)])
+    )
     (tmp_path / "001" / "front_camera" / "intrinsics.json").write_text(
-        json.dumps({"fx": 1000, "fy": 1000, "cx": 960, "cy": 540}))
+        json.dumps({"fx": 1000, "fy": 1000, "cx": 960, "cy": 540})
+    )
     return tmp_path
 
 
@@ -75,8 +81,15 @@ def test_everything_missing_is_listed_at_once(root):
     with pytest.raises(DatasetError) as caught:
         PandaSet(root, sequences=["001", "044"])
     text = str(caught.value)
-    for expected in ("01.jpg: missing", "lidar/timestamps.json: missing", "01.npz: no array 'label'", "00.npz: ",
-                     "quaternion", "intrinsics.json", "044/lidar/*.npz: missing"):
+    for expected in (
+        "01.jpg: missing",
+        "lidar/timestamps.json: missing",
+        "01.npz: no array 'label'",
+        "00.npz: ",
+        "quaternion",
+        "intrinsics.json",
+        "044/lidar/*.npz: missing",
+    ):
         assert expected in text
 
 

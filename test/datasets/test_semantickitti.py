@@ -43,8 +43,9 @@ def test_one_frame_by_hand(root):
     frame = source[0]
     assert frame.name == "07/000000" and len(frame.sweeps) == len(frame.views) == 1
     names = source.labelset.names
-    np.testing.assert_array_equal(frame.labels, [names.index("road"), names.index("car"), UNLABELLED,
-                                                 names.index("sidewalk")])
+    np.testing.assert_array_equal(
+        frame.labels, [names.index("road"), names.index("car"), UNLABELLED, names.index("sidewalk")]
+    )
     np.testing.assert_allclose(frame.sweeps[0].scan.intensity, [0.5, 1.0, 0.1, 0.0])
     np.testing.assert_array_equal(frame.views[0].image[0, 0], [0, 0, 255])  # RGB
     pairs = associate(frame)
@@ -81,16 +82,28 @@ def test_everything_missing_is_listed_at_once(root):
     with pytest.raises(DatasetError) as caught:
         SemanticKitti(root, sequences=["07", 8])
     text = str(caught.value)
-    for expected in ("07/image_2/000001.png: missing", "07/labels/000002.label: missing", "3 labels for 4 points",
-                     "000001.bin: 7 bytes", "07/times.txt: missing", "08/velodyne/*.bin: missing"):
+    for expected in (
+        "07/image_2/000001.png: missing",
+        "07/labels/000002.label: missing",
+        "3 labels for 4 points",
+        "000001.bin: 7 bytes",
+        "07/times.txt: missing",
+        "08/velodyne/*.bin: missing",
+    ):
         assert expected in text
 
 
-@pytest.mark.parametrize(("file", "content", "message"), [
-    ("calib.txt", f"P2: {P2}\n", "'Tr'"), ("calib.txt", f"P2: 1 2\nTr: {TR}\n", "12 numbers"),
-    ("calib.txt", f"P2: {P2}\nTr: {TR.replace('-1', '-2')}\n", "no rigid transform"),
-    ("calib.txt", f"P2: {P2.replace('100', '0')}\nTr: {TR}\n", "Singular"),
-    ("poses.txt", "1 0 0 0 0 1 0 0 0 0 1 0\n", "1 poses and 3 times"), ("times.txt", "a\nb\nc\n", "times.txt")])
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("calib.txt", f"P2: {P2}\n", "'Tr'"),
+        ("calib.txt", f"P2: 1 2\nTr: {TR}\n", "12 numbers"),
+        ("calib.txt", f"P2: {P2}\nTr: {TR.replace('-1', '-2')}\n", "no rigid transform"),
+        ("calib.txt", f"P2: {P2.replace('100', '0')}\nTr: {TR}\n", "Singular"),
+        ("poses.txt", "1 0 0 0 0 1 0 0 0 0 1 0\n", "1 poses and 3 times"),
+        ("times.txt", "a\nb\nc\n", "times.txt"),
+    ],
+)
 def test_inconsistent_text_files(root, file, content, message):
     (root / "sequences" / "07" / file).write_text(content)
     with pytest.raises(DatasetError, match=message):
@@ -125,8 +138,10 @@ def test_the_road_of_the_sweep_before_lies_on_the_road_of_this_one(real):
     road = real.labelset.names.index("road")
     key = transform(frame.sweeps[0].T_world_lidar, frame.sweeps[0].scan.xyz)[frame.labels == road]
     old = transform(frame.sweeps[1].T_world_lidar, frame.sweeps[1].scan.xyz)[real[2].labels == road]
-    near = [points[np.linalg.norm(points[:, :2] - frame.sweeps[0].T_world_lidar[:2, 3], axis=1) < 12]
-            for points in (key, old)]
+    near = [
+        points[np.linalg.norm(points[:, :2] - frame.sweeps[0].T_world_lidar[:2, 3], axis=1) < 12]
+        for points in (key, old)
+    ]
     assert abs(np.median(near[0][:, 2]) - np.median(near[1][:, 2])) < 0.05
     driven = frame.sweeps[0].T_world_lidar[:3, 3] - frame.sweeps[1].T_world_lidar[:3, 3]
     assert 0.2 < np.linalg.norm(driven) < 2 and abs(driven[2]) < 0.1

@@ -24,7 +24,7 @@ def pose(x: float) -> np.ndarray:
 
 @pytest.fixture
 def bag(tmp_path: Path) -> Path:
-    """A LiDAR 2 m up on a vehicle that drives 10 m/s; each of three points is measured 0, 50, 100 ms after the stamp."""
+    """A LiDAR 2 m up on a vehicle at 10 m/s; its three points are measured 0, 50 and 100 ms after the stamp."""
     path = tmp_path / "bag"
     up = np.eye(4)
     up[2, 3] = 2.0

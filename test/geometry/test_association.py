@@ -16,9 +16,14 @@ from ov3d_perception.geometry.poses import from_quaternion, invert, transform
 from ov3d_perception.types import Camera, Frame, PixelPointPairs, Scan, Sweep, View
 
 K = np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]])
-LENSES = [("pinhole", []), ("pinhole", [-0.35, 0.12, 1e-3, -8e-4, -0.02]),
-          ("pinhole", [0.5, 0.1, 1e-3, -1e-3, 0.01, 0.8, 0.2, 0.02]), ("pinhole", [0.2, 0.1, 0, 0]),
-          ("fisheye", [-0.02, 0.006, -0.004, 0.0006]), ("fisheye", [0.0, -0.05, 0, 0])]
+LENSES = [
+    ("pinhole", []),
+    ("pinhole", [-0.35, 0.12, 1e-3, -8e-4, -0.02]),
+    ("pinhole", [0.5, 0.1, 1e-3, -1e-3, 0.01, 0.8, 0.2, 0.02]),
+    ("pinhole", [0.2, 0.1, 0, 0]),
+    ("fisheye", [-0.02, 0.006, -0.004, 0.0006]),
+    ("fisheye", [0.0, -0.05, 0, 0]),
+]
 OPTICAL = from_quaternion([0, 0, 0], [-0.5, 0.5, -0.5, 0.5])  # looks along x of a z-up frame, right is -y
 
 
@@ -55,8 +60,10 @@ def plain_loop(frame: Frame, min_depth: float, max_depth: float, border: float) 
 
 
 def as_dict(pairs: PixelPointPairs) -> dict[tuple[int, int], np.ndarray]:
-    return {(int(c), int(p)): np.array([*uv, d])
-            for c, p, uv, d in zip(pairs.camera, pairs.point, pairs.uv, pairs.depth, strict=True)}
+    return {
+        (int(c), int(p)): np.array([*uv, d])
+        for c, p, uv, d in zip(pairs.camera, pairs.point, pairs.uv, pairs.depth, strict=True)
+    }
 
 
 def test_hand_placed_points():
@@ -75,8 +82,11 @@ def test_hand_placed_points():
 def test_culling_loses_nothing(lens, min_depth, max_depth, border):
     rng = np.random.default_rng(5)
     clouds = [rng.normal(0, 15, (3000, 3)) * [1, 1, 0.3] for _ in range(2)]
-    frame = Frame("random", (sweep(clouds[0]), sweep(clouds[1], turned(7, 1.0, 0.2, 0.1))),
-                  tuple(view(turned(yaw, 0.5, -0.3, 1), lens) for yaw in (0, 60, 200)))
+    frame = Frame(
+        "random",
+        (sweep(clouds[0]), sweep(clouds[1], turned(7, 1.0, 0.2, 0.1))),
+        tuple(view(turned(yaw, 0.5, -0.3, 1), lens) for yaw in (0, 60, 200)),
+    )
     expected = plain_loop(frame, min_depth, max_depth, border)
     pairs = associate(frame, min_depth=min_depth, max_depth=max_depth, border=border)
     found = as_dict(pairs)
@@ -125,8 +135,10 @@ def test_world_points_give_the_same_as_their_sweeps():
     assert not associate_points(world, None, frame.views).sweep.any()
 
 
-@pytest.mark.parametrize(("sweeps", "views"), [((), ()), ((), (view(),)), ((sweep(np.zeros((0, 3))),), (view(),)),
-                                               ((sweep([[1, 2, 3]]),), ())])
+@pytest.mark.parametrize(
+    ("sweeps", "views"),
+    [((), ()), ((), (view(),)), ((sweep(np.zeros((0, 3))),), (view(),)), ((sweep([[1, 2, 3]]),), ())],
+)
 def test_nothing_to_see_gives_empty_columns(sweeps, views):
     for occlusion in (None, OcclusionTest()):
         pairs = associate(Frame("empty", sweeps, views), occlusion=occlusion)

@@ -37,9 +37,17 @@ def points_in_front(count: int = 5000, spread: float = 0.9) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize(("model", "distortion"), [
-    ("pinhole", []), ("pinhole", BARREL[:4]), ("pinhole", BARREL), ("pinhole", RATIONAL),
-    ("fisheye", []), ("fisheye", FISHEYE)])
+@pytest.mark.parametrize(
+    ("model", "distortion"),
+    [
+        ("pinhole", []),
+        ("pinhole", BARREL[:4]),
+        ("pinhole", BARREL),
+        ("pinhole", RATIONAL),
+        ("fisheye", []),
+        ("fisheye", FISHEYE),
+    ],
+)
 def test_agrees_with_opencv(model, distortion, dtype):
     subject, xyz = camera(distortion, model), points_in_front()
     uv, depth, seen = project(subject, xyz.astype(dtype))
@@ -61,8 +69,10 @@ def test_any_rational_lens_agrees_with_opencv_where_it_is_seen(coefficients):
     np.testing.assert_allclose(uv[seen], opencv(subject, xyz)[seen], rtol=1e-5, atol=1e-2)
 
 
-@pytest.mark.parametrize(("model", "distortion"), [("pinhole", BARREL), ("fisheye", [0.0, -0.1, 0.0, 0.0]),
-                                                   ("pinhole", [0, 0, 0, 0, 0, -0.4, 0, 0])])
+@pytest.mark.parametrize(
+    ("model", "distortion"),
+    [("pinhole", BARREL), ("fisheye", [0.0, -0.1, 0.0, 0.0]), ("pinhole", [0, 0, 0, 0, 0, -0.4, 0, 0])],
+)
 def test_what_folds_back_into_the_image_is_not_seen(model, distortion):
     """Along a ray of growing angle the pixel runs outwards, then back: nothing from the turning point on is seen."""
     subject = camera(distortion, model)
@@ -70,8 +80,8 @@ def test_what_folds_back_into_the_image_is_not_seen(model, distortion):
     xyz = np.stack([np.sin(angles), np.zeros_like(angles), np.cos(angles)], axis=1) * 10
     raw, (uv, _, seen) = opencv(subject, xyz)[:, 0], project(subject, xyz)
     turn = int(np.flatnonzero(np.diff(raw) < 0)[0])
-    assert ((raw[turn + 50:] > 0) & (raw[turn + 50:] < 1600)).any(), "the lens of this test must fold into the image"
-    assert seen[:turn - 10].all() and not seen[turn + 10:].any()
+    assert ((raw[turn + 50 :] > 0) & (raw[turn + 50 :] < 1600)).any(), "the lens of this test must fold into the image"
+    assert seen[: turn - 10].all() and not seen[turn + 10 :].any()
     assert np.isnan(uv[~seen]).all()
     assert np.diff(uv[seen, 0]).min() > -0.02  # tangential terms move the turning point by some points
 
@@ -100,13 +110,20 @@ def test_resizing_keeps_every_pixel_in_its_place():
     np.testing.assert_allclose(half, (uv + 0.5) * [1 / 2, 1 / 3] - 0.5, atol=1e-3)
 
 
-@pytest.mark.parametrize(("change", "word"), [
-    ({"K": np.zeros((3, 3))}, "publishes zeros"), ({"K": np.full((3, 3), np.nan)}, "not finite"),
-    ({"K": K + np.array([[0, 5, 0], [0, 0, 0], [0, 0, 0]])}, "skew"), ({"K": np.eye(4)}, "3x3"),
-    ({"width": 0}, "image size 0 x 900"), ({"model": "omni"}, "'omni' is none of"),
-    ({"distortion": np.zeros(5), "model": "fisheye"}, "5 distortion coefficients"),
-    ({"distortion": np.zeros(12)}, "12 distortion coefficients"),
-    ({"distortion": np.array([np.inf, 0, 0, 0])}, "not finite")])
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"K": np.zeros((3, 3))}, "publishes zeros"),
+        ({"K": np.full((3, 3), np.nan)}, "not finite"),
+        ({"K": K + np.array([[0, 5, 0], [0, 0, 0], [0, 0, 0]])}, "skew"),
+        ({"K": np.eye(4)}, "3x3"),
+        ({"width": 0}, "image size 0 x 900"),
+        ({"model": "omni"}, "'omni' is none of"),
+        ({"distortion": np.zeros(5), "model": "fisheye"}, "5 distortion coefficients"),
+        ({"distortion": np.zeros(12)}, "12 distortion coefficients"),
+        ({"distortion": np.array([np.inf, 0, 0, 0])}, "not finite"),
+    ],
+)
 def test_unusable_intrinsics_are_refused_by_name(change, word):
     with pytest.raises(CalibrationError, match=word) as caught:
         validate_camera(replace(camera(), **change))

@@ -24,8 +24,12 @@ def test_a_still_world_becomes_sharp(start, end):
     rng = np.random.default_rng(1)
     world = rng.uniform(-70, 70, (2000, 3))
     time = rng.uniform(start, end, 2000).astype(np.float32)
-    seen = np.stack([transform(invert(turning(STAMP + round(float(t) * 1e9))), p[None])[0]
-                     for t, p in zip(time, world, strict=True)])
+    seen = np.stack(
+        [
+            transform(invert(turning(STAMP + round(float(t) * 1e9))), p[None])[0]
+            for t, p in zip(time, world, strict=True)
+        ]
+    )
     scan = Scan(seen.astype(np.float32), np.zeros(2000, np.float32), STAMP, time=time)
     expected = transform(invert(turning(STAMP)), world)
     assert np.abs(seen - expected).max() > 0.1  # the motion is worth undoing

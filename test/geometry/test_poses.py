@@ -87,8 +87,9 @@ def test_track_between_its_poses():
     np.testing.assert_allclose(track().at(base + 5 * 10**8), np.eye(4), atol=1e-12)
     middle = track().at(base + 15 * 10**8)
     np.testing.assert_allclose(middle[:3, 3], [5, 0, 0], atol=1e-12)
-    np.testing.assert_allclose(Rotation.from_matrix(middle[:3, :3]).as_euler("xyz", degrees=True), [0, 0, 45],
-                               atol=1e-9)
+    np.testing.assert_allclose(
+        Rotation.from_matrix(middle[:3, :3]).as_euler("xyz", degrees=True), [0, 0, 45], atol=1e-9
+    )
     np.testing.assert_allclose(track().at(base + 2 * 10**9)[:3, 3], [10, 0, 0], atol=1e-12)
 
 

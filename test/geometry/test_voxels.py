@@ -26,8 +26,7 @@ def test_unpack_undoes_pack(values):
 
 @given(coordinates)
 def test_keys_sort_like_coordinates(values):
-    np.testing.assert_array_equal(values[np.argsort(pack(values), kind="stable")],
-                                  values[np.lexsort(values.T[::-1])])
+    np.testing.assert_array_equal(values[np.argsort(pack(values), kind="stable")], values[np.lexsort(values.T[::-1])])
 
 
 def test_points_lie_within_half_a_voxel_of_their_centre():

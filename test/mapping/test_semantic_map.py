@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ov3d_perception.errors import IdentityError, PointCloudError
-from ov3d_perception.geometry.voxels import voxel_keys
+from ov3d_perception.geometry.voxels import pack, unpack, voxel_keys
 from ov3d_perception.mapping.semantic_map import SemanticMap
 from ov3d_perception.mapping.voxel_index import VoxelIndex
 from ov3d_perception.types import EncoderIdentity
@@ -199,6 +199,17 @@ def test_reading_while_writing() -> None:
     done.set()
     thread.join()
     assert not failures
+
+
+def test_slab_of_the_index() -> None:
+    places = np.random.default_rng(0).integers(-20, 20, (200, 3))
+    keys = np.unique(pack(places))
+    index = VoxelIndex()
+    index.insert(keys, np.arange(len(keys)))
+    found, rows = index.slab(-3, 5)
+    x = unpack(keys)[:, 0]
+    np.testing.assert_array_equal(found, keys[(x >= -3) & (x <= 5)])
+    np.testing.assert_array_equal(keys[rows], found)
 
 
 @settings(max_examples=50, deadline=None)

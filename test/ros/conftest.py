@@ -10,6 +10,7 @@ import fcntl
 import os
 import random
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -35,7 +36,8 @@ def ros_domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
     with contextlib.ExitStack() as stack:
         for domain in random.sample(_DOMAINS, len(_DOMAINS)):
-            lock = stack.enter_context(open(f"/tmp/ov3d_test_domain_{domain}.lock", "w"))
+            path = Path(tempfile.gettempdir()) / f"ov3d_test_domain_{domain}.lock"
+            lock = stack.enter_context(path.open("w"))
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break

@@ -15,8 +15,13 @@ CANVAS = Canvas(400, 300, (10.0, 0.0), 10.0)
 
 
 def picture(xyz, labels, **options) -> np.ndarray:
-    return bird_eye(np.array(xyz, np.float32).reshape(-1, 3), np.array(labels, np.int32), NAMES, canvas=CANVAS,
-                    **{"point_size": 0.8, **options})
+    return bird_eye(
+        np.array(xyz, np.float32).reshape(-1, 3),
+        np.array(labels, np.int32),
+        NAMES,
+        canvas=CANVAS,
+        **{"point_size": 0.8, **options},
+    )
 
 
 def hue_distance(pixel: np.ndarray, name: str) -> float:
