@@ -55,13 +55,12 @@ def draw_map(
 def draw_overlay(path: Path, frame: Frame, label: Int32[np.ndarray, " n"], names: Sequence[str]) -> Path:
     """Labels of a frame's key sweep over its forward camera images, side by side (all images if none is forward)."""
     pairs = associate(frame)
-    panels = []
-    for camera in _order(frame):
+    cameras, panels = _order(frame), []
+    for camera in cameras:
         mine = pairs.camera == camera
+        options = {"depth": pairs.depth[mine], "radius": 1.6, "with_legend": camera == cameras[-1]}
         image = frame.views[camera].image
-        panels.append(
-            class_overlay(image, pairs.uv[mine], label[pairs.point[mine]], names, depth=pairs.depth[mine], radius=2.0)
-        )
+        panels.append(class_overlay(image, pairs.uv[mine], label[pairs.point[mine]], names, **options))
     return save(path, _side_by_side(panels))
 
 

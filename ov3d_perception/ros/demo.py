@@ -34,7 +34,7 @@ from ov3d_perception.sim.drive import simulate
 from ov3d_perception.training.report import evaluate_checkpoint
 from ov3d_perception.types import Frame
 
-QUESTIONS = ("car", "pedestrian", "tree", "traffic cone", "giraffe")
+QUESTIONS = ("car", "tree", "building", "excavator", "pedestrian", "giraffe")
 LABELSET = "street"
 IMAGE_EVERY = 5
 QUIET_S = 4.0
@@ -138,7 +138,9 @@ def _draw(out: Path, live: Live, truth: dict[int, TrueScan], bag: Path, summary:
     assert live.listener.map_cloud is not None
     cloud = live.listener.map_cloud
     xyz, labels = np.stack([cloud[axis] for axis in "xyz"], 1), cloud["label"].astype(np.int32)
-    boxes = [box for answer in summary.answers if answer.word != "tree" for box in answer.boxes]
+    boxes = [
+        box for answer in summary.answers if answer.word in ("car", "excavator", "pedestrian") for box in answer.boxes
+    ]
     path = [truth[stamp].T_map_lidar for stamp in sorted(truth)]
     words = ", ".join(f"{answer.word}: {len(answer.boxes)}" for answer in summary.answers)
     pictures.draw_map(out / "map.png", xyz, labels, names, boxes, path, words)
