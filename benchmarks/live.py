@@ -55,10 +55,10 @@ def main() -> None:
     parser.add_argument("bag", type=Path)
     parser.add_argument("--seconds", type=float, default=70.0)
     parser.add_argument("--ask", action="append", default=[])
-    parser.add_argument("--switch", nargs="*", default=[], help="words to switch to at the end, timed")
+    parser.add_argument("--switch", action="append", default=[], help="a word to switch to at the end, timed")
     parser.add_argument("--out", type=Path, default=Path("out/live"))
     parser.add_argument("arguments", nargs="*")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     given.out.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("ROS_DOMAIN_ID", str(random.randint(1, 100)))
     use_large_messages()
@@ -69,7 +69,8 @@ def main() -> None:
         if not listener.wait_for(lambda: bool(listener.classes), 120):
             raise SystemExit("\n".join(["lidar_node did not become active", *lines]))
         command = [sys.executable, "-m", "ov3d_perception.cli", "bag", "play", str(given.bag), "--loop"]
-        player = subprocess.Popen([*command, "--seconds", str(given.seconds), "--wait-for", "/points"])
+        topic = parse_arguments(given.arguments).get("points", "/points")
+        player = subprocess.Popen([*command, "--seconds", str(given.seconds), "--wait-for", topic])
         memory = watch(player, nodes.pids)
         time.sleep(2 * PERIOD_S)
         report = summarise(memory, listener)

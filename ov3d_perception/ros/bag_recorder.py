@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 import rclpy
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -34,6 +35,7 @@ TRAINING_TOPICS = (
     "/ground_truth/*",
 )
 _DISCOVERY_S = 0.25
+_STEADY = Clock(clock_type=ClockType.STEADY_TIME)  # use_sim_time must not stop these timers before /clock comes
 _QUEUE_BYTES = 256 * 1024 * 1024
 
 
@@ -86,7 +88,7 @@ def record_bag(
         executor = SingleThreadedExecutor(context=context)
         executor.add_node(node)
         recorder = _Recorder(node, topics or TRAINING_TOPICS, bag, disk)
-        end = node.create_timer(seconds, stopped.set) if seconds > 0 else None
+        end = node.create_timer(seconds, stopped.set, clock=_STEADY) if seconds > 0 else None
         try:
             recorder.discover()
             while not stopped.is_set() and disk.error is None:
@@ -162,7 +164,7 @@ class _Recorder:
         self._bag = bag
         self._disk = disk
         self._seen: set[str] = set()
-        self._timer = node.create_timer(_DISCOVERY_S, self.discover)
+        self._timer = node.create_timer(_DISCOVERY_S, self.discover, clock=_STEADY)
 
     def discover(self) -> None:
         """Subscribe to what is new and matches."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import PointCloud2
 from std_srvs.srv import Trigger
@@ -76,7 +77,8 @@ class MapNode(Node):
         )
         self.create_service(QueryText, "~/query", self._on_query, callback_group=ReentrantCallbackGroup())
         self.create_service(Trigger, "~/clear", self._on_clear, callback_group=group())
-        self.create_timer(values.publish_period, self._publish_map, callback_group=group())
+        wall = Clock(clock_type=ClockType.STEADY_TIME)  # a map is shown while /clock stands still, too
+        self.create_timer(values.publish_period, self._publish_map, callback_group=group(), clock=wall)
         self._diagnostics = DiagnosticsPublisher(self, self._health, self._refresh, values.diagnostics_period)
 
     def _load_text(self, values: MapParameters) -> None:

@@ -241,7 +241,8 @@ def test_bag_is_closed_on_every_signal(sensor, start, tmp_path: Path, number: in
     output = end(recorder, number)
     assert recorder.returncode == 0, output
     numbers = recorded(tmp_path / "bag", "/front/points")
-    assert len(numbers) >= 5 and numbers == list(range(1, len(numbers) + 1)), "all up to the signal"
+    first = numbers[0]  # what is sent before the recorder's side of the match is made is not its to keep
+    assert len(numbers) >= 5 and numbers == list(range(first, first + len(numbers))), "all up to the signal"
     assert (tmp_path / "bag" / "metadata.yaml").is_file()
 
 
@@ -275,17 +276,19 @@ def test_default_topics_and_late_ones(sensor, start, probe: Probe, tmp_path: Pat
     front.wait_for_recorder()
     late = sensor("/rear/points", qos.OUTPUT)
     late.wait_for_recorder()
-    for _ in range(5):
+    for _ in range(30):
         for one in (front, late, other):
             one.publish()
         time.sleep(0.05)
     output = end(recorder)
     probe.node.destroy_publisher(static)
-    assert recorded(tmp_path / "bag", "/rear/points") == [1, 2, 3, 4, 5]
+    numbers = recorded(tmp_path / "bag", "/rear/points")
+    # The first ones may be sent before the recorder's side of the match is made; from the first one kept, all are.
+    assert len(numbers) >= 5 and numbers == list(range(numbers[0], 31))
     with open_bag(tmp_path / "bag") as bag:
         assert "/front/debug_cloud" not in bag.topics
         assert "rec_lidar" in bag.transforms().frames, output
-    assert "/rear/points: 5" in output
+    assert f"/rear/points: {len(numbers)}" in output
 
 
 def test_slow_disk_drops_and_counts(sensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
