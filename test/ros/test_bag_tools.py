@@ -143,7 +143,13 @@ def test_topics_remap_and_duration(probe: Probe, drive: Path, start) -> None:
         probe.listening(PointCloud2, "/other/points", ALL) as renamed,
         probe.listening(TFMessage, "/bag/tf", ALL) as left_out,
     ):
-        arguments = {"topics": ["/bag/points"], "remap": {"/bag/points": "/other/points"}, "loop": True, "seconds": 2}
+        arguments = {
+            "topics": ["/bag/points"],
+            "remap": {"/bag/points": "/other/points"},
+            "loop": True,
+            "seconds": 2,
+            "wait_for": ["/other/points"],
+        }
         player = start(PLAY, drive, **arguments)
         renamed.wait()
         assert player.wait(60) == 0
@@ -276,7 +282,7 @@ def test_default_topics_and_late_ones(sensor, start, probe: Probe, tmp_path: Pat
     front.wait_for_recorder()
     late = sensor("/rear/points", qos.OUTPUT)
     late.wait_for_recorder()
-    for _ in range(30):
+    for _ in range(120):
         for one in (front, late, other):
             one.publish()
         time.sleep(0.05)
@@ -284,7 +290,7 @@ def test_default_topics_and_late_ones(sensor, start, probe: Probe, tmp_path: Pat
     probe.node.destroy_publisher(static)
     numbers = recorded(tmp_path / "bag", "/rear/points")
     # The first ones may be sent before the recorder's side of the match is made; from the first one kept, all are.
-    assert len(numbers) >= 5 and numbers == list(range(numbers[0], 31))
+    assert len(numbers) >= 5 and numbers == list(range(numbers[0], 121))
     with open_bag(tmp_path / "bag") as bag:
         assert "/front/debug_cloud" not in bag.topics
         assert "rec_lidar" in bag.transforms().frames, output
