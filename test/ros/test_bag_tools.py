@@ -251,27 +251,6 @@ def test_bag_is_closed_on_every_signal(sensor, start, tmp_path: Path, number: in
     assert (tmp_path / "bag" / "metadata.yaml").is_file()
 
 
-def test_killed_recorder_leaves_what_repair_can_read(sensor, start, tmp_path: Path) -> None:
-    front = sensor("/front/points", qos.OUTPUT)
-    recorder = start(RECORD, tmp_path / "bag", topics=["/front/points"])
-    front.wait_for_recorder()
-    for _ in range(40):
-        front.publish()
-        time.sleep(0.02)
-    storage = tmp_path / "bag" / "bag.mcap"
-    deadline = time.monotonic() + 30
-    while storage.stat().st_size < 4_000_000 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    recorder.kill()
-    recorder.wait(30)
-    with pytest.raises(BagError, match="ov3d bag repair"):
-        open_bag(tmp_path / "bag")
-    kept = repair(tmp_path / "bag", tmp_path / "repaired")
-    numbers = recorded(tmp_path / "repaired", "/front/points")
-    assert len(numbers) == kept["/front/points"] >= 10
-    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-
-
 def test_default_topics_and_late_ones(sensor, start, probe: Probe, tmp_path: Path) -> None:
     front = sensor("/front/points")
     other = sensor("/front/debug_cloud")
@@ -281,19 +260,17 @@ def test_default_topics_and_late_ones(sensor, start, probe: Probe, tmp_path: Pat
     front.wait_for_recorder()
     late = sensor("/rear/points", qos.OUTPUT)
     late.wait_for_recorder()
-    for _ in range(120):
+    for _ in range(5):
         for one in (front, late, other):
             one.publish()
         time.sleep(0.05)
     output = end(recorder)
     probe.node.destroy_publisher(static)
-    numbers = recorded(tmp_path / "bag", "/rear/points")
-    # The first ones may be sent before the recorder's side of the match is made; from the first one kept, all are.
-    assert len(numbers) >= 5 and numbers == list(range(numbers[0], 121))
+    assert recorded(tmp_path / "bag", "/rear/points") == [1, 2, 3, 4, 5]
     with open_bag(tmp_path / "bag") as bag:
         assert "/front/debug_cloud" not in bag.topics
         assert "rec_lidar" in bag.transforms().frames, output
-    assert f"/rear/points: {len(numbers)}" in output
+    assert "/rear/points: 5" in output
 
 
 def test_slow_disk_drops_and_counts(sensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -378,3 +355,25 @@ def test_what_is_played_is_what_is_recorded(drive: Path, start, tmp_path: Path) 
     with open_bag(drive) as played, open_bag(tmp_path / "bag") as copy:
         for topic in ("/bag/points", "/bag/tf", "/bag/tf_static"):
             assert [m.data for m in played.messages([topic])] == [m.data for m in copy.messages([topic])]
+
+
+# Last: a process killed outright leaves its end of the shared memory behind, which can swallow what is sent next.
+def test_killed_recorder_leaves_what_repair_can_read(sensor, start, tmp_path: Path) -> None:
+    front = sensor("/front/points", qos.OUTPUT)
+    recorder = start(RECORD, tmp_path / "bag", topics=["/front/points"])
+    front.wait_for_recorder()
+    for _ in range(40):
+        front.publish()
+        time.sleep(0.02)
+    storage = tmp_path / "bag" / "bag.mcap"
+    deadline = time.monotonic() + 30
+    while storage.stat().st_size < 4_000_000 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    recorder.kill()
+    recorder.wait(30)
+    with pytest.raises(BagError, match="ov3d bag repair"):
+        open_bag(tmp_path / "bag")
+    kept = repair(tmp_path / "bag", tmp_path / "repaired")
+    numbers = recorded(tmp_path / "repaired", "/front/points")
+    assert len(numbers) == kept["/front/points"] >= 10
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
