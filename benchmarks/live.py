@@ -12,18 +12,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
-import rclpy
 
 from ov3d_perception.ros.client import ask, describe, set_vocabulary
-from ov3d_perception.ros.environment import use_large_messages
 from ov3d_perception.ros.listener import Listener
+from ov3d_perception.ros.process import private_session
 from ov3d_perception.ros.systems import parse_arguments
 from ov3d_perception.ros.up import NodeProcesses
 
@@ -60,11 +58,8 @@ def main() -> None:
     parser.add_argument("arguments", nargs="*")
     given = parser.parse_intermixed_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("ROS_DOMAIN_ID", str(random.randint(1, 100)))
-    use_large_messages()
-    rclpy.init()
     lines: list[str] = []
-    with NodeProcesses("lidar", parse_arguments(given.arguments), log=lines.append) as nodes:
+    with private_session(), NodeProcesses("lidar", parse_arguments(given.arguments), log=lines.append) as nodes:
         listener = Listener()
         if not listener.wait_for(lambda: bool(listener.classes), 120):
             raise SystemExit("\n".join(["lidar_node did not become active", *lines]))
@@ -80,7 +75,6 @@ def main() -> None:
             took = reply.duration.sec * 1e3 + reply.duration.nanosec / 1e6
             answers.append(f"set_vocabulary: {reply.message} in {took:.2f} ms")
         listener.close()
-    rclpy.shutdown()
     scans = [scan for scan in listener.scans if len(scan.label)]
     np.savez(
         given.out / "scan.npz",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import random
 import subprocess
 import sys
 import time
@@ -14,7 +12,6 @@ from pathlib import Path
 from typing import TextIO
 
 import numpy as np
-import rclpy
 
 from ov3d_msgs.msg import ObjectMatch
 from ov3d_perception.datasets.labelset import LabelSet
@@ -26,8 +23,8 @@ from ov3d_perception.demo.truth import TrueScan, read_truth
 from ov3d_perception.errors import Ov3dError
 from ov3d_perception.paths import share_dir
 from ov3d_perception.ros.client import ask, box_of
-from ov3d_perception.ros.environment import use_large_messages
 from ov3d_perception.ros.listener import Listener
+from ov3d_perception.ros.process import private_session
 from ov3d_perception.ros.up import NodeProcesses
 from ov3d_perception.sim.bag import write_drive
 from ov3d_perception.sim.drive import simulate
@@ -73,25 +70,20 @@ def run_demo(out: Path, seed: int, seconds: float) -> int:
 
 def _run_nodes(bag: Path, log: Path) -> Live:
     """Nodes up, bag played, questions asked, nodes down."""
-    os.environ.setdefault("ROS_DOMAIN_ID", str(random.randint(1, 100)))  # other robots on this network are none of ours
-    use_large_messages()
-    rclpy.init()
-    try:
-        with (
-            log.open("w") as lines,
-            NodeProcesses("lidar", {"lidar_node.deskew": "true"}, log=_to_file(lines)) as nodes,
-        ):
-            listener = Listener()
-            if not listener.wait_for(lambda: bool(listener.classes), 90.0):
-                raise Ov3dError(f"lidar_node did not become active ({nodes.ended() or 'it still runs'})", f"Read {log}")
-            player = [sys.executable, "-m", "ov3d_perception.cli", "bag", "play", str(bag), "--wait-for", "/points"]
-            subprocess.run(player, check=True, stdout=lines, stderr=lines)
-            _wait_until_quiet(listener)
-            answers = {word: _ask(word) for word in QUESTIONS}
-            listener.wait_for(lambda: listener.map_cloud is not None, 10.0)
-            listener.close()
-    finally:
-        rclpy.shutdown()
+    with (
+        private_session(),
+        log.open("w") as lines,
+        NodeProcesses("lidar", {"lidar_node.deskew": "true"}, log=_to_file(lines)) as nodes,
+    ):
+        listener = Listener()
+        if not listener.wait_for(lambda: bool(listener.classes), 90.0):
+            raise Ov3dError(f"lidar_node did not become active ({nodes.ended() or 'it still runs'})", f"Read {log}")
+        player = [sys.executable, "-m", "ov3d_perception.cli", "bag", "play", str(bag), "--wait-for", "/points"]
+        subprocess.run(player, check=True, stdout=lines, stderr=lines)
+        _wait_until_quiet(listener)
+        answers = {word: _ask(word) for word in QUESTIONS}
+        listener.wait_for(lambda: listener.map_cloud is not None, 10.0)
+        listener.close()
     return Live(listener, answers)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import signal
 import threading
 from collections.abc import Iterator
@@ -35,3 +37,18 @@ def own_context(stop: threading.Event | None = None) -> Iterator[tuple[Context, 
         rclpy.try_shutdown(context=context)
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def private_session() -> Iterator[None]:
+    """rclpy for a program that starts nodes of its own and talks to those alone.
+
+    They meet in a random ROS domain, unless the user has chosen one: other robots on this network are none of ours.
+    """
+    os.environ.setdefault("ROS_DOMAIN_ID", str(random.randint(1, 100)))
+    use_large_messages()
+    rclpy.init()
+    try:
+        yield
+    finally:
+        rclpy.try_shutdown()
