@@ -172,7 +172,7 @@ def bag_from_semantickitti(
     jpeg: Annotated[bool, typer.Option(help="Smaller images")] = False,
 ) -> None:
     """A SemanticKITTI sequence becomes a standard bag with images, camera_info and tf."""
-    from ov3d_perception.bags.semantickitti import from_semantickitti
+    from ov3d_perception.datasets.semantickitti_bag import from_semantickitti
 
     print(from_semantickitti(root, sequence, out, image_format="jpeg" if jpeg else "png"))
 

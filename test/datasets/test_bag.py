@@ -11,10 +11,10 @@ import pytest
 
 from ov3d_perception.bags import messages
 from ov3d_perception.bags.images import encode_png
-from ov3d_perception.bags.semantickitti import from_semantickitti
 from ov3d_perception.bags.writer import BagWriter
 from ov3d_perception.datasets.bag import Bag
 from ov3d_perception.datasets.registry import open_dataset
+from ov3d_perception.datasets.semantickitti_bag import from_semantickitti
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.geometry.association import associate
 from ov3d_perception.geometry.poses import transform
