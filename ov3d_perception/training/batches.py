@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
@@ -15,7 +16,7 @@ from torch.utils.data import Dataset, Sampler
 from ov3d_perception.networks.inputs import point_inputs
 from ov3d_perception.sparse import quantize
 from ov3d_perception.training.augment import augment
-from ov3d_perception.training.pairs import load_sample, voxel_targets
+from ov3d_perception.training.pairs import Sample, load_sample, voxel_targets
 from ov3d_perception.training.recipe import Recipe
 
 
@@ -63,23 +64,51 @@ class PairDataset(Dataset[Batch]):
 
     def __getitem__(self, key: tuple[int, int]) -> Batch:
         turn, index = key
-        recipe, rng = self.recipe, np.random.default_rng((self.recipe.seed, turn, index))
-        sample = load_sample(self.paths[index])
+        rng = np.random.default_rng((self.recipe.seed, turn, index))
+        clouds = [self._cloud(index, rng)]
+        if rng.random() < self.recipe.augment.mix:
+            clouds.append(self._cloud(int(rng.integers(len(self.paths))), rng))
+        points = torch.cat([cloud.points for cloud in clouds])
+        feats = torch.cat([cloud.feats for cloud in clouds])
+        coords, voxel_feats, inverse = quantize(points, self.recipe.network.voxel_size, feats)
+        pair_voxels = [
+            torch.where(cloud.pair_point >= 0, voxels[cloud.pair_point], -1)
+            for cloud, voxels in zip(clouds, inverse.split([len(cloud.points) for cloud in clouds]), strict=True)
+        ]
+        taught = torch.unique(torch.cat(pair_voxels))
+        rows = _choose(taught[taught >= 0], self.recipe.optimiser.targets, rng)
+        place = torch.full((len(coords) + 1,), -1, dtype=torch.int64)
+        place[rows] = torch.arange(len(rows))
+        targets = torch.stack(
+            [
+                voxel_targets(cloud.sample, (row := place[voxel]), row >= 0, len(rows))
+                for cloud, voxel in zip(clouds, pair_voxels, strict=True)
+            ]
+        )
+        return Batch(coords, voxel_feats, rows, F.normalize(targets.sum(0), dim=1))
+
+    def _cloud(self, index: int, rng: np.random.Generator) -> _Cloud:
+        """A sample, augmented. The inputs (height among them) are those of the points where they were measured."""
+        recipe, sample = self.recipe, load_sample(self.paths[index])
         xyz, intensity, keep = augment(sample.xyz, sample.intensity, recipe.augment, rng, sample.point)
         if recipe.optimiser.context is not None:
             keep &= near(sample.xyz, sample.point, recipe.optimiser.context)
         kept = torch.from_numpy(np.flatnonzero(keep))
-        points = torch.from_numpy(xyz)[kept]
-        feats = point_inputs(recipe.network.inputs, points, torch.from_numpy(intensity)[kept])
-        coords, voxel_feats, inverse = quantize(points, recipe.network.voxel_size, feats)
-        voxel = torch.full((len(xyz),), -1, dtype=torch.int64)
-        voxel[kept] = inverse
-        pair_voxel = voxel[torch.from_numpy(sample.point)]
-        rows = _choose(torch.unique(pair_voxel[pair_voxel >= 0]), recipe.optimiser.targets, rng)
-        place = torch.full((len(coords) + 1,), -1, dtype=torch.int64)
-        place[rows] = torch.arange(len(rows))
-        pair_row = place[pair_voxel]
-        return Batch(coords, voxel_feats, rows, voxel_targets(sample, pair_row, pair_row >= 0, len(rows)))
+        strength = torch.from_numpy(intensity)[kept]
+        feats = point_inputs(recipe.network.inputs, torch.from_numpy(sample.xyz)[kept], strength)
+        place = torch.full((len(xyz),), -1, dtype=torch.int64)
+        place[kept] = torch.arange(len(kept))
+        return _Cloud(sample, torch.from_numpy(xyz)[kept], feats, place[torch.from_numpy(sample.point)])
+
+
+@dataclass(frozen=True)
+class _Cloud:
+    """Kept points, moved; their inputs; and the row of each pair's point among them, -1 where it was dropped."""
+
+    sample: Sample
+    points: Float[Tensor, "n 3"]
+    feats: Float[Tensor, "n c"]
+    pair_point: Int64[Tensor, " m"]
 
 
 def near(xyz: np.ndarray, point: np.ndarray, size: float) -> Bool[np.ndarray, " n"]:

@@ -36,6 +36,7 @@ from ov3d_perception.training.prepare import prepare
 from ov3d_perception.training.recipe import Recipe
 from ov3d_perception.training.result import Result
 from ov3d_perception.training.sources import open_source, open_vocabulary, words_of
+from ov3d_perception.training.start import start_from
 from ov3d_perception.training.teacher import Teacher
 from ov3d_perception.types import Frame
 
@@ -217,5 +218,7 @@ def _module(recipe: Recipe, teacher: Teacher, vocabulary: Vocabulary | None, ste
     network = MinkUNet(spec.arch, len(spec.inputs), teacher.identity.dim, spec.width)
     if vocabulary is None and (recipe.optimiser.balance > 0 or recipe.optimiser.words > 0):
         raise DatasetError("optimiser.balance and optimiser.words need words", "Give the recipe a vocabulary")
+    if spec.init is not None:
+        start_from(network, Path(spec.init), spec, teacher.identity)
     torch.set_float32_matmul_precision("high")
     return Distillation(network, recipe.optimiser, steps_per_epoch * recipe.optimiser.epochs, vocabulary)

@@ -67,12 +67,16 @@ class PairSpec:
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """The student: MinkUNet ``arch`` at ``width``, point ``inputs`` and ``voxel_size`` in metres."""
+    """The student: ``arch`` at ``width``, point ``inputs`` and ``voxel_size`` in metres.
+
+    init: a checkpoint of the same network to start from, of another site or another encoder; then its head is not used.
+    """
 
     arch: str = "MinkUNet14A"
     width: float = 0.5
     inputs: tuple[str, ...] = ("ones", "intensity")
     voxel_size: float = 0.1
+    init: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ class AugmentSpec:
     jitter: sigma of a per-point shift in metres. translate: whole-cloud shift in metres, each axis in [0, t).
     dropout: greatest fraction of points removed. intensity: gain in [1 - i, 1 + i]. wedge: fraction of the circle
     around the sensor that is kept, towards a random taught point; a third makes a step three times as cheap.
+    mix: probability that a second cloud, augmented by itself, is laid over the first (Mix3D, Nekrasov et al. 2021).
     """
 
     rotate: bool = True
@@ -93,6 +98,7 @@ class AugmentSpec:
     dropout: float = 0.2
     intensity: float = 0.1
     wedge: float = 1.0
+    mix: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -82,3 +82,28 @@ def test_order_depends_on_seed_and_epoch_and_covers_everything():
     sampler.set_epoch(1)
     assert sorted(turn for turn, _ in sampler) == [2] * 5 + [3] * 5
     assert [i for _, i in sampler] != [i for _, i in first]
+
+
+def test_mixing_lays_a_second_cloud_over_the_first(samples):
+    """Both clouds' voxels are there, and each taught voxel still has the target of its own colour."""
+    plain = dataclasses.replace(RECIPE, augment=dataclasses.replace(RECIPE.augment, mix=0.0))
+    mixed = dataclasses.replace(RECIPE, augment=dataclasses.replace(RECIPE.augment, mix=1.0))
+    alone, both = PairDataset(samples, plain)[2, 0], PairDataset(samples, mixed)[2, 0]
+    assert len(both.rows) > 1.5 * len(alone.rows)
+    assert len(both.coords) > 1.5 * len(alone.coords)
+    clear = both.target.max(1).values > 0.97
+    red = both.target[clear].argmax(1) == 0
+    assert (red == (both.feats[both.rows[clear], 1] > 0.5)).float().mean() > 0.97
+    torch.testing.assert_close(both.target.norm(dim=1), torch.ones(len(both.rows)))
+
+
+def test_inputs_are_measured_before_the_cloud_is_moved(samples):
+    """The height that the network is told is the sensor's, whatever the augmentation does to the place."""
+    inputs = dataclasses.replace(RECIPE.network, inputs=("height",), voxel_size=0.01)
+    moved = dataclasses.replace(RECIPE.augment, translate=0.0, jitter=0.0, scale=0.5, dropout=0.0)
+    batch = PairDataset(samples, dataclasses.replace(RECIPE, network=inputs, augment=moved))[1, 0]
+    heights = np.sort(np.load(samples[0])["xyz"][:, 2])
+    found = batch.feats[:, 0].numpy()
+    nearest = heights[np.searchsorted(heights, found).clip(0, len(heights) - 1)]
+    before = heights[(np.searchsorted(heights, found) - 1).clip(0)]
+    assert (np.minimum(abs(nearest - found), abs(before - found)) < 1e-3).mean() > 0.95
