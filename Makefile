@@ -5,7 +5,7 @@ VENV ?= .venv
 PYTHON ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-INTERFACES := ov3d_msgs pip_ros/tf2_msgs pip_ros/vision_msgs
+INTERFACES := ov3d_msgs pip_ros/nav2_msgs pip_ros/tf2_msgs pip_ros/vision_msgs
 INTERFACE_FILES := $(shell find $(INTERFACES) -type f)
 
 # The wheels bring their own ROS 2. One that this shell has sourced, or another environment's wheels, must not be mixed in.
@@ -14,7 +14,7 @@ unexport ROS_DISTRO AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH RMW_I
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE PYTHONPATH LD_LIBRARY_PATH
 endif
 
-.PHONY: setup demo test lint format lock clean
+.PHONY: setup demo test oracle lint format lock clean
 
 setup: $(VENV)/.requirements $(VENV)/.interfaces
 
@@ -23,6 +23,10 @@ demo: setup
 
 test: setup
 	OMP_NUM_THREADS=1 ROS_PYTHON_CHECK_FIELDS=1 $(BIN)/python -m pytest
+
+# MinkowskiEngine, which the sparse convolutions are tested against; without it those tests are skipped.
+oracle: setup
+	sh scripts/build_minkowski.sh "$(VENV)"
 
 lint: setup
 	$(BIN)/ruff check .

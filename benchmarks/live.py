@@ -1,10 +1,12 @@
 """A bag played live into lidar_node and map_node in processes of their own: latency by stage, drops, memory, answers.
 
-    python benchmarks/live.py BAG [--seconds 70] [--ask car --ask tree] [--out out/live] [name:=value ...]
+    python benchmarks/live.py BAG [--seconds 70] [--ask car --ask tree] [--truth semantickitti_coarse9] [--out out/live]
+                              [name:=value ...]
 
 ``name:=value`` are the arguments of `ov3d up lidar`. The bag is looped. Memory is the resident set of each node every
-two seconds; the first ten seconds are warm-up. The overlay draws the labels of a scan over the images that belong to
-it, and the boxes of the answers are written to answers.txt.
+two seconds; the first ten seconds are warm-up. Written to --out: report.json, answers.txt, nodes.log, and, where the
+bag has ground truth (--truth names the label set of its ids), what each answered box really holds, answers.png (the
+true points from above with the boxes) and overlay.png (the labels of a published scan over its camera images).
 """
 
 from __future__ import annotations
@@ -15,15 +17,25 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from ov3d_perception.ros.client import ask, describe, set_vocabulary
+from ov3d_perception.datasets.labelset import LabelSet
+from ov3d_perception.datasets.registry import open_dataset
+from ov3d_perception.demo.pictures import draw_overlay
+from ov3d_perception.demo.score import look_into
+from ov3d_perception.demo.truth import read_truth
+from ov3d_perception.geometry.boxes import Box
+from ov3d_perception.ros.client import ask, box_of, describe, set_vocabulary
 from ov3d_perception.ros.listener import Listener
 from ov3d_perception.ros.process import private_session
 from ov3d_perception.ros.systems import parse_arguments
 from ov3d_perception.ros.up import NodeProcesses
+from ov3d_perception.viz.bev import Annotations, bird_eye, fit
+from ov3d_perception.viz.canvas import save
 
 WARM_UP_S, PERIOD_S = 10.0, 2.0
 
@@ -56,6 +68,7 @@ def main() -> None:
     parser.add_argument("--switch", action="append", default=[], help="a word to switch to at the end, timed")
     parser.add_argument("--out", type=Path, default=Path("out/live"))
     parser.add_argument("arguments", nargs="*")
+    parser.add_argument("--truth", default=None, help="label set of the bag's /ground_truth/points")
     given = parser.parse_intermixed_args()
     given.out.mkdir(parents=True, exist_ok=True)
     lines: list[str] = []
@@ -69,24 +82,41 @@ def main() -> None:
         memory = watch(player, nodes.pids)
         time.sleep(2 * PERIOD_S)
         report = summarise(memory, listener)
-        answers = [describe(ask([word], limit=10, timeout=30)) for word in given.ask]
+        replies = {word: ask([word], limit=10, timeout=30) for word in given.ask}
+        answers = [describe(reply) for reply in replies.values()]
         if given.switch:
             reply = set_vocabulary(given.switch)
             took = reply.duration.sec * 1e3 + reply.duration.nanosec / 1e6
             answers.append(f"set_vocabulary: {reply.message} in {took:.2f} ms")
         listener.close()
-    scans = [scan for scan in listener.scans if len(scan.label)]
-    np.savez(
-        given.out / "scan.npz",
-        stamp=scans[-1].stamp,
-        xyz=scans[-1].xyz,
-        label=scans[-1].label,
-        classes=listener.classes,
-    )
+    if given.truth:
+        boxes = [box_of(match) for reply in replies.values() for match in reply.matches]
+        answers += judge(given.bag, given.truth, boxes, listener, given.out)
     (given.out / "report.json").write_text(json.dumps(report, indent=2))
     (given.out / "answers.txt").write_text("\n".join(answers))
     (given.out / "nodes.log").write_text("\n".join(lines))
     print(json.dumps(report, indent=2), *answers, sep="\n")
+
+
+def judge(bag: Path, labelset: str, boxes: Sequence[Box], listener: Listener, out: Path) -> list[str]:
+    """What really lies in each box, line by line; draws the boxes from above and a labelled scan over its images."""
+    classes = LabelSet.load(labelset)
+    truth = {stamp: replace(scan, labels=classes.map(scan.labels)) for stamp, scan in read_truth(bag).items()}
+    xyz = np.concatenate([scan.xyz_map for scan in truth.values()])
+    labels = np.concatenate([scan.labels for scan in truth.values()])
+    seen = np.linalg.norm(xyz[:, :2] - xyz[:, :2].mean(0), axis=1) < 50
+    notes = Annotations(boxes=boxes, title="Ground truth, and the boxes that the map answered with")
+    picture = bird_eye(xyz[seen], labels[seen], classes.names, canvas=fit(xyz[seen]), point_size=0.2, notes=notes)
+    save(out / "answers.png", picture)
+    frames = [frame for frame in open_dataset("bag", bag, labelset=labelset) if frame.views]
+    scans = (scan for scan in reversed(listener.scans) if list(listener.classes) == list(classes.names))
+    for scan in scans:  # the loop gives later stamps: a frame is known by its points
+        same = [f for f in frames if np.array_equal(f.sweeps[0].scan.xyz, scan.xyz)]
+        if same:
+            draw_overlay(out / "overlay.png", same[0], scan.label, classes.names)
+            break
+    found = look_into(boxes, truth, classes.names)
+    return [f"{box.label}: {t.points} points, {t.share:.0%} {t.majority}" for box, t in zip(boxes, found, strict=True)]
 
 
 def summarise(memory: dict[str, list[float]], listener: Listener) -> dict[str, object]:

@@ -92,7 +92,7 @@ def _maps(coords: torch.Tensor) -> None:
 def _training(info: CheckpointInfo, xyz: np.ndarray, intensity: np.ndarray, options: argparse.Namespace) -> None:
     network = info.build().train()
     cloud = torch.from_numpy(xyz)
-    inputs = point_inputs(INPUTS, cloud, torch.from_numpy(intensity))
+    inputs = point_inputs(INPUTS, cloud, torch.from_numpy(intensity), info.voxel_size)
     for precision in options.precision:
         label = f"{info.arch} x{info.width:g} {info.voxel_size * 100:g} cm {precision} training step"
         _report(label, lambda p=precision: _step(network, cloud, inputs, info.voxel_size, p), options.repeats)

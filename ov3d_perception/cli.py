@@ -49,7 +49,7 @@ def demo(
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def up(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="What to start: lidar (lidar_node and map_node)")] = "lidar",
+    name: Annotated[str, typer.Argument(help="What to start: lidar (lidar_node and map_node), navigation, or one node")] = "lidar",
 ) -> None:
     """Start the nodes of a launch file where `ros2 launch` does not exist; extra `name:=value` set parameters."""
     from ov3d_perception.ros.up import up as start
@@ -84,6 +84,17 @@ def vocabulary(
     answer = set_vocabulary(words, timeout=timeout)
     print(answer.message)
     raise typer.Exit(0 if answer.success else 1)
+
+
+@app.command()
+def view(
+    save: Annotated[Path | None, typer.Option(help="Write an .rrd instead of opening the viewer")] = None,
+    seconds: Annotated[float, typer.Option(help="Stop after that long; 0: at Ctrl-C")] = 0.0,
+) -> None:
+    """Show the running nodes in Rerun: labelled scans, the map, the mask; type words to see where they are."""
+    from ov3d_perception.ros.view import view as show_live
+
+    raise typer.Exit(show_live(save, seconds))
 
 
 @app.command()
@@ -146,6 +157,38 @@ def show(checkpoint: Annotated[Path, typer.Argument(help="A .safetensors checkpo
 
     _, info = load_checkpoint(checkpoint)
     print(json.dumps(asdict(info), indent=2))
+
+
+@app.command("import-checkpoint")
+def import_checkpoint(
+    file: Annotated[Path, typer.Argument(help="Weights of OpenScene, GGSD, SLidR or CLIP2Scene, or with their names")],
+    out: Annotated[Path, typer.Argument(help="The .safetensors checkpoint to write")],
+    encoder: Annotated[
+        str,
+        typer.Option(
+            help="Whose features it learned, as open_clip names it: ViT-L-14-336-quickgelu,openai for OpenScene's and "
+            "GGSD's 768 dimensions, ViT-B-32-quickgelu,openai for their 512 (LSeg), ViT-B-16-quickgelu,openai for "
+            "CLIP2Scene; none for SLidR"
+        ),
+    ] = "",
+    text: Annotated[str, typer.Option(help="Or a text bank (.npz) or model of that encoder, which says it")] = "",
+    inputs: Annotated[str, typer.Option(help="One for each input channel")] = "ones,ones,ones",
+    voxel_size: Annotated[float | None, typer.Option(min=0.001, help="Metres; default: what the file says")] = None,
+    intensity_scale: Annotated[float, typer.Option(help="Largest intensity in its training: 255 for nuScenes")] = 1.0,
+    arch: Annotated[str, typer.Option(help="Default: what the tensors' names and shapes say")] = "",
+    prefix: Annotated[str | None, typer.Option(help="Which network, where the file holds several")] = None,
+    partial: Annotated[bool, typer.Option(help="Take what fits and say what does not")] = False,
+    trust: Annotated[bool, typer.Option(help="Unpickle any class: runs code of the file's maker")] = False,
+) -> None:
+    """Make a checkpoint of ours from another release's weights; whatever does not fit is named."""
+    from ov3d_perception.language.identity import find_identity
+    from ov3d_perception.networks.importing import ImportSpec
+    from ov3d_perception.networks.importing import import_checkpoint as run
+
+    identity, logit_scale = find_identity(encoder, text)
+    names = tuple(name.strip() for name in inputs.split(","))
+    spec = ImportSpec(identity, names, voxel_size, logit_scale, arch, intensity_scale, prefix, trust, partial)
+    print(run(file, out, spec).to_text())
 
 
 @bag_app.command("info")

@@ -48,5 +48,9 @@ class UnknownWordError(Ov3dError):
     """A word outside the stored text bank, and no text tower to embed it."""
 
 
+class BackendError(Ov3dError):
+    """A sparse convolution backend that is unknown, not installed, or cannot serve the device."""
+
+
 class CheckpointError(Ov3dError):
     """A checkpoint that is missing, corrupted, or not one of ours."""

@@ -14,8 +14,8 @@ from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.networks.checkpoint import CheckpointInfo, load_checkpoint
 from ov3d_perception.networks.folding import fold_batch_norm
 from ov3d_perception.networks.inputs import point_inputs
-from ov3d_perception.networks.minkunet import MinkUNet
-from ov3d_perception.sparse import SparseTensor, quantize
+from ov3d_perception.networks.registry import Network
+from ov3d_perception.sparse import SparseTensor, backends, quantize
 from ov3d_perception.types import EncoderIdentity, Scan, Segmentation, VoxelFeatures
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -27,21 +27,32 @@ class Segmenter:
     :meth:`load` makes one from a checkpoint.
     """
 
-    def __init__(self, network: MinkUNet, info: CheckpointInfo, device: str = "auto", precision: str = "auto") -> None:
+    def __init__(
+        self,
+        network: Network,
+        info: CheckpointInfo,
+        device: str = "auto",
+        precision: str = "auto",
+        backend: str = "auto",
+    ) -> None:
         self.info = info
         self.device = _device(device)
+        backends.check(backend, self.device)
+        self.backend = backend
         self.dtype = _dtype(precision, self.device)
         self.basis: Float32[np.ndarray, "c d"] = network.basis.detach().float().cpu().numpy().copy()
         self._network = fold_batch_norm(network).to(device=self.device, dtype=self.dtype)
         self._projected: tuple[Vocabulary, NarrowText] | None = None
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "auto", precision: str = "auto") -> Segmenter:
-        """From a checkpoint file. device: auto, cpu, cuda, cuda:1, ...; precision: auto, fp32, bf16.
+    def load(cls, path: str | Path, device: str = "auto", precision: str = "auto", backend: str = "auto") -> Segmenter:
+        """From a checkpoint file. device: auto, cpu, cuda, cuda:1, ...; precision: auto, fp32, bf16; backend: what
+        convolves: auto, torch, minkowski, spconv.
 
-        Raises CheckpointError for a file that cannot be used, Ov3dError for a device that is not there.
+        Raises CheckpointError for a file that cannot be used, Ov3dError for a device that is not there, BackendError
+        for a backend that is not installed or cannot serve the device.
         """
-        return cls(*load_checkpoint(path), device=device, precision=precision)
+        return cls(*load_checkpoint(path), device=device, precision=precision, backend=backend)
 
     @property
     def identity(self) -> EncoderIdentity:
@@ -66,9 +77,11 @@ class Segmenter:
             empty = np.zeros((0, 3), np.float32), np.zeros((0, len(self.basis)), np.float32), np.zeros(0, np.int64)
             return VoxelFeatures(*empty)
         with torch.inference_mode():
-            inputs = point_inputs(self.info.inputs, points, strength)
+            inputs = point_inputs(self.info.inputs, points, strength, self.info.voxel_size)
             coords, mean, inverse = quantize(points, self.info.voxel_size, inputs)
-            narrow = torch.nan_to_num(self._network(SparseTensor(mean.to(self.dtype), coords)).feats.float())
+            narrow = torch.nan_to_num(
+                self._network(SparseTensor(mean.to(self.dtype), coords, backend=self.backend)).feats.float()
+            )
             centres = (coords[:, 1:] + 0.5) * self.info.voxel_size
         return VoxelFeatures(centres.float().cpu().numpy(), narrow.cpu().numpy(), inverse.cpu().numpy())
 

@@ -90,7 +90,7 @@ class PixelPointPairs:
     """Which pixel of which camera sees which point. M rows, sorted by (camera, point).
 
     point: row in the concatenation of all sweeps' points; sweep: index of its sweep;
-    camera: index into the views; uv: sub-pixel position; depth: metres along the optical axis.
+    camera: index into the views; uv: sub-pixel position; depth: metres along the optical axis (fisheye: along the ray).
     """
 
     point: Int64[np.ndarray, " m"]

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from ov3d_perception.errors import IdentityError, Ov3dError, PointCloudError
+from ov3d_perception.errors import BackendError, IdentityError, Ov3dError, PointCloudError
 from ov3d_perception.inference import Segmenter
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.networks.checkpoint import CheckpointInfo, save_checkpoint
 from ov3d_perception.paths import test_data_dir as data_dir
+from ov3d_perception.sparse import SparseTensor, quantize
 from ov3d_perception.types import EncoderIdentity, Scan
 
 INFO = CheckpointInfo("MinkUNet14A", 0.25, ("ones", "intensity"), 0.2, EncoderIdentity("tiny", "street", 16))
@@ -165,3 +166,43 @@ def test_real_scan(segmenter: Segmenter) -> None:
     assert len(voxels.centres) == len(np.unique(np.floor(points[:, :3] / np.float32(0.2)), axis=0))
     assert np.isfinite(voxels.features).all() and voxels.features.std(axis=0).min() > 0
     assert np.abs(points[:, :3] - voxels.centres[voxels.point_to_voxel]).max() <= 0.1 + 1e-4
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_point_voxel_network_in_place_of_the_other(precision: str) -> None:
+    info = dataclasses.replace(INFO, arch="SPVCNN")
+    torch.manual_seed(0)
+    network = info.build().eval()
+    xyz, intensity = cloud()
+    voxels = Segmenter(network, info, device="cpu", precision=precision).features(xyz, intensity)
+    points = torch.from_numpy(xyz)
+    inputs = torch.stack([torch.ones(len(xyz)), torch.from_numpy(intensity)], dim=1)
+    coords, mean, inverse = quantize(points, info.voxel_size, inputs)
+    with torch.no_grad():
+        expected = network(SparseTensor(mean, coords)).feats.numpy()
+    assert np.array_equal(voxels.point_to_voxel, inverse.numpy())
+    cosine = (voxels.features * expected).sum(1)
+    cosine /= np.linalg.norm(voxels.features, axis=1) * np.linalg.norm(expected, axis=1)
+    assert cosine.min() > (0.999 if precision == "bf16" else 1 - 1e-5)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_minkowski_engine_gives_the_same_features(checkpoint: Path, segmenter: Segmenter, precision: str) -> None:
+    try:
+        other = Segmenter.load(checkpoint, "cpu", precision, "minkowski")
+    except BackendError as error:
+        pytest.skip(str(error))
+    xyz, intensity = cloud()
+    voxels, expected = other.features(xyz, intensity), segmenter.features(xyz, intensity)
+    assert np.array_equal(voxels.point_to_voxel, expected.point_to_voxel)
+    cosine = (voxels.features * expected.features).sum(1)
+    cosine /= np.linalg.norm(voxels.features, axis=1) * np.linalg.norm(expected.features, axis=1)
+    assert np.quantile(cosine, 0.01) > (0.999 if precision == "bf16" else 1 - 1e-5)
+
+
+def test_a_backend_that_is_unknown_or_not_for_the_device(checkpoint: Path) -> None:
+    """Refused at once, not with the first scan."""
+    with pytest.raises(BackendError, match=r"'tensorflow'.*Choose auto, torch, minkowski, spconv"):
+        Segmenter.load(checkpoint, backend="tensorflow")
+    with pytest.raises(BackendError, match="CUDA devices only"):
+        Segmenter.load(checkpoint, device="cpu", backend="spconv")

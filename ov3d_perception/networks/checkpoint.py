@@ -20,8 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ov3d_perception.errors import CheckpointError
-from ov3d_perception.networks.minkunet import MinkUNet
+from ov3d_perception.errors import CheckpointError, Ov3dError
+from ov3d_perception.networks.registry import Network, build_network
 from ov3d_perception.types import EncoderIdentity
 
 FORMAT = "ov3d-checkpoint"
@@ -32,10 +32,11 @@ VERSION = "1"
 class CheckpointInfo:
     """All that is needed to rebuild and use the network.
 
-    arch, width: see :class:`MinkUNet`; inputs: names of :func:`point_inputs`; voxel_size: metres;
+    arch, width: see :func:`build_network`; inputs: names of :func:`point_inputs`; voxel_size: metres;
     identity, logit_scale: the image-text encoder that it was distilled from, and that encoder's inverse temperature;
     vocabulary: default classes, each with its prompt words; sweeps: scans accumulated into one cloud in training;
-    recipe: the training recipe; commit: of the code that trained it; metrics: what it reached, by name.
+    recipe: the training recipe; commit: of the code that trained it; metrics: what it reached, by name;
+    head_bias: the last of the narrow features is the constant one (imported networks).
     """
 
     arch: str
@@ -49,10 +50,11 @@ class CheckpointInfo:
     recipe: dict[str, Any] = field(default_factory=dict)
     commit: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
+    head_bias: bool = False
 
-    def build(self) -> MinkUNet:
+    def build(self) -> Network:
         """An untrained network of this description."""
-        return MinkUNet(self.arch, len(self.inputs), self.identity.dim, self.width)
+        return build_network(self.arch, len(self.inputs), self.identity.dim, self.width, self.head_bias)
 
     def to_json(self) -> str:
         """One line of JSON."""
@@ -68,7 +70,7 @@ class CheckpointInfo:
 
 
 def save_checkpoint(
-    path: str | Path, network: MinkUNet, info: CheckpointInfo, dtype: torch.dtype = torch.float32
+    path: str | Path, network: Network, info: CheckpointInfo, dtype: torch.dtype = torch.float32
 ) -> None:
     """Writes the checkpoint in one step: another process sees the old file or the new one, never half of it.
 
@@ -93,7 +95,7 @@ def save_checkpoint(
         raise
 
 
-def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tuple[MinkUNet, CheckpointInfo]:
+def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tuple[Network, CheckpointInfo]:
     """The network in float32 and evaluation mode, and its description.
 
     Raises CheckpointError for a file that is missing, truncated, altered, of another program or another version.
@@ -119,7 +121,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
     try:
         network = info.build()
         network.load_state_dict({n: v.float() if v.is_floating_point() else v for n, v in tensors.items()})
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, Ov3dError) as error:
         raise CheckpointError(
             f"The weights in {path} do not fit {info.arch}: {error}", "Use the release that wrote it"
         ) from error

@@ -1,43 +1,62 @@
-"""Batch normalisation folded into the convolution before it, for inference."""
+"""Batch normalisation folded into the layer before it, for inference."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from typing import TypeVar
 
 import torch
 from torch import nn
 
-from ov3d_perception.networks.minkunet import BasicBlock, MinkUNet
 from ov3d_perception.sparse import BatchNorm, Conv3d, ConvTranspose3d
 
+N = TypeVar("N", bound=nn.Module)
+Layer = Conv3d | ConvTranspose3d | nn.Linear
 
-def fold_batch_norm(network: MinkUNet) -> MinkUNet:
-    """A copy in evaluation mode in which every normalisation is part of its convolution's kernel and bias."""
+
+def fold_batch_norm(network: N) -> N:
+    """A copy in evaluation mode in which every normalisation is part of its layer's weights and bias.
+
+    A norm belongs to the layer before it in a Sequential, else to the layer of its name: norm1 to conv1, bn0 to
+    conv0p1s1, bntr4 to convtr4p16s2.
+    """
     network = copy.deepcopy(network).eval()
-    names = [name for name, _ in network.named_children()]
-    for norm in (name for name in names if name.startswith("bn")):
-        # bn0 follows conv0p1s1, bntr4 follows convtr4p16s2
-        convolution = next(name for name in names if name.startswith(norm.replace("bn", "conv", 1) + "p"))
-        _fold(network, convolution, norm)
-    for block in network.modules():
-        if isinstance(block, BasicBlock):
-            _fold(block, "conv1", "norm1")
-            _fold(block, "conv2", "norm2")
-            if block.downsample is not None:
-                _fold(block.downsample, "0", "1")
+    for parent in list(network.modules()):
+        for layer, name, norm in list(_normalised(parent)):
+            _fold(layer, norm)
+            setattr(parent, name, nn.Identity())
     return network
 
 
+def _normalised(parent: nn.Module) -> Iterator[tuple[Layer, str, nn.BatchNorm1d]]:
+    """Layers among the children, each with its norm and the norm's name."""
+    if isinstance(parent, BatchNorm):
+        return
+    children = dict(parent.named_children())
+    for name, child in children.items():
+        norm = child.bn if isinstance(child, BatchNorm) else child
+        if not isinstance(norm, nn.BatchNorm1d):
+            continue
+        if isinstance(parent, nn.Sequential):
+            layer = children[str(int(name) - 1)]
+        else:
+            stem = name.replace("norm", "conv").replace("bn", "conv")
+            layer = next(other for key, other in children.items() if key == stem or key.startswith(f"{stem}p"))
+        assert isinstance(layer, Layer)
+        yield layer, name, norm
+
+
 @torch.no_grad()
-def _fold(parent: nn.Module, convolution_name: str, norm_name: str) -> None:
-    convolution, norm = parent.get_submodule(convolution_name), parent.get_submodule(norm_name)
-    assert isinstance(convolution, (Conv3d, ConvTranspose3d)) and isinstance(norm, BatchNorm)
-    bn = norm.bn
-    assert bn.running_mean is not None and bn.running_var is not None
-    scale = bn.weight / torch.sqrt(bn.running_var + bn.eps)
-    bias = bn.bias - bn.running_mean * scale
-    if convolution.bias is not None:
-        bias = bias + convolution.bias[0] * scale
-    convolution.kernel.mul_(scale)
-    convolution.bias = nn.Parameter(bias[None])
-    setattr(parent, norm_name, nn.Identity())
+def _fold(layer: Layer, norm: nn.BatchNorm1d) -> None:
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    bias = norm.bias - norm.running_mean * scale
+    if layer.bias is not None:
+        bias = bias + layer.bias.flatten() * scale
+    if isinstance(layer, nn.Linear):
+        layer.weight.mul_(scale[:, None])
+        layer.bias = nn.Parameter(bias)
+    else:
+        layer.kernel.mul_(scale)
+        layer.bias = nn.Parameter(bias[None])

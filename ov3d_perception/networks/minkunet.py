@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -25,13 +26,21 @@ class Architecture:
 ARCHITECTURES = {
     "MinkUNet14A": Architecture((32, 64, 128, 256, 128, 128, 96, 96), (1, 1, 1, 1, 1, 1, 1, 1)),
     "MinkUNet18A": Architecture((32, 64, 128, 256, 128, 128, 96, 96), (2, 2, 2, 2, 2, 2, 2, 2)),
+    "MinkUNet18B": Architecture((32, 64, 128, 256, 128, 128, 128, 128), (2, 2, 2, 2, 2, 2, 2, 2)),
+    "MinkUNet34A": Architecture((32, 64, 128, 256, 256, 128, 64, 64), (2, 3, 4, 6, 2, 2, 2, 2)),
     "MinkUNet34C": Architecture((32, 64, 128, 256, 256, 128, 96, 96), (2, 3, 4, 6, 2, 2, 2, 2)),
 }
+"""By MinkowskiEngine's names (examples/minkunet.py); SLidR's Res16UNet34C has the channels of MinkUNet34C."""
 
 
 def scaled(channels: int, width: float) -> int:
     """``channels * width`` rounded to a multiple of 8, at least 8."""
     return max(8, round(channels * width / 8) * 8)
+
+
+def append_one(features: Float[Tensor, "n c"]) -> Float[Tensor, "n d"]:
+    """One more channel, of ones: a linear map of the result has a bias."""
+    return torch.cat([features, torch.ones_like(features[:, :1])], dim=1)
 
 
 class BasicBlock(nn.Module):
@@ -43,7 +52,7 @@ class BasicBlock(nn.Module):
         self.norm1 = BatchNorm(channels)
         self.conv2 = Conv3d(channels, channels, kernel_size=3)
         self.norm2 = BatchNorm(channels)
-        self.relu = ReLU()
+        self.relu = ReLU(inplace=True)
         self.downsample: nn.Module | None = None
         if in_channels != channels:
             self.downsample = nn.Sequential(Conv3d(in_channels, channels, kernel_size=1), BatchNorm(channels))
@@ -59,15 +68,19 @@ class MinkUNet(nn.Module):
     """U-Net of sparse residual blocks: stem of size 5, four halvings, four doublings with skip connections.
 
     arch: a key of :data:`ARCHITECTURES`; in_channels: input features a voxel; out_channels: dimension of the linear
-    head ``final``, that of the image-text space; width: factor on all channels. ``forward`` gives the narrow features
-    z; :meth:`head` takes them to the image-text space.
+    head ``final``, that of the image-text space; width: factor on all channels; head_bias: the head adds a constant,
+    as some other releases' do: z then ends in a channel of ones, and the head remains the one matrix ``basis``.
+    ``forward`` gives the narrow features z; :meth:`head` takes them to the image-text space.
     """
 
-    def __init__(self, arch: str, in_channels: int, out_channels: int, width: float = 1.0) -> None:
+    def __init__(
+        self, arch: str, in_channels: int, out_channels: int, width: float = 1.0, head_bias: bool = False
+    ) -> None:
         super().__init__()
         if arch not in ARCHITECTURES:
             raise ValueError(f"Unknown architecture {arch!r}; known are {', '.join(ARCHITECTURES)}")
         self.arch, self.in_channels, self.out_channels, self.width = arch, in_channels, out_channels, width
+        self.head_bias = head_bias
         design = ARCHITECTURES[arch]
         p = [scaled(channels, width) for channels in design.planes]
         n = design.layers
@@ -90,8 +103,8 @@ class MinkUNet(nn.Module):
         self.block7 = _stage(p[6] + p[0], p[6], n[6])
         self.convtr7p2s2, self.bntr7 = ConvTranspose3d(p[6], p[7], kernel_size=2), BatchNorm(p[7])
         self.block8 = _stage(p[7] + stem, p[7], n[7])
-        self.final = Conv3d(p[7], out_channels, kernel_size=1)
-        self.relu = ReLU()
+        self.final = Conv3d(p[7] + head_bias, out_channels, kernel_size=1)
+        self.relu = ReLU(inplace=True)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         """(N, in_channels) -> narrow features z (N, feature_dim) on the same voxels."""
@@ -103,7 +116,8 @@ class MinkUNet(nn.Module):
         out = self.block5(cat([self.relu(self.bntr4(self.convtr4p16s2(out))), skip8]))
         out = self.block6(cat([self.relu(self.bntr5(self.convtr5p8s2(out))), skip4]))
         out = self.block7(cat([self.relu(self.bntr6(self.convtr6p4s2(out))), skip2]))
-        return self.block8(cat([self.relu(self.bntr7(self.convtr7p2s2(out))), skip1]))
+        out = self.block8(cat([self.relu(self.bntr7(self.convtr7p2s2(out))), skip1]))
+        return out.replace(append_one(out.feats)) if self.head_bias else out
 
     def head(self, features: Float[Tensor, "n c"]) -> Float[Tensor, "n d"]:
         """Narrow features to the image-text space (not normalised)."""

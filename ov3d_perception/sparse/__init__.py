@@ -1,7 +1,20 @@
 """Sparse 3D convolution in plain PyTorch, with MinkowskiEngine's semantics and weight layout."""
 
 from ov3d_perception.sparse.modules import BatchNorm, Conv3d, ConvTranspose3d, ReLU
+from ov3d_perception.sparse.point_voxel import Points
+from ov3d_perception.sparse.pooling import GlobalPool, Pool3d
 from ov3d_perception.sparse.quantize import quantize
 from ov3d_perception.sparse.tensor import SparseTensor, cat
 
-__all__ = ["BatchNorm", "Conv3d", "ConvTranspose3d", "ReLU", "SparseTensor", "cat", "quantize"]
+__all__ = [
+    "BatchNorm",
+    "Conv3d",
+    "ConvTranspose3d",
+    "GlobalPool",
+    "Points",
+    "Pool3d",
+    "ReLU",
+    "SparseTensor",
+    "cat",
+    "quantize",
+]

@@ -8,6 +8,7 @@ channels (the stem) skips the products: each output row is a weighted bag of ker
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import torch
@@ -15,9 +16,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from ov3d_perception.sparse.kernel_map import Bags, KernelMap
+from ov3d_perception.sparse.blocks import Block
+from ov3d_perception.sparse.kernel_map import KernelMap
 
 _FEW_CHANNELS = 4
+_kept = threading.local()
 
 
 def convolve(
@@ -55,17 +58,13 @@ class _Convolve(torch.autograd.Function):
 
 
 def _products(feats: Tensor, kernel: Tensor, kernel_map: KernelMap) -> Tensor:
-    """Gather, multiply, sum."""
-    pairs, slots = kernel_map.pairs(), kernel_map.slots
-    scratch = feats.new_empty(max(kernel_map.sizes), feats.shape[1])
-    out: Tensor | None = None
-    for segments, bags in kernel_map.parts:
-        products = feats.new_empty(len(bags.pair), kernel.shape[2])
-        for segment, room in zip(segments, _rooms(products, kernel_map, segments), strict=True):
-            gathered = _gather(feats, pairs[segment][0], scratch, segment == kernel_map.identity)
-            torch.mm(gathered, kernel[slots[segment]], out=room)
-        out = _add(out, _sum(products, bags))
-    assert out is not None
+    """Gather, multiply, sum; one block of output rows after the other."""
+    blocks, matrices = kernel_map.blocks, [kernel[slot] for slot in kernel_map.slots]
+    gathered, products = _scratch(0, feats, blocks, kernel.shape[1]), _scratch(1, feats, blocks, kernel.shape[2])
+    out = feats.new_empty(kernel_map.n_out, kernel.shape[2])
+    for block in blocks:
+        _multiply(_gather(feats, block.in_rows, gathered), matrices, products, block)
+        out[block.rows] = _sum(products, block)
     return out
 
 
@@ -73,41 +72,57 @@ def _gradients(
     grad: Tensor, feats: Tensor, kernel: Tensor, back: KernelMap, want_feats: bool, want_kernel: bool
 ) -> tuple[Tensor | None, Tensor | None]:
     """Both gradients in one walk, so that the incoming one is gathered once. ``back``: the transposed map."""
-    pairs, slots = back.pairs(), back.slots
-    rows = max(back.sizes)
-    grad_scratch, feats_scratch = grad.new_empty(rows, grad.shape[1]), feats.new_empty(rows, feats.shape[1])
-    kernel_grad = torch.empty_like(kernel) if want_kernel else None
-    feats_grad: Tensor | None = None
-    for segments, bags in back.parts:
-        products = grad.new_empty(len(bags.pair) if want_feats else 0, kernel.shape[1])
-        rooms = _rooms(products, back, segments) if want_feats else [products] * len(segments)
-        for segment, room in zip(segments, rooms, strict=True):
-            same = segment == back.identity
-            gathered = _gather(grad, pairs[segment][0], grad_scratch, same)
-            if want_feats:
-                torch.mm(gathered, kernel[slots[segment]].T, out=room)
-            if kernel_grad is not None:
-                inputs = _gather(feats, pairs[segment][1], feats_scratch, same)
-                torch.mm(inputs.T, gathered, out=kernel_grad[slots[segment]])
-        feats_grad = _add(feats_grad, _sum(products, bags)) if want_feats else None
-    return feats_grad, kernel_grad
+    blocks, matrices = back.blocks, [kernel[slot].T for slot in back.slots]
+    grads, inputs = _scratch(0, grad, blocks, grad.shape[1]), _scratch(1, feats, blocks, feats.shape[1])
+    kernel_grad = torch.zeros_like(kernel, dtype=torch.promote_types(kernel.dtype, torch.float32))
+    feats_grad = torch.empty_like(feats)
+    for block in blocks:
+        gathered = _gather(grad, block.in_rows, grads)
+        if want_kernel:
+            rows = _gather(feats, block.out_rows, inputs)
+            for segment, start, end, stop in block.tiles:
+                gathered[end:stop].zero_()
+                _add_product(kernel_grad[back.slots[segment]], rows[start:stop].T, gathered[start:stop])
+        if want_feats:
+            _multiply(gathered, matrices, inputs, block)
+            feats_grad[block.rows] = _sum(inputs, block)
+    return feats_grad if want_feats else None, kernel_grad.to(kernel.dtype) if want_kernel else None
 
 
-def _rooms(products: Tensor, kernel_map: KernelMap, segments: range) -> tuple[Tensor, ...]:
-    """The part of the buffer that belongs to each segment."""
-    return products.split(kernel_map.sizes[segments.start : segments.stop])
+def _multiply(inputs: Tensor, matrices: list[Tensor], products: Tensor, block: Block) -> None:
+    """Each tile of the inputs with its segment's matrix."""
+    places = products[: len(inputs)].split(block.heights)
+    for tile, rows, place in zip(block.tiles, inputs.split(block.heights), places, strict=True):
+        torch.mm(rows, matrices[tile.segment], out=place)
 
 
-def _gather(feats: Tensor, rows: Tensor, scratch: Tensor, same: bool) -> Tensor:
-    return feats if same else torch.index_select(feats, 0, rows, out=scratch[: len(rows)])
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """``total += a @ b``, where total may be of a wider type."""
+    if total.dtype == a.dtype:
+        total.addmm_(a, b)
+    else:
+        total += a @ b
 
 
-def _sum(products: Tensor, bags: Bags) -> Tensor:
-    return embedding_bag(bags.pair, products, bags.start, mode="sum", include_last_offset=True)
+def _scratch(number: int, like: Tensor, blocks: list[Block], channels: int) -> Tensor:
+    """A buffer for one block. It is kept from layer to layer and from scan to scan, one of each number in a thread:
+    fresh memory would have to be mapped page by page each time, which takes as long as filling it.
+    """
+    rows = max(len(block.in_rows) for block in blocks)
+    kept: dict[Any, Tensor] = _kept.__dict__.setdefault("buffers", {})
+    key = number, like.dtype, like.device
+    if key not in kept or len(kept[key]) < rows * channels:
+        with torch.inference_mode(False):
+            kept[key] = torch.empty(rows * channels, dtype=like.dtype, device=like.device)
+    return kept[key][: rows * channels].view(rows, channels)
 
 
-def _add(total: Tensor | None, part: Tensor) -> Tensor:
-    return part if total is None else total.add_(part)
+def _gather(feats: Tensor, rows: Tensor, scratch: Tensor) -> Tensor:
+    return torch.index_select(feats, 0, rows, out=scratch[: len(rows)])
+
+
+def _sum(products: Tensor, block: Block) -> Tensor:
+    return embedding_bag(block.pair, products, block.start, mode="sum", include_last_offset=True)
 
 
 def _weighted_bags(feats: Tensor, kernel: Tensor, kernel_map: KernelMap) -> Tensor:

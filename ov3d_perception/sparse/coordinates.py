@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ov3d_perception.errors import PointCloudError
+from ov3d_perception.sparse.convolution import convolve
 from ov3d_perception.sparse.kernel_map import (
     KernelMap,
     Pairs,
@@ -28,6 +29,14 @@ class VoxelSet:
     keys: Int64[Tensor, " n"]
     order: Int64[Tensor, " n"] | None
 
+    @classmethod
+    def from_coords(cls, coords: Int64[Tensor, "n 4"]) -> VoxelSet:
+        """Voxels in any order, which is kept."""
+        keys, order = pack(coords), None
+        if len(keys) > 1 and not bool((keys[1:] > keys[:-1]).all()):
+            keys, order = keys.sort()
+        return cls(coords, keys, order)
+
     def __len__(self) -> int:
         return len(self.keys)
 
@@ -37,23 +46,23 @@ class VoxelSet:
 
 
 class CoordinateManager:
-    """Owner of the voxel sets of one sparse tensor and of all that are derived from it.
+    """Owner of the voxel sets of one sparse tensor and of all that are derived from it, and of how they are convolved.
+
+    This one is the ``torch`` backend; the others derive from it (see :mod:`~ov3d_perception.sparse.backends`) and
+    override how voxels are made and convolved. Whatever works on coordinates alone (pooling, points to voxels and back)
+    is the same for all of them.
 
     coords: distinct ``[batch, x, y, z]`` rows in voxels, multiples of ``stride``; any order, their rows are kept.
     Raises PointCloudError for duplicates and for coordinates outside the key range.
     """
 
     def __init__(self, coords: Int64[Tensor, "n 4"], stride: int = 1) -> None:
-        coords = coords.long()
-        keys = pack(coords)
-        order = None
-        if len(keys) > 1 and not bool((keys[1:] > keys[:-1]).all()):
-            keys, order = keys.sort()
-            if bool((keys[1:] == keys[:-1]).any()):
-                raise PointCloudError(
-                    "A sparse tensor was given the same voxel twice", "Quantise the points first: sparse.quantize"
-                )
-        self._sets = {stride: VoxelSet(coords, keys, order)}
+        voxels = VoxelSet.from_coords(coords.long())
+        if voxels.order is not None and bool((voxels.keys[1:] == voxels.keys[:-1]).any()):
+            raise PointCloudError(
+                "A sparse tensor was given the same voxel twice", "Quantise the points first: sparse.quantize"
+            )
+        self._sets = {stride: voxels}
         self._maps: dict[tuple[int, int, int, int], KernelMap] = {}
         self._parents: dict[tuple[int, int], Tensor] = {}
 
@@ -62,6 +71,31 @@ class CoordinateManager:
         if stride not in self._sets:
             raise ValueError(f"No voxels at stride {stride}; there are some at {sorted(self._sets)}")
         return self._sets[stride]
+
+    def convolve(
+        self,
+        feats: Float[Tensor, "n i"],
+        kernel: Float[Tensor, "k i o"],
+        in_stride: int,
+        out_stride: int,
+        kernel_size: int,
+        dilation: int = 1,
+    ) -> Float[Tensor, "m o"]:
+        """A convolution from ``in_stride`` to ``out_stride`` (equal or coarser); makes the output voxels if needed."""
+        return convolve(feats, kernel, self.kernel_map(in_stride, out_stride, kernel_size, dilation))
+
+    def convolve_transposed(
+        self,
+        feats: Float[Tensor, "m i"],
+        kernel: Float[Tensor, "k i o"],
+        in_stride: int,
+        out_stride: int,
+        kernel_size: int,
+        dilation: int = 1,
+    ) -> Float[Tensor, "n o"]:
+        """Back from ``in_stride`` to the voxels at ``out_stride`` (equal or finer), which there must be."""
+        self.voxels(out_stride)
+        return convolve(feats, kernel, self.kernel_map(out_stride, in_stride, kernel_size, dilation).transposed)
 
     def kernel_map(self, in_stride: int, out_stride: int, kernel_size: int, dilation: int = 1) -> KernelMap:
         """Map of a (down-)convolution from ``in_stride`` to ``out_stride``; makes the output voxels where needed."""
@@ -74,7 +108,7 @@ class CoordinateManager:
         source = self.voxels(in_stride)
         if in_stride == out_stride and kernel_size % 2:
             pairs = self._submanifold(source, in_stride, kernel_size, dilation)
-            return KernelMap.from_pairs(pairs, len(source), len(source), identity=kernel_size**3 // 2)
+            return KernelMap.from_pairs(pairs, len(source), len(source), symmetric=True)
         parent = self._downsample(in_stride, out_stride)
         target = self.voxels(out_stride)
         if kernel_size * in_stride == out_stride and kernel_size % 2 == 0 and dilation == 1:

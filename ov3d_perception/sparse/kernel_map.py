@@ -19,10 +19,9 @@ import torch
 from jaxtyping import Int32, Int64
 from torch import Tensor
 
+from ov3d_perception.sparse.blocks import Block, cut_into_blocks
 from ov3d_perception.sparse.keys import shift
 
-PART_PAIRS = 1 << 20
-"""Products held at once: a million rows of 96 channels in float32 are 400 MB."""
 _BEYOND = torch.iinfo(torch.int64).max
 Pairs = tuple[Tensor, Tensor]
 
@@ -40,9 +39,9 @@ class Bags:
 class KernelMap:
     """Pairs of rows, in one segment for each kernel offset.
 
-    in_rows, out_rows: the pairs, segment after segment; sizes: pairs of each segment;
+    in_rows, out_rows: the pairs, segment after segment; the output rows ascend within each segment;
+    sizes: pairs of each segment;
     slots: row of the kernel that each segment is multiplied with, ``ix + k * (iy + k * iz)``, x fastest;
-    identity: the segment in which every row meets itself, in order; None where there is none;
     symmetric: segment i is segment -1 - i with input and output swapped.
     """
 
@@ -52,16 +51,15 @@ class KernelMap:
     slots: tuple[int, ...]
     n_in: int
     n_out: int
-    identity: int | None = None
     symmetric: bool = False
 
     @classmethod
-    def from_pairs(cls, pairs: list[Pairs], n_in: int, n_out: int, identity: int | None = None) -> KernelMap:
-        """From (input rows, output rows) of each offset in the kernel's order. With ``identity`` it is symmetric."""
+    def from_pairs(cls, pairs: list[Pairs], n_in: int, n_out: int, symmetric: bool = False) -> KernelMap:
+        """From (input rows, output rows) of each offset in the kernel's order."""
         in_rows = torch.cat([i.int() for i, _ in pairs])
         out_rows = torch.cat([o.int() for _, o in pairs])
         sizes = tuple(len(i) for i, _ in pairs)
-        return cls(in_rows, out_rows, sizes, tuple(range(len(pairs))), n_in, n_out, identity, identity is not None)
+        return cls(*_ascending(in_rows, out_rows, sizes), sizes, tuple(range(len(pairs))), n_in, n_out, symmetric)
 
     def pairs(self) -> list[Pairs]:
         """(input rows, output rows) of each segment."""
@@ -71,43 +69,42 @@ class KernelMap:
     def transposed(self) -> KernelMap:
         """The map of the transposed convolution: input and output change places, pairs keep their kernel offset."""
         if not self.symmetric:
-            return KernelMap(self.out_rows, self.in_rows, self.sizes, self.slots, self.n_out, self.n_in, self.identity)
+            pairs = _ascending(self.out_rows, self.in_rows, self.sizes)
+            return KernelMap(*pairs, self.sizes, self.slots, self.n_out, self.n_in)
         transposed = replace(self, slots=self.slots[::-1])
-        transposed.__dict__["parts"] = self.parts
+        transposed.__dict__["blocks"] = self.blocks
         return transposed
 
     @cached_property
     def bags(self) -> Bags:
         """All pairs by output row."""
-        return self._group(0, len(self.sizes))
+        starts = np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int32)
+        if self.out_rows.is_cuda:
+            pair = torch.argsort(self.out_rows, stable=True)
+            segment = torch.searchsorted(torch.from_numpy(starts).to(pair.device), pair.int(), right=True) - 1
+            start = torch.nn.functional.pad(torch.bincount(self.out_rows, minlength=self.n_out).cumsum(0), (1, 0))
+            return Bags(pair.int(), segment.int(), start.int())
+        columns = (np.arange(len(self.out_rows), dtype=np.int32), self.out_rows.numpy(), starts)
+        rows = scipy.sparse.csc_array(columns, shape=(self.n_out, len(self.sizes))).tocsr()
+        return Bags(*(torch.from_numpy(part) for part in (rows.data, rows.indices, rows.indptr)))
 
     @cached_property
-    def parts(self) -> list[tuple[range, Bags]]:
-        """Runs of segments of at most :data:`PART_PAIRS` pairs (or one segment), each with its pairs by output row."""
-        if len(self.in_rows) <= PART_PAIRS:
-            return [(range(len(self.sizes)), self.bags)]
-        cuts, pairs = [0], 0
-        for segment, size in enumerate(self.sizes):
-            if pairs + size > PART_PAIRS and segment > cuts[-1]:
-                cuts.append(segment)
-                pairs = 0
-            pairs += size
-        cuts.append(len(self.sizes))
-        return [(range(a, b), self._group(a, b)) for a, b in pairwise(cuts)]
+    def blocks(self) -> list[Block]:
+        """See :func:`~ov3d_perception.sparse.blocks.cut_into_blocks`."""
+        return cut_into_blocks(self)
 
-    def _group(self, first: int, last: int) -> Bags:
-        """Segments first..last - 1 by output row; pairs are counted from the first one's first."""
-        starts = np.concatenate([[0], np.cumsum(self.sizes)])
-        out_rows = self.out_rows[starts[first] : starts[last]]
-        starts = (starts[first : last + 1] - starts[first]).astype(np.int32)
-        if out_rows.is_cuda:
-            pair = torch.argsort(out_rows, stable=True)
-            segment = torch.searchsorted(torch.from_numpy(starts).to(pair.device), pair.int(), right=True) - 1
-            start = torch.nn.functional.pad(torch.bincount(out_rows, minlength=self.n_out).cumsum(0), (1, 0))
-            return Bags(pair.int(), segment.int(), start.int())
-        columns = (np.arange(len(out_rows), dtype=np.int32), out_rows.numpy(), starts)
-        rows = scipy.sparse.csc_array(columns, shape=(self.n_out, last - first)).tocsr()
-        return Bags(*(torch.from_numpy(part) for part in (rows.data, rows.indices, rows.indptr)))
+
+def _ascending(in_rows: Tensor, out_rows: Tensor, sizes: tuple[int, ...]) -> Pairs:
+    """The pairs with ascending output rows in each segment, as they come where all voxels lie in their keys' order."""
+    counts = torch.tensor(sizes, device=out_rows.device)
+    falls = out_rows[1:] < out_rows[:-1]
+    borders = counts.cumsum(0)[:-1] - 1
+    falls[borders[(borders >= 0) & (borders < len(falls))]] = False
+    if not bool(falls.any()):
+        return in_rows, out_rows
+    segment = torch.arange(len(sizes), device=out_rows.device).repeat_interleave(counts)
+    order = torch.argsort((segment << 32) + out_rows)
+    return in_rows[order], out_rows[order]
 
 
 def offsets(kernel_size: int) -> list[int]:

@@ -7,12 +7,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ov3d_perception.sparse.convolution import convolve
 from ov3d_perception.sparse.tensor import SparseTensor
 
 
 class _Convolution(nn.Module):
-    """Parameters common to both directions: ``kernel`` [K, in, out] ([in, out] for size 1), ``bias`` [1, out]."""
+    """Parameters common to both directions: ``kernel`` [K, in, out] ([in, out] if pointwise), ``bias`` [1, out]."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int, stride: int, dilation: int, bias: bool
@@ -22,7 +21,7 @@ class _Convolution(nn.Module):
         self.kernel_size, self.stride, self.dilation = kernel_size, stride, dilation
         volume = kernel_size**3
         self.pointwise = volume == 1 and stride == 1
-        shape = (in_channels, out_channels) if volume == 1 else (volume, in_channels, out_channels)
+        shape = (in_channels, out_channels) if self.pointwise else (volume, in_channels, out_channels)
         self.kernel = nn.Parameter(torch.empty(shape))
         self.bias = nn.Parameter(torch.zeros(1, out_channels)) if bias else None
         self.reset_parameters()
@@ -33,8 +32,16 @@ class _Convolution(nn.Module):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
+    def _kernel(self) -> Tensor:
+        """[K, in, out], for size 1 too."""
+        return self.kernel if self.kernel.dim() == 3 else self.kernel[None]
+
     def _finish(self, feats: Tensor) -> Tensor:
-        return feats if self.bias is None else feats + self.bias
+        """Adds the bias, in place where nobody will ask for gradients."""
+        if self.bias is None:
+            return feats
+        fresh = not torch.is_grad_enabled() and feats.dtype == self.bias.dtype
+        return feats.add_(self.bias) if fresh else feats + self.bias
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
@@ -62,9 +69,8 @@ class Conv3d(_Convolution):
         if self.pointwise:
             return x.replace(self._finish(x.feats @ self.kernel))
         stride = x.stride * self.stride
-        kernel_map = x.manager.kernel_map(x.stride, stride, self.kernel_size, self.dilation)
-        kernel = self.kernel if self.kernel.dim() == 3 else self.kernel[None]
-        return SparseTensor(self._finish(convolve(x.feats, kernel, kernel_map)), stride=stride, manager=x.manager)
+        feats = x.manager.convolve(x.feats, self._kernel(), x.stride, stride, self.kernel_size, self.dilation)
+        return SparseTensor(self._finish(feats), stride=stride, manager=x.manager)
 
 
 class ConvTranspose3d(_Convolution):
@@ -84,9 +90,9 @@ class ConvTranspose3d(_Convolution):
     def forward(self, x: SparseTensor) -> SparseTensor:
         """(N, in) on stride t -> (M, out) on stride t / self.stride; ValueError if there are no such voxels."""
         stride = x.stride // self.stride
-        kernel_map = x.manager.kernel_map(stride, x.stride, self.kernel_size, self.dilation).transposed
-        kernel = self.kernel if self.kernel.dim() == 3 else self.kernel[None]
-        return SparseTensor(self._finish(convolve(x.feats, kernel, kernel_map)), stride=stride, manager=x.manager)
+        kernel, size = self._kernel(), self.kernel_size
+        feats = x.manager.convolve_transposed(x.feats, kernel, x.stride, stride, size, self.dilation)
+        return SparseTensor(self._finish(feats), stride=stride, manager=x.manager)
 
 
 class BatchNorm(nn.Module):
@@ -102,8 +108,12 @@ class BatchNorm(nn.Module):
 
 
 class ReLU(nn.Module):
-    """max(0, features)."""
+    """max(0, features). With ``inplace`` the input's features are overwritten, which saves memory and time."""
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+        self.inplace = inplace
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         """Same voxels."""
-        return x.replace(torch.relu(x.feats))
+        return x.replace(torch.relu_(x.feats) if self.inplace else torch.relu(x.feats))

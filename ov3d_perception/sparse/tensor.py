@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from ov3d_perception.sparse.backends import make_manager
 from ov3d_perception.sparse.coordinates import CoordinateManager
 
 
@@ -17,7 +18,7 @@ class SparseTensor:
     """feats: (N, C), one row a voxel; stride: edge of this tensor's grid in voxels; manager: the coordinates.
 
     ``SparseTensor(feats, coords)`` starts a new manager from ``[batch, x, y, z]`` rows (see :func:`quantize`); layers
-    make further tensors on the same one. ``.coords`` are in units of the finest voxel, multiples of ``stride``.
+    make further tensors on the same one. ``backend`` names what convolves: see :func:`~ov3d_perception.sparse.backends.make_manager`. ``.coords`` are in units of the finest voxel, multiples of ``stride``.
     """
 
     feats: Float[Tensor, "n c"]
@@ -30,11 +31,12 @@ class SparseTensor:
         coords: Int64[Tensor, "n 4"] | None = None,
         stride: int = 1,
         manager: CoordinateManager | None = None,
+        backend: str = "torch",
     ) -> None:
         if manager is None:
             if coords is None:
                 raise ValueError("A sparse tensor needs coordinates or a coordinate manager")
-            manager = CoordinateManager(coords, stride)
+            manager = make_manager(backend, coords, stride)
         if len(feats) != len(manager.voxels(stride)):
             raise ValueError(f"{len(feats)} features for {len(manager.voxels(stride))} voxels at stride {stride}")
         object.__setattr__(self, "feats", feats)

@@ -88,17 +88,17 @@ class PairDataset(Dataset[Batch]):
         return Batch(coords, voxel_feats, rows, F.normalize(targets.sum(0), dim=1))
 
     def _cloud(self, index: int, rng: np.random.Generator) -> _Cloud:
-        """A sample, augmented. The inputs (height among them) are those of the points where they were measured."""
+        """A sample, augmented."""
         recipe, sample = self.recipe, load_sample(self.paths[index])
         xyz, intensity, keep = augment(sample.xyz, sample.intensity, recipe.augment, rng, sample.point)
         if recipe.optimiser.context is not None:
             keep &= near(sample.xyz, sample.point, recipe.optimiser.context)
         kept = torch.from_numpy(np.flatnonzero(keep))
-        strength = torch.from_numpy(intensity)[kept]
-        feats = point_inputs(recipe.network.inputs, torch.from_numpy(sample.xyz)[kept], strength)
+        points, strength = torch.from_numpy(xyz)[kept], torch.from_numpy(intensity)[kept]
+        feats = point_inputs(recipe.network.inputs, points, strength, recipe.network.voxel_size)
         place = torch.full((len(xyz),), -1, dtype=torch.int64)
         place[kept] = torch.arange(len(kept))
-        return _Cloud(sample, torch.from_numpy(xyz)[kept], feats, place[torch.from_numpy(sample.point)])
+        return _Cloud(sample, points, feats, place[torch.from_numpy(sample.point)])
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from ov3d_perception.inference import Segmenter
 from ov3d_perception.language.encoder import load_encoder
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.networks.checkpoint import CheckpointInfo, save_checkpoint
-from ov3d_perception.networks.minkunet import MinkUNet
+from ov3d_perception.networks.registry import build_network
 from ov3d_perception.paths import cache_dir
 from ov3d_perception.training.batches import EpochSampler, PairDataset, collate
 from ov3d_perception.training.evaluate import score
@@ -137,7 +137,7 @@ class Keeper(lightning.Callback):
     def evaluate(self, module: Distillation, with_teacher: bool) -> Result | None:
         """Write ``student.safetensors`` in half precision and score that file; None without a validation source."""
         path = self.out / "student.safetensors"
-        save_checkpoint(path, module.network, self.describe({}), torch.float16)
+        save_checkpoint(path, module.student, self.describe({}), torch.float16)
         if self.validation is None or self.vocabulary is None:
             return None
         about = {
@@ -154,7 +154,7 @@ class Keeper(lightning.Callback):
             about,
         )
         metrics = {f"miou: {name}": round(s.miou, 4) for name, s in result.modes.items()}
-        save_checkpoint(path, module.network, self.describe(metrics), torch.float16)
+        save_checkpoint(path, module.student, self.describe(metrics), torch.float16)
         return result
 
     def describe(self, metrics: dict[str, float]) -> CheckpointInfo:
@@ -215,7 +215,7 @@ def _samples(recipe: Recipe, out: Path, teacher: Teacher) -> list[Path]:
 
 def _module(recipe: Recipe, teacher: Teacher, vocabulary: Vocabulary | None, steps_per_epoch: int) -> Distillation:
     spec = recipe.network
-    network = MinkUNet(spec.arch, len(spec.inputs), teacher.identity.dim, spec.width)
+    network = build_network(spec.arch, len(spec.inputs), teacher.identity.dim, spec.width)
     if vocabulary is None and (recipe.optimiser.balance > 0 or recipe.optimiser.words > 0):
         raise DatasetError("optimiser.balance and optimiser.words need words", "Give the recipe a vocabulary")
     if spec.init is not None:

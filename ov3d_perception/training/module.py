@@ -11,10 +11,11 @@ import torch
 from jaxtyping import Float, Int64
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.methods.openscene import agreement_loss, distillation_loss
-from ov3d_perception.networks.minkunet import MinkUNet
+from ov3d_perception.networks.registry import Network
 from ov3d_perception.sparse import SparseTensor
 from ov3d_perception.training.batches import Batch
 from ov3d_perception.training.recipe import OptimiserSpec
@@ -59,11 +60,13 @@ class Distillation(lightning.LightningModule):
 
     text: Tensor
 
-    def __init__(
-        self, network: MinkUNet, spec: OptimiserSpec, steps: int, vocabulary: Vocabulary | None = None
-    ) -> None:
+    def __init__(self, network: Network, spec: OptimiserSpec, steps: int, vocabulary: Vocabulary | None = None) -> None:
         super().__init__()
         self.network, self.spec, self.steps = network, spec, steps
+        self.average: AveragedModel | None = None
+        if spec.average > 0:
+            self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(spec.average), use_buffers=True)
+            self.average.requires_grad_(False)
         self.balance: Balance | None = None
         if vocabulary is not None:
             self.logit_scale = vocabulary.logit_scale
@@ -85,10 +88,21 @@ class Distillation(lightning.LightningModule):
         self.log("epoch_loss", loss, on_step=False, on_epoch=True, batch_size=1)
         return loss
 
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Let the average follow."""
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+
+    @property
+    def student(self) -> Network:
+        """What is evaluated and kept: the average of the weights where the recipe asks for it, else the weights."""
+        network: Network = self.network if self.average is None else self.average.module
+        return network
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW and its schedule, stepped every batch."""
         spec = self.spec
-        optimiser = torch.optim.AdamW(self.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay)
+        optimiser = torch.optim.AdamW(self.network.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay)
         schedule: torch.optim.lr_scheduler.LRScheduler
         if spec.schedule == "onecycle":
             schedule = torch.optim.lr_scheduler.OneCycleLR(

@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 import yaml
 
 from ov3d_perception.errors import DatasetError
+from ov3d_perception.networks.registry import ARCHITECTURES
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ class OptimiserSpec:
     equation (1) (0 = off; see :func:`~ov3d_perception.methods.openscene.agreement_loss`). targets: at most so many
     voxels of a frame enter the loss.
     context: metres; voxels in no coarse cell of that size at or beside a target are left out (None keeps all).
-    precision: "fp32" or "bf16" (autocast).
+    precision: "fp32" or "bf16" (autocast). average: decay a step of the moving average of the weights that is evaluated
+    and kept instead of the last weights (0 = off; 0.99 looks back about 100 steps).
     """
 
     epochs: int = 100
@@ -125,6 +127,7 @@ class OptimiserSpec:
     targets: int = 20000
     context: float | None = None
     precision: str = "fp32"
+    average: float = 0.0
     workers: int = 0
 
 
@@ -188,6 +191,8 @@ def from_dict(data: dict[str, Any]) -> Recipe:
         raise DatasetError(f"Unknown schedule {recipe.optimiser.schedule!r}", "Use onecycle or poly")
     if recipe.optimiser.precision not in ("fp32", "bf16"):
         raise DatasetError(f"Unknown precision {recipe.optimiser.precision!r}", "Use fp32 or bf16")
+    if recipe.network.arch not in ARCHITECTURES:
+        raise DatasetError(f"Unknown architecture {recipe.network.arch!r}", f"Use one of {', '.join(ARCHITECTURES)}")
     return recipe
 
 

@@ -116,8 +116,8 @@ def test_weights_of_another_network(tmp_path: Path) -> None:
 
 
 def test_unknown_architecture(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "x.safetensors", INFO.build(), dataclasses.replace(INFO, arch="SPVCNN"))
-    with pytest.raises(CheckpointError, match="SPVCNN"):
+    save_checkpoint(tmp_path / "x.safetensors", INFO.build(), dataclasses.replace(INFO, arch="VoxelNet"))
+    with pytest.raises(CheckpointError, match="VoxelNet"):
         load_checkpoint(tmp_path / "x.safetensors")
 
 

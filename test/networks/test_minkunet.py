@@ -69,11 +69,40 @@ def test_forward_and_backward(arch: str) -> None:
     network = MinkUNet(arch, 2, 32, width=0.25)
     x = sample(batch=2)
     out = network(x)
-    assert out.feats.shape == (len(x), 24) and torch.equal(out.coords, x.coords)
+    narrow = {"MinkUNet18B": 32, "MinkUNet34A": 16}.get(arch, 24)
+    assert out.feats.shape == (len(x), narrow) and torch.equal(out.coords, x.coords)
     assert network.head(out.feats).shape == (len(x), 32)
     network.head(out.feats).square().mean().backward()
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in network.parameters())
-    assert network.feature_dim == 24 and network.basis.shape == (24, 32)
+    assert network.feature_dim == narrow and network.basis.shape == (narrow, 32)
+
+
+@pytest.mark.parametrize(
+    ("arch", "layers", "planes"),
+    [
+        ("MinkUNet14A", (1,) * 8, (32, 64, 128, 256, 128, 128, 96, 96)),
+        ("MinkUNet18B", (2,) * 8, (32, 64, 128, 256, 128, 128, 128, 128)),
+        ("MinkUNet34A", (2, 3, 4, 6, 2, 2, 2, 2), (32, 64, 128, 256, 256, 128, 64, 64)),
+        ("MinkUNet34C", (2, 3, 4, 6, 2, 2, 2, 2), (32, 64, 128, 256, 256, 128, 96, 96)),
+    ],
+)
+def test_other_architectures_have_minkowski_engines_names(
+    arch: str, layers: tuple[int, ...], planes: tuple[int, ...]
+) -> None:
+    skips = (0, 0, 0, 0, planes[2], planes[1], planes[0], 32)
+    inplanes = (32, *planes[:3], *(p + s for p, s in zip(planes[4:], skips[4:], strict=True)))
+    with torch.device("meta"):
+        network = MinkUNet(arch, 1, 512)
+    assert set(network.state_dict()) == minkowski_keys(layers, inplanes, planes)
+    assert [network.get_submodule(f"block{i + 1}.0.conv1").kernel.shape[2] for i in range(8)] == list(planes)
+
+
+def test_head_bias_is_a_constant_feature() -> None:
+    network = MinkUNet("MinkUNet14A", 2, 8, width=0.25, head_bias=True).eval()
+    z = network(sample()).feats
+    assert network.basis.shape == (25, 8) and z.shape[1] == network.feature_dim == 25 and bool((z[:, -1] == 1).all())
+    expected = z[:, :-1] @ network.basis[:-1] + network.basis[-1]
+    torch.testing.assert_close(network.head(z), expected)
 
 
 def test_unknown_architecture_names_the_known() -> None:
@@ -98,14 +127,23 @@ def test_folding_changes_nothing_but_the_layers() -> None:
     torch.testing.assert_close(network(x).feats, expected)
 
 
+def test_shape_within_a_voxel() -> None:
+    """offset: place within the voxel, whatever the height; roughness: spread within a column of one metre."""
+    xyz = torch.tensor([[0.1, 0.1, -1.75], [0.9, 0.9, -1.65], [1.5, 0.1, 3.3]])
+    inputs = point_inputs(("offset", "roughness"), xyz, torch.zeros(3), 0.2)
+    torch.testing.assert_close(inputs[:, 0], torch.tensor([-0.25, 0.25, 0.0]), atol=1e-5, rtol=0)
+    rough, smooth = torch.log(torch.tensor(0.05 + 0.01)) + 3, torch.log(torch.tensor(0.01)) + 3
+    torch.testing.assert_close(inputs[:, 1], torch.stack([rough, rough, smooth]), atol=1e-3, rtol=0)
+
+
 def test_point_inputs_by_name() -> None:
     xyz = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [0.0, 0.0, 0.0]])
     intensity = torch.tensor([0.5, float("nan"), 7.0])
-    inputs = point_inputs(("height", "ones", "intensity"), xyz, intensity)
+    inputs = point_inputs(("height", "ones", "intensity"), xyz, intensity, 0.1)
     assert inputs.tolist() == [[3.0, 1.0, 0.5], [6.0, 1.0, 0.0], [0.0, 1.0, 1.0]]
-    logarithms = point_inputs(("log_intensity",), xyz, torch.tensor([0.09, float("nan"), 7.0]))
+    logarithms = point_inputs(("log_intensity",), xyz, torch.tensor([0.09, float("nan"), 7.0]), 0.1)
     torch.testing.assert_close(logarithms[:, 0], torch.tensor([0.1, 0.01, 1.01]).log() + 2.3)
     with pytest.raises(ValueError, match="colour"):
-        point_inputs(("colour",), xyz, intensity)
+        point_inputs(("colour",), xyz, intensity, 0.1)
     with pytest.raises(ValueError, match="known are"):
-        point_inputs((), xyz, intensity)
+        point_inputs((), xyz, intensity, 0.1)

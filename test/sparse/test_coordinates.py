@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from ov3d_perception.errors import PointCloudError
 from ov3d_perception.sparse import SparseTensor, cat, quantize
+from ov3d_perception.sparse.blocks import Cut
 from ov3d_perception.sparse.coordinates import CoordinateManager
 from ov3d_perception.sparse.keys import LIMIT, MAX_BATCH, pack, shift, unpack
 
@@ -82,15 +83,35 @@ def test_maps_equal_brute_force(seed: int, kernel_size: int) -> None:
     assert len(found) == len(set(found)) and set(found) == expected
 
 
-def test_parts_cover_all_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ov3d_perception.sparse.kernel_map.PART_PAIRS", 50)
-    coords = torch.randint(-3, 3, (60, 3)).unique(dim=0)
-    manager = CoordinateManager(torch.nn.functional.pad(coords, (1, 0)))
-    kernel_map = manager.kernel_map(1, 1, 3)
-    parts = kernel_map.parts
-    assert len(parts) > 2
-    assert [s for segments, _ in parts for s in segments] == list(range(27))
-    assert sum(len(bags.pair) for _, bags in parts) == len(kernel_map.in_rows)
+@pytest.mark.parametrize("shuffled", [False, True])
+@pytest.mark.parametrize("strides", [(1, 1, 3), (1, 2, 2), (1, 2, 3)])
+def test_blocks_hold_every_pair_once(
+    monkeypatch: pytest.MonkeyPatch, strides: tuple[int, int, int], shuffled: bool
+) -> None:
+    monkeypatch.setattr("ov3d_perception.sparse.blocks.CUTS", {"cpu": Cut(50, 4, 8)})
+    coords = torch.nn.functional.pad(torch.randint(-3, 3, (60, 3)).unique(dim=0), (1, 0))
+    if shuffled:
+        coords = coords[torch.randperm(len(coords))]
+    kernel_map = CoordinateManager(coords).kernel_map(*strides)
+    for way in (kernel_map, kernel_map.transposed):
+        expected = {
+            (slot, int(i), int(o))
+            for slot, (ins, outs) in zip(way.slots, way.pairs(), strict=True)
+            for i, o in zip(ins, outs, strict=True)
+        }
+        found = []
+        for block in way.blocks:
+            for segment, start, end, stop in block.tiles:
+                assert start < end <= stop <= start + 8 and (stop - start) % 4 == 0
+                rows = zip(block.in_rows[start:end].tolist(), block.out_rows[start:end].tolist(), strict=True)
+                found += [(way.slots[segment], *pair) for pair in rows]
+            real = torch.cat([torch.arange(start, end) for _, start, end, _ in block.tiles])
+            assert torch.equal(block.pair.sort().values, real.int())
+            owner = torch.arange(block.rows.start, block.rows.stop).repeat_interleave(block.start.diff())
+            assert torch.equal(block.out_rows[block.pair], owner.int())
+        assert len(found) == len(expected) and set(found) == expected
+        assert [block.rows.start for block in way.blocks[1:]] == [block.rows.stop for block in way.blocks[:-1]]
+        assert way.blocks[0].rows.start == 0 and way.blocks[-1].rows.stop == way.n_out
 
 
 class TestQuantize:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ov3d_perception.sparse import BatchNorm, Conv3d, ConvTranspose3d, ReLU, SparseTensor
+from ov3d_perception.sparse.blocks import Cut
 
 
 def network(seed: int = 0) -> nn.Module:
@@ -69,17 +70,19 @@ def test_almost_nothing(voxels: int) -> None:
     assert out.feats.shape == (voxels, 4) and bool(out.feats.isfinite().all())
 
 
-def test_products_in_several_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    coords, feats = cloud(3)
+@pytest.mark.parametrize("seed", [3, 4])
+def test_blocks_of_any_size_give_the_same(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    coords, feats = cloud(seed)
     results = []
-    for limit in (1 << 20, 40):
-        monkeypatch.setattr("ov3d_perception.sparse.kernel_map.PART_PAIRS", limit)
+    for cut in (Cut(1 << 20, 1, 1 << 20), Cut(40, 4, 8), Cut(1, 64, 64)):
+        monkeypatch.setattr("ov3d_perception.sparse.blocks.CUTS", {"cpu": cut})
         net = network()
         inputs = feats.clone().requires_grad_()
         out = net(SparseTensor(inputs, coords)).feats
         out.square().sum().backward()
         results.append([out, inputs.grad, *(p.grad for p in net.parameters())])
-    torch.testing.assert_close(results[0], results[1])
+    torch.testing.assert_close(results[1], results[0])
+    torch.testing.assert_close(results[2], results[0])
 
 
 def test_transposed_convolution_needs_voxels_to_return_to() -> None:

@@ -95,15 +95,3 @@ def test_mixing_lays_a_second_cloud_over_the_first(samples):
     red = both.target[clear].argmax(1) == 0
     assert (red == (both.feats[both.rows[clear], 1] > 0.5)).float().mean() > 0.97
     torch.testing.assert_close(both.target.norm(dim=1), torch.ones(len(both.rows)))
-
-
-def test_inputs_are_measured_before_the_cloud_is_moved(samples):
-    """The height that the network is told is the sensor's, whatever the augmentation does to the place."""
-    inputs = dataclasses.replace(RECIPE.network, inputs=("height",), voxel_size=0.01)
-    moved = dataclasses.replace(RECIPE.augment, translate=0.0, jitter=0.0, scale=0.5, dropout=0.0)
-    batch = PairDataset(samples, dataclasses.replace(RECIPE, network=inputs, augment=moved))[1, 0]
-    heights = np.sort(np.load(samples[0])["xyz"][:, 2])
-    found = batch.feats[:, 0].numpy()
-    nearest = heights[np.searchsorted(heights, found).clip(0, len(heights) - 1)]
-    before = heights[(np.searchsorted(heights, found) - 1).clip(0)]
-    assert (np.minimum(abs(nearest - found), abs(before - found)) < 1e-3).mean() > 0.95

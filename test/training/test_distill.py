@@ -77,7 +77,7 @@ class KilledError(Exception):
 def test_a_killed_run_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch):
     torch.set_num_threads(1)
     recipe = dataclasses.replace(
-        recipe, optimiser=dataclasses.replace(recipe.optimiser, epochs=4, balance=0.5, words=0.3)
+        recipe, optimiser=dataclasses.replace(recipe.optimiser, epochs=4, balance=0.5, words=0.3, average=0.9)
     )
     run.distill(recipe, tmp_path / "whole", device="cpu")
 
@@ -136,3 +136,19 @@ def test_options_over_words_need_words(recipe, tmp_path):
     )
     with pytest.raises(DatasetError, match="vocabulary"):
         run.distill(bare, tmp_path / "out", device="cpu")
+
+
+def test_point_voxel_network_distils_and_segments(recipe, tmp_path):
+    """Two steps of SPVCNN, and the checkpoint that they leave in a segmenter."""
+    recipe = dataclasses.replace(
+        recipe,
+        network=NetworkSpec("SPVCNN", width=0.1, voxel_size=0.3, inputs=("ones", "intensity")),
+        optimiser=dataclasses.replace(recipe.optimiser, epochs=1, precision="bf16"),
+        repeat=1,
+    )
+    result = run.distill(recipe, tmp_path / "out", device="cpu")
+    assert result.modes[STUDENT_ALL].points == 1200
+    network, info = load_checkpoint(tmp_path / "out" / "student.safetensors")
+    assert (info.arch, network.arch, network.feature_dim) == ("SPVCNN", "SPVCNN", 9)
+    fresh = info.build().state_dict()
+    assert any(not torch.equal(v, fresh[n]) for n, v in network.state_dict().items() if "point_transforms" in n)

@@ -42,3 +42,24 @@ def test_rate_ends_near_zero_and_peaks_where_it_should(schedule):
     assert rates[-1] < 0.0003
     if schedule == "poly":
         assert rates[50] == pytest.approx(0.01 * 0.5**0.9)
+
+
+def test_the_average_follows_weights_and_statistics():
+    """Weights 1, then 0 for two steps, decay 1/2: the first update copies, then 1/2 and 1/4 remain."""
+    spec = OptimiserSpec(average=0.5)
+    module = Distillation(MinkUNet("MinkUNet14A", 1, 4, 0.1), spec, steps=3)
+    assert module.student is not module.network
+    for value in (1.0, 0.0, 0.0):
+        with torch.no_grad():
+            module.network.final.kernel.fill_(value)
+            module.network.bn0.bn.running_mean.fill_(value)
+        module.on_train_batch_end()
+    torch.testing.assert_close(module.student.final.kernel, torch.full_like(module.network.final.kernel, 0.25))
+    assert module.student.bn0.bn.running_mean[0].item() == pytest.approx(0.25)
+    trained = {id(p) for group in module.configure_optimizers()["optimizer"].param_groups for p in group["params"]}
+    assert trained == {id(p) for p in module.network.parameters()}
+
+
+def test_without_an_average_the_weights_are_kept():
+    module = Distillation(MinkUNet("MinkUNet14A", 1, 4, 0.1), OptimiserSpec(), steps=3)
+    assert module.student is module.network

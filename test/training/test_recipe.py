@@ -47,6 +47,7 @@ def test_environment_variables_are_filled_in(tmp_path, monkeypatch):
         ("optimiser.epochs=many", "recipe.optimiser.epochs"),
         ("optimiser.schedule=cosine", "cosine"),
         ("optimiser.precision=fp8", "fp8"),
+        ("network.arch=PointNet", "PointNet"),
         ("pairs.occlusion=3", "recipe.pairs.occlusion"),
         ("train.root=${SURELY_NOT_SET_ANYWHERE}", "SURELY_NOT_SET_ANYWHERE"),
         ("train=bag", "recipe.train"),

@@ -47,3 +47,24 @@ def test_another_network_is_refused(checkpoint) -> None:
     path, _ = checkpoint
     with pytest.raises(CheckpointError, match=r"0\.2.*asks for.*0\.1"):
         start_from(INFO.build(), path, dataclasses.replace(SPEC, voxel_size=0.1), ENCODER)
+
+
+def test_inputs_are_matched_by_name(checkpoint) -> None:
+    path, theirs = checkpoint
+    spec = dataclasses.replace(SPEC, inputs=("height", "roughness"))
+    network = dataclasses.replace(INFO, inputs=spec.inputs).build()
+    start_from(network, path, spec, ENCODER)
+    assert torch.equal(network.conv0p1s1.kernel[:, 0], theirs["conv0p1s1.kernel"][:, 1])
+    assert not network.conv0p1s1.kernel[:, 1].any()
+    assert torch.equal(network.block8[0].conv1.kernel, theirs["block8.0.conv1.kernel"])
+
+
+def test_a_head_with_bias_is_not_taken(tmp_path: Path) -> None:
+    info = dataclasses.replace(INFO, head_bias=True)
+    source = info.build()
+    save_checkpoint(tmp_path / "bias.safetensors", source, info)
+    network = INFO.build()
+    head = network.final.kernel.detach().clone()
+    start_from(network, tmp_path / "bias.safetensors", SPEC, ENCODER)
+    assert torch.equal(network.final.kernel, head)
+    assert torch.equal(network.conv0p1s1.kernel, source.conv0p1s1.kernel)

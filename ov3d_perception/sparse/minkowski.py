@@ -1,0 +1,113 @@
+"""The ``minkowski`` backend: MinkowskiEngine 0.5.4 keeps the coordinates and convolves; all around it is ours.
+
+It is the oracle that ours is held against. Voxels lie in the order of its own maps, so that no row is ever permuted.
+"""
+
+from __future__ import annotations
+
+import collections
+import collections.abc
+import warnings
+from importlib import import_module
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from ov3d_perception.errors import BackendError
+from ov3d_perception.sparse.coordinates import CoordinateManager, VoxelSet
+
+INSTALL = "sh scripts/build_minkowski.sh"
+
+
+def load_library() -> Any:
+    """The module ``MinkowskiEngine``. Raises BackendError if it is not installed or does not load."""
+    # Version 0.5.4 looks for this class where Python 3.9 had it.
+    collections.Sequence = collections.abc.Sequence  # type: ignore[attr-defined]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it was compiled for the CPU
+            return import_module("MinkowskiEngine")
+    except ImportError as error:
+        raise BackendError(
+            f"The sparse backend minkowski needs MinkowskiEngine, which does not load ({error})",
+            f"Build it with `{INSTALL}`, or choose the backend torch",
+        ) from error
+
+
+class MinkowskiManager(CoordinateManager):
+    """Voxels and convolutions of MinkowskiEngine, on the CPU.
+
+    It multiplies in float32 (float64 if the features are): other types, which it does not know, are converted on the
+    way in and out, so that a network runs in any precision, but no faster for it.
+    """
+
+    def __init__(self, coords: Int64[Tensor, "n 4"], stride: int = 1) -> None:
+        self._library = load_library()
+        if coords.device.type != "cpu":
+            raise BackendError(
+                f"The sparse backend minkowski works on the CPU, and the voxels are on {coords.device}",
+                "Choose the device cpu, or another backend: torch, spconv",
+            )
+        super().__init__(coords, stride)
+        self._engine = self._library.CoordinateManager(D=3)
+        key, _ = self._engine.insert_and_map(coords.int().contiguous(), stride)
+        self._keys = {stride: key}
+
+    def convolve(
+        self,
+        feats: Float[Tensor, "n i"],
+        kernel: Float[Tensor, "k i o"],
+        in_stride: int,
+        out_stride: int,
+        kernel_size: int,
+        dilation: int = 1,
+    ) -> Float[Tensor, "m o"]:
+        """See :meth:`CoordinateManager.convolve`."""
+        self._stride(in_stride, out_stride)
+        generator = self._generator(kernel_size, out_stride // in_stride, dilation)
+        return self._apply("MinkowskiConvolutionFunction", feats, kernel, generator, in_stride, out_stride)
+
+    def convolve_transposed(
+        self,
+        feats: Float[Tensor, "m i"],
+        kernel: Float[Tensor, "k i o"],
+        in_stride: int,
+        out_stride: int,
+        kernel_size: int,
+        dilation: int = 1,
+    ) -> Float[Tensor, "n o"]:
+        """See :meth:`CoordinateManager.convolve_transposed`."""
+        self.voxels(out_stride)
+        generator = self._generator(kernel_size, in_stride // out_stride, dilation)
+        return self._apply("MinkowskiConvolutionTransposeFunction", feats, kernel, generator, in_stride, out_stride)
+
+    def _generator(self, kernel_size: int, stride: int, dilation: int) -> Any:
+        return self._library.KernelGenerator(kernel_size, stride, dilation, dimension=3)
+
+    def _apply(
+        self, function: str, feats: Tensor, kernel: Tensor, generator: Any, in_stride: int, out_stride: int
+    ) -> Tensor:
+        """Runs an autograd function of the library from one stride to another."""
+        device = feats.device.type
+        result = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else feats.dtype
+        if len(feats) == 0:  # which it cannot convolve
+            return (feats @ kernel[0].to(feats.dtype)).to(result)
+        dtype = torch.float64 if feats.dtype == torch.float64 else torch.float32
+        mode = import_module("MinkowskiEngineBackend._C").ConvolutionMode.DEFAULT
+        keys = self._keys[in_stride], self._keys[out_stride]
+        run = getattr(self._library, function).apply
+        return run(feats.to(dtype), kernel.to(dtype).contiguous(), generator, mode, *keys, self._engine).to(result)
+
+    def _stride(self, in_stride: int, out_stride: int) -> None:
+        """Lets the library make the voxels at ``out_stride``, unless they are there."""
+        if out_stride not in self._keys:
+            self.voxels(in_stride)
+            key = self._keys[out_stride] = self._engine.stride(self._keys[in_stride], out_stride // in_stride)
+            self._sets[out_stride] = VoxelSet.from_coords(self._engine.get_coordinates(key).long())
+
+    def _downsample(self, in_stride: int, out_stride: int) -> Tensor:
+        """For kernel maps, those of pooling: from and to the library's voxels."""
+        self._stride(in_stride, out_stride)
+        return super()._downsample(in_stride, out_stride)
