@@ -12,8 +12,7 @@ MinkowskiEngine's row is a network of its own modules (minkowski_networks.py); f
 network on the ``minkowski`` backend. "folded" is the network as the Segmenter runs it, batch normalisation folded into
 the convolutions; without, it is layer by layer what MinkowskiEngine runs.
 
-Writes sparse.md and sparse.json (with --scaling: sparse-scaling.*) to --out; --page FILE also puts the table between
-the markers of the same name in FILE.
+Writes NAME.md and NAME.json to --out; --page FILE also puts the table between the markers of that name in FILE.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ def main() -> None:
     rows = (
         _scaling(options) if options.scaling else [row for case in _cases(options) for row in _measure(case, options)]
     )
-    _write("sparse-scaling" if options.scaling else "sparse", rows, options)
+    _write(rows, options)
 
 
 def _options() -> argparse.Namespace:
@@ -74,9 +73,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("out/benchmarks"))
+    parser.add_argument("--name", help="default: sparse, with --scaling sparse-scaling")
     parser.add_argument("--page", type=Path)
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    options.name = options.name or ("sparse-scaling" if options.scaling else "sparse")
     if options.quick:
         options.networks, options.data, options.voxels, options.batch = (
             ["MinkUNet18A"],
@@ -156,7 +157,7 @@ def _resident(field: str) -> float:
 
 
 def _scaling(options: argparse.Namespace) -> list[Row]:
-    """Copies of a scan side by side through MinkUNet18A's narrow features, as the Segmenter runs it, points included."""
+    """Copies of a scan side by side, from points to MinkUNet18A's narrow features, as the Segmenter makes them."""
     (scan,) = (torch.from_numpy(cloud) for cloud in sparse_cases.clouds("semantickitti", 1))
     made = fold_batch_norm(sparse_cases.network("MinkUNet18A")).to(options.device)
     low = scan[:, :3].amin(0)
@@ -190,8 +191,8 @@ def _line(row: Row) -> str:
     return f"{row['contender']} | {row['median_s'] * 1e3:.0f} | {median:.2f} ({low:.2f}-{high:.2f}) | {memory}"
 
 
-def _table(name: str, rows: list[Row]) -> str:
-    if name == "sparse-scaling":
+def _table(rows: list[Row]) -> str:
+    if rows and "us_per_voxel" in rows[0]:
         head = ["points | voxels | time [s] | time a voxel [us]", "--: | --: | --: | --:"]
         lines = [f"{r['points']} | {r['voxels']} | {r['median_s']:.2f} | {r['us_per_voxel']:.1f}" for r in rows]
     else:
@@ -210,16 +211,15 @@ def _table(name: str, rows: list[Row]) -> str:
     return "\n".join(f"| {line} |" for line in (*head, *lines))
 
 
-def _write(name: str, rows: list[Row], options: argparse.Namespace) -> None:
+def _write(rows: list[Row], options: argparse.Namespace) -> None:
     """Table and figures; the table also into the page."""
     options.out.mkdir(parents=True, exist_ok=True)
+    name = options.name
     (options.out / f"{name}.json").write_text(json.dumps(rows, indent=1))
     command = f"python {' '.join(sys.argv)}"
     device = torch.cuda.get_device_name() if options.device == "cuda" else f"{_processor()}, {options.threads} threads"
     when = time.strftime("%Y-%m-%d")
-    text = (
-        f"`{command}`, {options.rounds} rounds, {device}, torch {torch.__version__}, {when}\n\n{_table(name, rows)}\n"
-    )
+    text = f"`{command}`, {options.rounds} rounds, {device}, torch {torch.__version__}, {when}\n\n{_table(rows)}\n"
     (options.out / f"{name}.md").write_text(text)
     if options.page:
         page = options.page.read_text()

@@ -145,8 +145,9 @@ def _forward(features: Run) -> Tensor:
 
 
 def _step(features: Run, made: torch.nn.Module, device: str, bf16: bool) -> Tensor:
+    """Forward and backward; the gradient that comes in is the output itself, so that no loss is timed."""
     with torch.autocast(device, torch.bfloat16, enabled=bf16):
         out = features()
-    out.float().square().mean().backward()
+    out.backward(out.detach())
     made.zero_grad()
     return out.detach()

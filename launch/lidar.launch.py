@@ -1,4 +1,4 @@
-"""The nodes of a robot: lidar_node, map_node and, on request, RViz.
+"""The nodes of a robot: lidar_node, map_node and, on request, cloud_filter_node and RViz.
 
     ros2 launch ov3d_perception lidar.launch.py points:=/velodyne_points device:=cuda vocabulary:="[car, tree, road]"
 
@@ -17,14 +17,15 @@ from launch_ros.actions import Node
 
 from ov3d_perception.paths import share_dir
 from ov3d_perception.ros.environment import large_message_environment
-from ov3d_perception.ros.systems import LIDAR, MAP, POINTS_DESCRIPTION, SHORT, parse_overrides
+from ov3d_perception.ros.systems import CLOUD_FILTER, LIDAR, MAP, POINTS_DESCRIPTION, SHORT, parse_overrides
 
 
 def start_nodes(context: LaunchContext) -> list[Action]:
-    """The two nodes with their YAML and what the launch arguments change."""
+    """The nodes with their YAML and what the launch arguments change."""
     given = {name: LaunchConfiguration(name).perform(context) for name in ("points", *SHORT)}
     overrides = parse_overrides(given)
-    with_map = yaml.safe_load(LaunchConfiguration("map").perform(context))
+    switches = ((MAP, "map"), (CLOUD_FILTER, "filter"))
+    switched_on = [spec for spec, name in switches if yaml.safe_load(LaunchConfiguration(name).perform(context))]
     return [
         Node(
             package="ov3d_perception",
@@ -39,7 +40,7 @@ def start_nodes(context: LaunchContext) -> list[Action]:
             emulate_tty=True,
             sigterm_timeout="15",  # a node finishes the scan at work before it ends
         )
-        for spec in ((LIDAR, MAP) if with_map else (LIDAR,))
+        for spec in (LIDAR, *switched_on)
     ]
 
 
@@ -52,6 +53,7 @@ def generate_launch_description() -> LaunchDescription:
     ]
     arguments += [
         DeclareLaunchArgument("map", default_value="true", description="start map_node"),
+        DeclareLaunchArgument("filter", default_value="false", description="start cloud_filter_node"),
         DeclareLaunchArgument("rviz", default_value="false", description="start RViz with config/ov3d.rviz"),
     ]
     rviz = Node(

@@ -49,7 +49,7 @@ def demo(
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def up(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="What to start: lidar (lidar_node and map_node), navigation, or one node")] = "lidar",
+    name: Annotated[str, typer.Argument(help="lidar (lidar_node and map_node), navigation, or one node")] = "lidar",
 ) -> None:
     """Start the nodes of a launch file where `ros2 launch` does not exist; extra `name:=value` set parameters."""
     from ov3d_perception.ros.up import up as start

@@ -54,3 +54,7 @@ class BackendError(Ov3dError):
 
 class CheckpointError(Ov3dError):
     """A checkpoint that is missing, corrupted, or not one of ours."""
+
+
+class MapFileError(Ov3dError):
+    """A map file that is missing, damaged, of another format or version, or that cannot be written."""

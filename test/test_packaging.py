@@ -17,9 +17,11 @@ import ov3d_perception
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "ov3d_perception"
-INTERFACES = ("ov3d_msgs", "pip_ros/tf2_msgs", "pip_ros/vision_msgs")
-# Type hashes as the apt packages report them (`ros2 topic info --verbose`): equal hash, equal bytes on the wire.
+INTERFACES = ("ov3d_msgs", "pip_ros/nav2_msgs", "pip_ros/tf2_msgs", "pip_ros/vision_msgs")
+# Type hashes as the apt packages report them (`ros2 topic info --verbose`) or as their generated code has them: equal
+# hash, equal bytes on the wire.
 DISTRO_TYPE_HASHES = {
+    "nav2_msgs/msg/CostmapFilterInfo": "RIHS01_61ce391bf7690f76a331c01c9d5ce8ca71e6c99273b9fb75e48380f05c6dfdc8",
     "vision_msgs/msg/LabelInfo": "RIHS01_3d37df4015cdf660cc851c51897f2acd957e1ca6205ba0a99aebffb9406b0783",
     "vision_msgs/msg/VisionClass": "RIHS01_1e4a11f0fed50b5623cb8ff26ca0e37952a48a9c074d16f804b44e9164c2037a",
 }
@@ -156,7 +158,8 @@ def test_constraints_pin_one_version_for_each_python() -> None:
 def test_stand_ins_have_the_type_hashes_of_the_distro() -> None:
     """A publisher of the pip installation and a subscriber of an apt one must agree that the types are the same.
 
-    The oracles: recorded hashes for vision_msgs; for tf2_msgs the hash that rosbags computes from its own definition.
+    The oracles: recorded hashes for vision_msgs and nav2_msgs; for tf2_msgs the hash that rosbags computes from its own
+    definition.
     """
     pytest.importorskip("rclpy")
     from rosbags.typesys import Stores, get_typestore
@@ -165,11 +168,12 @@ def test_stand_ins_have_the_type_hashes_of_the_distro() -> None:
     expected = {**DISTRO_TYPE_HASHES, tf: get_typestore(Stores.ROS2_KILTED).hash_rihs01(tf)}
     code = """
 import rclpy
+from nav2_msgs.msg import CostmapFilterInfo
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import LabelInfo, VisionClass
 rclpy.init()
 node = rclpy.create_node("type_hashes")
-for message in (LabelInfo, VisionClass, TFMessage):
+for message in (CostmapFilterInfo, LabelInfo, VisionClass, TFMessage):
     publisher = node.create_publisher(message, message.__name__, 1)
     (info,) = node.get_publishers_info_by_topic(message.__name__)
     print(info.topic_type, getattr(info, "topic_type_hash", ""))

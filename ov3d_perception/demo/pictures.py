@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Int32, UInt8
+from jaxtyping import Float32, Int8, Int32, UInt8
 
 from ov3d_perception.demo.score import LabelledScan
 from ov3d_perception.demo.truth import TrueScan
 from ov3d_perception.geometry.association import associate
 from ov3d_perception.geometry.boxes import Box
-from ov3d_perception.types import Frame
+from ov3d_perception.mapping.costmap import Layout
+from ov3d_perception.types import Frame, Pose
 from ov3d_perception.viz.bev import Annotations, Canvas, bird_eye, fit
 from ov3d_perception.viz.canvas import save
+from ov3d_perception.viz.costs import draw_grid
 from ov3d_perception.viz.overlay import class_overlay
+from ov3d_perception.viz.palette import colourise
 
 FRONT = ("cam_front_left", "cam_front", "cam_front_right")
 
@@ -50,6 +53,39 @@ def draw_map(
         subtitle=subtitle,
     )
     return save(path, bird_eye(xyz, labels, names, canvas=around, point_size=0.2, notes=notes))
+
+
+def draw_mask(
+    path: Path, layout: Layout, values: Int8[np.ndarray, "h w"], poses: Sequence[np.ndarray], costs: Mapping[str, int]
+) -> Path:
+    """The costmap filter's mask from above, and the path driven."""
+    rows, columns = np.nonzero(values >= 0)
+    known = layout.centres(rows * layout.width + columns).astype(np.float32)
+    notes = Annotations(
+        ego=poses[-1],
+        path=np.array([pose[:2, 3] for pose in poses]),
+        title="Costmap filter for Nav2",
+        subtitle=f"{layout.width} x {layout.height} cells of {layout.resolution:.1f} m",
+    )
+    meaning = {"free ground": 0, **{f"{word}: {cost}": cost for word, cost in costs.items()}}
+    picture = draw_grid(values, layout.origin, layout.resolution, fit(known), notes, meaning)
+    return save(path, picture)
+
+
+def draw_approach(
+    path: Path,
+    xyz: Float32[np.ndarray, "n 3"],
+    labels: Int32[np.ndarray, " n"],
+    names: Sequence[str],
+    pose: Pose,
+    box: Box,
+    subtitle: str,
+) -> Path:
+    """The map around an approach pose (an arrowhead of 1.2 m), and the box it faces."""
+    canvas = Canvas(900, 900, (float(pose[0, 3]), float(pose[1, 3])), 900 / 24)
+    notes = Annotations(boxes=(box,), ego=pose, ego_length=1.2, title="Where to stand", subtitle=subtitle)
+    faint = colourise(labels, names) // 2
+    return save(path, bird_eye(xyz, labels, names, canvas=canvas, point_size=0.27, rgb=faint, notes=notes))
 
 
 def draw_overlay(path: Path, frame: Frame, label: Int32[np.ndarray, " n"], names: Sequence[str]) -> Path:

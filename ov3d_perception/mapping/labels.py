@@ -38,7 +38,7 @@ class MapLabels:
         revision = self.semantic_map.revision
         for chunk in self.semantic_map.chunks(since=self._revision):
             label, probability = self._narrow.classify(
-                chunk.features.astype(np.float32), self._vocabulary.prompt_class, self._vocabulary.logit_scale
+                chunk.features, self._vocabulary.prompt_class, self._vocabulary.logit_scale
             )
             self._label[chunk.row], self._probability[chunk.row] = label, probability
         self._revision = revision

@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from threading import RLock
 
 import numpy as np
-from jaxtyping import Float16, Float32, Float64, Int64, UInt8
+from jaxtyping import Float32, Float64, Int32, Int64, Shaped, UInt16
 
 from ov3d_perception.errors import IdentityError, PointCloudError
-from ov3d_perception.geometry.voxels import voxel_centres, voxel_coordinates, voxel_keys
-from ov3d_perception.mapping.free_space import REACH, seen_through
+from ov3d_perception.geometry.voxels import voxel_centres, voxel_keys
+from ov3d_perception.mapping.codebook import Codebook, CodeList
+from ov3d_perception.mapping.columns import Columns, MapChunk, MapState, VoxelRecords
+from ov3d_perception.mapping.compact import Projection, Quantiser, averaged, normalised, restored
+from ov3d_perception.mapping.free_space import REACH, seen_from, seen_through
+from ov3d_perception.mapping.tiles import Tiles
 from ov3d_perception.mapping.voxel_index import VoxelIndex
 from ov3d_perception.types import EncoderIdentity
 
-_CHUNK = 65536
-_EVICT_FRACTION = 0.05  # room made at once when the map is full, so that eviction is rare
-
-
-@dataclass(frozen=True)
-class MapChunk:
-    """Some voxels of a map, consistent in themselves. row: where they are stored, stable while they live.
-
-    features: means of unit-scaled narrow features; last_seen: stamps in ns; revision: number of the integration that
-    last changed a voxel; weight: in how many integrations it was hit, up to the map's cap.
-    """
-
-    row: Int64[np.ndarray, " n"]
-    key: Int64[np.ndarray, " n"]
-    features: Float16[np.ndarray, "n c"]
-    last_seen: Int64[np.ndarray, " n"]
-    revision: Int64[np.ndarray, " n"]
-    weight: Float32[np.ndarray, " n"]
+CHUNK = 65536  # rows that a reader takes at a time
+EVICTIONS = ("oldest", "farthest")
+_WORKER = ThreadPoolExecutor(1, "free space")
+_EVICT_FRACTION = 0.01  # room made at once when the map is full, so that eviction is rare
+_SAMPLE = 16384  # stamps from which the age to evict at is judged
+_TURNS = 4  # a new voxel gets its code at once, one that has moved away from its code a better one at every fourth hit
 
 
 class SemanticMap:
@@ -41,50 +33,69 @@ class SemanticMap:
     Each feature is scaled to ``|z W| = 1`` before it is averaged, so the mean of z stands for the mean of unit
     embeddings. A voxel counts at most ``weight_cap`` integrations: after that the mean forgets exponentially and
     follows what changes. A voxel that later scans look through goes (see :meth:`integrate`). Never more than
-    ``max_voxels``: when full, those seen longest ago are dropped first.
+    ``max_voxels``: when full, a hundredth goes, those seen longest ago or those farthest from the sensor.
 
-    Safe for one writer and many readers: readers take chunks, and hold the lock for one chunk at a time.
+    A voxel takes less than 100 bytes: its mean in a byte a channel (:mod:`compact`), a :mod:`codebook` entry for
+    scoring, key, stamps, weights, and its share of the index and the tiles.
 
-    voxel_size: edge in metres. basis: W (C, D) of the head. identity: the encoder whose space z W lies in.
-    logit_scale: that encoder's factor from cosines to logits. frame_id: frame of the map.
-    newest: stamp (ns) of the newest integration, 0 before the first. evicted: voxels dropped for the bound so far.
+    Safe for one writer and many readers. The writer holds the lock for one integration (tens of ms). Readers take
+    chunks and hold it for one chunk at a time (a few ms); the codes are looked up without it, and every voxel that is
+    found is read again under it. So nobody waits longer than for one scan or one chunk.
+
+    voxel_size: edge in metres. head: W (C, D) of the network. identity: the encoder whose space z W lies in.
+    logit_scale: that encoder's factor from cosines to logits. frame_id: frame of the map. basis: (c, D), the
+    coordinates that means are kept in. newest: stamp (ns) of the newest integration, 0 before the first. evicted:
+    voxels dropped for the bound so far. eviction: "oldest" or "farthest".
     """
 
     def __init__(
         self,
         voxel_size: float,
-        basis: Float32[np.ndarray, "c d"],
+        head: Float32[np.ndarray, "c d"],
         identity: EncoderIdentity,
         logit_scale: float = 100.0,
         max_voxels: int = 1_000_000,
         frame_id: str = "map",
         weight_cap: int = 50,
+        eviction: str = "oldest",
     ) -> None:
+        if eviction not in EVICTIONS:
+            raise PointCloudError(f"There is no eviction '{eviction}'", f"Choose {' or '.join(EVICTIONS)}")
         self.voxel_size = float(voxel_size)
-        self.basis = np.asarray(basis, np.float32)
         self.identity = identity
         self.logit_scale = float(logit_scale)
         self.max_voxels = int(max_voxels)
         self.frame_id = frame_id
-        self.evicted = 0
-        self.newest = 0
-        self._gram = self.basis @ self.basis.T
-        self._cap = int(weight_cap)
-        self._index = VoxelIndex()
+        self.eviction = eviction
+        self.evicted = self.newest = 0
+        self._cap = min(int(weight_cap), 255)
+        self._projection = Projection(head)
+        self._quantise = Quantiser(self._projection.channels)
         self._lock = RLock()
         self._revision = 0
+        self._columns = Columns(self.max_voxels, self._projection.channels)
+        self._forget()
+
+    def _forget(self) -> None:
+        """What is derived from the voxels, for none of them."""
         self._used = 0  # rows below this have been in use
         self._free = np.empty(0, np.int64)  # of these, the ones given back
-        # Zeros are backed by memory only once written to, so the whole bound is reserved and nothing is ever copied.
-        self._features: Float16[np.ndarray, "r c"] = np.zeros((self.max_voxels, len(self.basis)), np.float16)
-        self._key: Int64[np.ndarray, " r"] = np.full(self.max_voxels, -1, np.int64)
-        self._weight: Float32[np.ndarray, " r"] = np.zeros(self.max_voxels, np.float32)
-        self._missed: UInt8[np.ndarray, " r"] = np.zeros(self.max_voxels, np.uint8)
-        self._last_seen: Int64[np.ndarray, " r"] = np.zeros(self.max_voxels, np.int64)
-        self._changed: Int64[np.ndarray, " r"] = np.zeros(self.max_voxels, np.int64)
+        self._index = VoxelIndex(self.max_voxels, self._columns.key)
+        self._tiles = Tiles(self.voxel_size)
+        self._codebook = Codebook(self._projection.channels)
 
     def __len__(self) -> int:
         return len(self._index)
+
+    @property
+    def head(self) -> Float32[np.ndarray, "c d"]:
+        """W of the network whose features these are."""
+        return self._projection.head
+
+    @property
+    def basis(self) -> Float32[np.ndarray, "k d"]:
+        """Orthonormal rows: a voxel's feature @ basis is its mean embedding."""
+        return self._projection.basis
 
     @property
     def revision(self) -> int:
@@ -93,9 +104,12 @@ class SemanticMap:
 
     @property
     def nbytes(self) -> int:
-        """Bytes in use: the rows written to so far, and the index."""
-        rows = (self._features, self._key, self._weight, self._missed, self._last_seen, self._changed)
-        return sum(array[:1].nbytes for array in rows) * self._used + 16 * len(self._index) + self._free.nbytes
+        """Bytes in use: the rows written to so far, and all that helps to find and score them."""
+        with self._lock:
+            helpers = self._index.nbytes + self._tiles.nbytes + self._codebook.nbytes + self._free.nbytes
+            return self._columns.bytes_a_row * self._used + helpers
+
+    # -- writing -----------------------------------------------------------------------------------------------------
 
     def integrate(
         self,
@@ -109,11 +123,11 @@ class SemanticMap:
         Several features in one map voxel (a turned grid) count together as one observation. Rows that are not finite
         are left out. sensor: where the scan was taken from, in the map's frame; with it, voxels that the scan's rays
         pass through are missed, and those missed at least twice and as often as they were hit are forgotten: what has
-        driven away does not stay. Raises PointCloudError if the number of channels is not that of the basis.
+        driven away does not stay. Raises PointCloudError if the number of channels is not that of the head.
         """
-        if features.shape != (len(centres), len(self.basis)):
+        if features.shape != (len(centres), len(self.head)):
             raise PointCloudError(
-                f"Features of shape {features.shape} for {len(centres)} voxels do not fit a map of {len(self.basis)} "
+                f"Features of shape {features.shape} for {len(centres)} voxels do not fit a map of {len(self.head)} "
                 "channels",
                 "Give the map the basis of the network that makes the features",
             )
@@ -123,54 +137,85 @@ class SemanticMap:
         with self._lock:
             self._revision += 1
             self.newest = max(self.newest, int(stamp))
-            rows = self._index.find(keys)
-            new = rows < 0
-            self._last_seen[rows[~new]] = np.maximum(self._last_seen[rows[~new]], stamp)
-            rows[new] = self._insert(keys[new])
-            there = (rows >= 0) & (self._key[rows] == keys)  # what had to make room for the new ones is not
-            rows, means = rows[there], means[there]
-            weight = self._weight[rows]
-            old = self._features[rows].astype(np.float32)
-            old += (means - old) / (weight[:, None] + np.float32(1))
-            self._features[rows] = old
-            self._weight[rows] = np.minimum(weight + 1, self._cap - 1)
-            self._last_seen[rows] = np.maximum(self._last_seen[rows], stamp)
-            self._changed[rows] = self._revision
-            if sensor is not None:
-                self._clear(rows, centres, sensor)
+            if sensor is None:
+                self._merge(keys, means, 1, int(stamp), sensor)
+                return
+            near = self._tiles.around(sensor, REACH)
+            looking = _WORKER.submit(self._looked_through, near, centres, np.asarray(sensor, np.float64))
+            rows = self._merge(keys, means, 1, int(stamp), sensor)
+            self._clear(rows[rows >= 0], looking.result())
+
+    def absorb(self, records: VoxelRecords) -> None:
+        """Add voxels of a map with this one's head, voxel size and frame; those of both become weighted means.
+
+        Keys must be distinct. Voxels that are new here are kept to the bit. Beyond the bound, the usual ones go.
+        """
+        order = np.argsort(records.key)
+        key, weight = records.key[order], records.weight[order].astype(np.int64)
+        means = restored(records.features[order], records.factor[order])
+        with self._lock:
+            self._revision += 1
+            self.newest = max(self.newest, int(records.last_seen.max(initial=0)))
+            new = self._index.find(key) < 0
+            rows = self._merge(key, means, weight, records.last_seen[order], None)
+            new &= rows >= 0
+            for name in ("features", "factor", "missed"):
+                getattr(self._columns, name)[rows[new]] = getattr(records, name)[order[new]]
 
     def drop_older(self, stamp: int) -> int:
         """Forget voxels last seen before ``stamp`` (ns); returns how many."""
         with self._lock:
-            rows = self._index.rows
-            old = rows[self._last_seen[rows] < stamp]
+            rows = self._taken_rows()
+            old = rows[self._columns.last_seen[rows] < stamp]
             self._remove(old)
         return len(old)
 
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
-            self._remove(self._index.rows)
+            self._columns.weight[: self._used] = self._columns.code[: self._used] = 0
+            self._forget()
+
+    # -- reading -----------------------------------------------------------------------------------------------------
 
     def chunks(self, since: int = 0) -> Iterator[MapChunk]:
         """All voxels changed after revision ``since``, in chunks of at most 65536."""
-        start = 0
-        while start < self._used:
+        for start in range(0, self._used, CHUNK):
             with self._lock:
-                rows = start + np.flatnonzero(
-                    (self._key[start : start + _CHUNK] >= 0) & (self._changed[start : start + _CHUNK] > since)
-                )
-                columns = (self._key, self._features, self._last_seen, self._changed, self._weight)
-                chunk = MapChunk(rows, *(column[rows] for column in columns))
-            start += _CHUNK
-            if len(rows):
+                rows = self._taken_rows(start, start + CHUNK)
+                chunk = self.take(rows[self._columns.changed[rows] > since])
+            if len(chunk.row):
                 yield chunk
 
-    def occupied(self) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
-        """Rows and keys of all voxels, in the order of the keys."""
+    def take(self, rows: Int64[np.ndarray, " n"], *, features: bool = True) -> MapChunk:
+        """The voxels of these rows, less those that have gone meanwhile; without features, those have no columns."""
+        columns = self._columns
         with self._lock:
-            rows = self._index.rows
-            return rows, self._key[rows]
+            rows = rows[columns.weight[rows] > 0]
+            kept = rows if features else rows[:0]
+            values, factor = columns.features[kept], columns.factor[kept]
+            key, others = columns.key[rows], (columns.last_seen[rows], columns.weight[rows], columns.code[rows])
+        return MapChunk(rows, key, restored(values, factor), *others)
+
+    def occupied(self) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
+        """Rows and keys of all voxels."""
+        with self._lock:
+            rows = self._taken_rows()
+            return rows, self._columns.key[rows]
+
+    def codes(self) -> CodeList:
+        """What the voxels' directions are rounded to, for scoring."""
+        with self._lock:
+            book = self._codebook
+            return CodeList(book.vectors(), book.spread.copy(), book.looseness())
+
+    def look_up(self, table: Shaped[np.ndarray, " k"]) -> Shaped[np.ndarray, " r"]:
+        """table[code] for each row in use, taken or not. No lock: what changes meanwhile counts as it was or is."""
+        return self._columns.look_up(table, self._used)
+
+    def code_of(self, rows: Int64[np.ndarray, " n"]) -> UInt16[np.ndarray, " n"]:
+        """The codes of rows, now; 0 for those without a voxel."""
+        return self._columns.code[rows]
 
     def centres(self, keys: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n 3"]:
         """Voxel centres in the map's frame, metres."""
@@ -184,74 +229,162 @@ class SemanticMap:
                 "Use the text source of the map's encoder, or start a new map",
             )
 
-    def _clear(
-        self, hit: Int64[np.ndarray, " k"], centres: Float32[np.ndarray, "v 3"], sensor: Float64[np.ndarray, " 3"]
-    ) -> None:
-        """Count a miss for each voxel that the rays from the sensor to ``centres`` pass; remove what is gone."""
-        self._missed[hit] -= np.minimum(self._missed[hit], 1)
-        reach = np.array([[-REACH], [REACH]]) + sensor[0]
-        edges = voxel_coordinates(np.hstack([reach, np.zeros((2, 2))]), self.voxel_size)[:, 0]
-        keys, rows = self._index.slab(*edges)
-        others = self._changed[rows] < self._revision
-        keys, rows = keys[others], rows[others]
-        places = voxel_centres(keys, self.voxel_size) - sensor
-        near = (np.abs(places) < REACH).all(1)
-        rows, places = rows[near], places[near]
-        passed = rows[seen_through(places, self.voxel_size, centres[np.isfinite(centres).all(1)] - sensor)]
-        self._missed[passed] += self._missed[passed] < np.iinfo(np.uint8).max
-        self._remove(passed[self._missed[passed] >= np.maximum(2, self._weight[passed])])
+    # -- to and from files -------------------------------------------------------------------------------------------
+
+    def state(self) -> MapState:
+        """What the map is, besides its voxels."""
+        with self._lock:
+            return MapState(
+                self.voxel_size,
+                self.head,
+                self.identity,
+                self.logit_scale,
+                self.frame_id,
+                self.max_voxels,
+                self._cap,
+                self.eviction,
+                self.newest,
+                len(self),
+            )
+
+    def records(self) -> Iterator[VoxelRecords]:
+        """All voxels as they are kept, in chunks of at most 65536, each consistent in itself; the lock is free between.
+
+        What is integrated meanwhile may or may not be in them. A voxel that goes and comes again meanwhile may be there
+        twice, in two chunks.
+        """
+        names = ("key", "features", "factor", "weight", "missed", "last_seen")
+        for start in range(0, self._used, CHUNK):
+            with self._lock:
+                rows = self._taken_rows(start, start + CHUNK)
+                found = VoxelRecords(*(getattr(self._columns, name)[rows] for name in names))
+            if len(found):
+                yield found
+
+    @classmethod
+    def restored(cls, state: MapState, records: Iterable[VoxelRecords]) -> SemanticMap:
+        """A map from what :meth:`state` and :meth:`records` gave; codes, index and tiles are made anew."""
+        result = cls(
+            state.voxel_size,
+            state.head,
+            state.identity,
+            state.logit_scale,
+            state.max_voxels,
+            state.frame_id,
+            state.weight_cap,
+            state.eviction,
+        )
+        for chunk in records:
+            result.absorb(chunk)
+        result.newest = max(result.newest, state.newest)
+        return result
+
+    # -- with the lock held ------------------------------------------------------------------------------------------
+
+    def _merge(
+        self,
+        keys: Int64[np.ndarray, " m"],
+        means: Float32[np.ndarray, "m c"],
+        weight: int | Int64[np.ndarray, " m"],
+        stamp: int | Int64[np.ndarray, " m"],
+        sensor: Float64[np.ndarray, " 3"] | None,
+    ) -> Int64[np.ndarray, " m"]:
+        """Average means into the voxels of distinct keys; their rows, -1 for those beyond the bound."""
+        columns = self._columns
+        rows, stamps = self._index.find(keys), np.broadcast_to(np.asarray(stamp, np.int64), keys.shape)
+        weights = np.broadcast_to(np.asarray(weight, np.float32), keys.shape)
+        new = rows < 0
+        columns.last_seen[rows[~new]] = np.maximum(columns.last_seen[rows[~new]], stamps[~new])
+        rows[new] = self._insert(keys[new], sensor)
+        rows[columns.key[rows] != keys] = -1  # what had to make room for the new ones
+        there = np.flatnonzero(rows >= 0)
+        at, before = rows[there], columns.weight[rows[there]].astype(np.float32)
+        mean = restored(columns.features[at], columns.factor[at])
+        mean += (means[there] - mean) * (weights[there] / (before + weights[there]))[:, None]
+        columns.features[at], columns.factor[at] = self._quantise(mean, at, self._revision)
+        columns.weight[at] = np.minimum(before + weights[there], self._cap - 1)
+        columns.last_seen[at] = np.maximum(columns.last_seen[at], stamps[there])
+        columns.changed[at] = self._revision
+        unit = normalised(mean)
+        due = (before == 0) | ((at + self._revision) % _TURNS == 0)
+        loose = np.flatnonzero(due & ~self._codebook.fits(unit, columns.code[at]))
+        columns.code[at[loose]] = self._codebook.encode(unit[loose])
+        return rows
+
+    def _looked_through(
+        self, rows: Int32[np.ndarray, " n"], centres: Float32[np.ndarray, "v 3"], sensor: Float64[np.ndarray, " 3"]
+    ) -> Int32[np.ndarray, " m"]:
+        """Those of the rows that rays from the sensor to the centres pass. Beside :meth:`_merge`, on another core."""
+        returns = (centres[np.isfinite(centres).all(1)] - sensor).astype(np.float32)
+        places = seen_from(sensor, self._columns.key[rows], self.voxel_size)
+        return rows[seen_through(places, self.voxel_size, returns)]
+
+    def _clear(self, hit: Int64[np.ndarray, " k"], passed: Int32[np.ndarray, " m"]) -> None:
+        """Count a miss for each voxel that was passed and not hit; remove what is gone."""
+        columns = self._columns
+        columns.missed[hit] -= np.minimum(columns.missed[hit], 1)
+        passed = passed[(columns.changed[passed] != self._revision) & (columns.weight[passed] > 0)]
+        missed = columns.missed[passed]
+        missed += missed < np.iinfo(np.uint8).max
+        columns.missed[passed] = missed
+        self._remove(passed[missed >= np.maximum(2, columns.weight[passed])])
 
     def _average(
         self, centres: Float32[np.ndarray, "v 3"], features: Float32[np.ndarray, "v c"]
     ) -> tuple[Int64[np.ndarray, " k"], Float32[np.ndarray, "k c"]]:
-        """Distinct voxel keys, ascending, and the mean unit-scaled feature of each."""
-        length = np.sqrt(np.maximum(np.einsum("vc,vc->v", features @ self._gram, features), 0))
+        """Distinct voxel keys, ascending, and the mean unit-scaled feature of each. Needs no lock."""
+        unit, length = self._projection(features)
         good = np.isfinite(length) & (length > 1e-9) & np.isfinite(centres).all(1)
         if not good.all():
-            centres, features, length = centres[good], features[good], length[good]
+            centres, unit = centres[good], unit[good]
         keys = voxel_keys(centres, self.voxel_size)
-        order = np.argsort(keys, kind="stable")
-        keys = keys[order]
-        unit = features[order] / length[order, None]
-        first = np.flatnonzero(np.diff(keys, prepend=-1))
-        count = np.diff(first, append=len(keys))
-        mean = unit[first]
-        for nth in range(1, count.max(initial=1)):  # a handful: how many features fall into one voxel
-            shared = np.flatnonzero(count > nth)
-            mean[shared] += unit[first[shared] + nth]
-        return keys[first], mean / count[:, None].astype(np.float32)
+        return averaged(keys, unit)
 
-    def _insert(self, keys: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " m"]:
-        """Rows for new voxels, evicting the oldest if need be; -1 for those beyond the bound even then."""
-        excess = len(self._index) + len(keys) - self.max_voxels
+    def _insert(
+        self, keys: Int64[np.ndarray, " m"], sensor: Float64[np.ndarray, " 3"] | None
+    ) -> Int64[np.ndarray, " m"]:
+        """Rows for new voxels, evicting if need be; -1 for those beyond the bound even then."""
+        excess = len(self) + len(keys) - self.max_voxels
         if excess > 0:
-            self._evict(max(excess, int(self.max_voxels * _EVICT_FRACTION)))
-        accepted = keys[: self.max_voxels - len(self._index)]
+            self._evict(min(max(excess, int(self.max_voxels * _EVICT_FRACTION)), len(self)), sensor)
+        accepted = keys[: self.max_voxels - len(self)]
         rows = np.full(len(keys), -1, np.int64)
-        rows[: len(accepted)] = self._take_rows(len(accepted))
-        taken = rows[: len(accepted)]
-        self._key[taken] = accepted
-        self._weight[taken] = 0
-        self._missed[taken] = 0
-        self._last_seen[taken] = 0
+        rows[: len(accepted)] = taken = self._take_rows(len(accepted))
+        columns = self._columns
+        columns.key[taken] = accepted
+        columns.missed[taken] = columns.weight[taken] = columns.last_seen[taken] = 0
         self._index.insert(accepted, taken)
+        self._tiles.add(accepted, taken)
         return rows
 
-    def _evict(self, count: int) -> None:
-        rows = self._index.rows
-        count = min(count, len(rows))
-        if count:
-            oldest = rows[np.argpartition(self._last_seen[rows], count - 1)[:count]]
-            self._remove(oldest)
-            self.evicted += count
+    def _evict(self, count: int, sensor: Float64[np.ndarray, " 3"] | None) -> None:
+        if self.eviction == "farthest" and sensor is not None:
+            gone = self._tiles.farthest(sensor, count)[:count].astype(np.int64)
+        else:
+            gone = self._oldest(count)
+        self._remove(gone)
+        self.evicted += len(gone)
+
+    def _oldest(self, count: int) -> Int64[np.ndarray, " count"]:
+        """Rows seen longest ago. The age is judged from a sample, so that only few stamps have to be sorted."""
+        seen, rows = self._columns.last_seen, self._taken_rows()
+        sample = np.sort(seen[rows[:: len(rows) // _SAMPLE + 1]])
+        reach, candidates = count / max(len(rows), 1), rows[:0]
+        while len(candidates) < count:
+            reach = 1.2 * reach + 0.005
+            limit = sample[min(int(reach * len(sample)), len(sample) - 1)] if reach < 1 else np.iinfo(np.int64).max
+            candidates = rows[seen[rows] <= limit]
+        return candidates[np.argpartition(seen[candidates], count - 1)[:count]] if count else candidates[:0]
 
     def _remove(self, rows: Int64[np.ndarray, " m"]) -> None:
         if not len(rows):
             return
-        wanted = np.ones(self._used, bool)
-        wanted[rows] = False
-        self._index.keep(wanted)
-        self._key[rows] = -1
+        columns = self._columns
+        keys = columns.key[rows]
+        self._index.remove(keys, rows.astype(np.int64))
+        columns.key[rows] = -1
+        columns.weight[rows] = columns.code[rows] = 0
+        self._tiles.discard(keys, columns.weight)
         self._free = np.concatenate([self._free, rows])
 
     def _take_rows(self, count: int) -> Int64[np.ndarray, " count"]:
@@ -261,3 +394,7 @@ class SemanticMap:
         rows = np.concatenate([reused, np.arange(self._used, self._used + fresh)])
         self._used += fresh
         return rows
+
+    def _taken_rows(self, start: int = 0, stop: int | None = None) -> Int64[np.ndarray, " n"]:
+        stop = self._used if stop is None else min(stop, self._used)
+        return start + np.flatnonzero(self._columns.weight[start:stop] > 0)

@@ -11,11 +11,12 @@ import rclpy
 from rclpy.node import Node
 
 from ov3d_msgs.msg import ObjectMatch
-from ov3d_msgs.srv import QueryText, SetVocabulary
+from ov3d_msgs.srv import ApproachPose, QueryText, SetVocabulary
 from ov3d_perception.errors import Ov3dError
 from ov3d_perception.geometry.boxes import Box
 
 QUERY_SERVICE = "/map_node/query"
+APPROACH_SERVICE = "/map_node/approach"
 VOCABULARY_SERVICE = "/lidar_node/set_vocabulary"
 
 
@@ -36,6 +37,18 @@ def ask(
         words=list(words), negatives=list(negatives), threshold=float(threshold), limit=int(limit)
     )
     return _call(QueryText, service, request, timeout)
+
+
+def approach(
+    words: Sequence[str],
+    stand_off: float = 0.0,
+    robot_radius: float = 0.0,
+    timeout: float = 10.0,
+    service: str = APPROACH_SERVICE,
+) -> ApproachPose.Response:
+    """One ApproachPose call; its answer as it came. Raises ServiceError after ``timeout`` seconds."""
+    request = ApproachPose.Request(words=list(words), stand_off=float(stand_off), robot_radius=float(robot_radius))
+    return _call(ApproachPose, service, request, timeout)
 
 
 def set_vocabulary(

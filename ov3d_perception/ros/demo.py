@@ -14,6 +14,7 @@ from typing import TextIO
 import numpy as np
 
 from ov3d_msgs.msg import ObjectMatch
+from ov3d_msgs.srv import ApproachPose
 from ov3d_perception.datasets.labelset import LabelSet
 from ov3d_perception.datasets.registry import open_dataset
 from ov3d_perception.demo import pictures, recording
@@ -22,8 +23,9 @@ from ov3d_perception.demo.summary import Answer, Summary
 from ov3d_perception.demo.truth import TrueScan, read_truth
 from ov3d_perception.errors import Ov3dError
 from ov3d_perception.paths import share_dir
-from ov3d_perception.ros.client import ask, box_of
+from ov3d_perception.ros.client import approach, ask, box_of
 from ov3d_perception.ros.listener import Listener
+from ov3d_perception.ros.messages import message_to_box, message_to_grid, message_to_pose
 from ov3d_perception.ros.process import private_session
 from ov3d_perception.ros.up import NodeProcesses
 from ov3d_perception.sim.bag import write_drive
@@ -31,6 +33,8 @@ from ov3d_perception.sim.drive import simulate
 from ov3d_perception.training.report import evaluate_checkpoint
 from ov3d_perception.types import Frame
 
+COSTS = {"sidewalk": 40, "grass": 70, "car": 100, "pedestrian": 100}
+GOAL = "car"
 QUESTIONS = ("car", "tree", "building", "excavator", "pedestrian", "giraffe")
 LABELSET = "street"
 IMAGE_EVERY = 5
@@ -43,6 +47,7 @@ class Live:
 
     listener: Listener
     answers: dict[str, tuple[str, list[ObjectMatch]]]
+    approach: ApproachPose.Response
 
 
 def run_demo(out: Path, seed: int, seconds: float) -> int:
@@ -70,10 +75,11 @@ def run_demo(out: Path, seed: int, seconds: float) -> int:
 
 def _run_nodes(bag: Path, log: Path) -> Live:
     """Nodes up, bag played, questions asked, nodes down."""
+    settings = {"lidar_node.deskew": "true", "costs": str([f"{word}: {cost}" for word, cost in COSTS.items()])}
     with (
         private_session(),
         log.open("w") as lines,
-        NodeProcesses("lidar", {"lidar_node.deskew": "true"}, log=_to_file(lines)) as nodes,
+        NodeProcesses("lidar", settings, log=_to_file(lines)) as nodes,
     ):
         listener = Listener()
         if not listener.wait_for(lambda: bool(listener.classes), 90.0):
@@ -82,9 +88,10 @@ def _run_nodes(bag: Path, log: Path) -> Live:
         subprocess.run(player, check=True, stdout=lines, stderr=lines)
         _wait_until_quiet(listener)
         answers = {word: _ask(word) for word in QUESTIONS}
-        listener.wait_for(lambda: listener.map_cloud is not None, 10.0)
+        goal = approach([GOAL], timeout=30.0)
+        listener.wait_for(lambda: listener.map_cloud is not None and listener.mask is not None, 10.0)
         listener.close()
-    return Live(listener, answers)
+    return Live(listener, answers, goal)
 
 
 def _wait_until_quiet(listener: Listener) -> None:
@@ -112,6 +119,7 @@ def _summarise(live: Live, truth: dict[int, TrueScan], bag: Path, seed: int) -> 
         answers.append(Answer(word, message, tuple(boxes), tuple(look_into(boxes, truth, names))))
     about = {
         "world": f"simulated street, seed {seed}",
+        "approach": live.approach.message,
         "scans": f"{len(live.listener.scans)} of {len(truth)} labelled live (newest first when the machine is slower)",
     }
     return Summary(
@@ -136,7 +144,21 @@ def _draw(out: Path, live: Live, truth: dict[int, TrueScan], bag: Path, summary:
     path = [truth[stamp].T_map_lidar for stamp in sorted(truth)]
     words = ", ".join(f"{answer.word}: {len(answer.boxes)}" for answer in summary.answers)
     pictures.draw_map(out / "map.png", xyz, labels, names, boxes, path, words)
+    _draw_navigation(out, live, (xyz, labels), path)
     recording.record(out / "demo.rrd", scans, truth, frames, (xyz, labels), boxes, names)
+
+
+def _draw_navigation(
+    out: Path, live: Live, map_cloud: tuple[np.ndarray, np.ndarray], path: Sequence[np.ndarray]
+) -> None:
+    """What Nav2 is told: the mask, and where to stand in front of the goal. What there is none of is not drawn."""
+    names = LabelSet.load(LABELSET).names
+    if (mask := live.listener.mask) is not None:
+        layout, values = message_to_grid(mask)
+        pictures.draw_mask(out / "mask.png", layout, values, path, COSTS)
+    if live.approach.status == ApproachPose.Response.OK:
+        pose, box = message_to_pose(live.approach.pose.pose), message_to_box(live.approach.match)
+        pictures.draw_approach(out / "approach.png", *map_cloud, names, pose, box, live.approach.message)
 
 
 def _with_images(scans: Sequence[LabelledScan], frames: Sequence[Frame]) -> LabelledScan:

@@ -228,9 +228,9 @@ def _requested(request: SetVocabulary.Request) -> dict[str, list[str]]:
 
 
 def _load_segmenter(values: LidarParameters) -> Segmenter:
-    """The network, on its device. ``CheckpointError`` for the file, ``Ov3dError`` for the device."""
+    """The network, on its device. An ``Ov3dError`` of its own for the file, the device and the backend."""
     try:
-        return Segmenter.load(values.checkpoint_path, values.device, values.precision)
+        return Segmenter.load(values.checkpoint_path, values.device, values.precision, values.backend)
     except (RuntimeError, AssertionError) as error:  # what PyTorch raises for a device it does not have
         raise Ov3dError(
             f"The network cannot run on device '{values.device}' ({error})",

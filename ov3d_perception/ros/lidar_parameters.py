@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ov3d_perception.paths import share_dir
 from ov3d_perception.ros.parameters import parameter
+from ov3d_perception.sparse.backends import BACKENDS
 
 SHIPPED_CHECKPOINT = "street_minkunet.safetensors"
 SHIPPED_BANK = "street_bank.npz"
@@ -20,6 +21,11 @@ class LidarParameters:
     checkpoint: str = parameter("", "Network, a .safetensors file of `ov3d distill`; empty: the one shipped")
     device: str = parameter("auto", "Where the network runs: auto (a GPU if there is one), cpu, cuda, cuda:1, ...")
     precision: str = parameter("auto", "Arithmetic of the network", choices=("auto", "fp32", "bf16"))
+    backend: str = parameter(
+        "auto",
+        "What convolves: auto (spconv on a GPU where it is installed, else torch), torch, minkowski, spconv",
+        choices=("auto", *BACKENDS),
+    )
     text: str = parameter(
         "",
         "Where words come from: a text bank (.npz), or an open_clip model with its text tower as `model,pretrained`; "

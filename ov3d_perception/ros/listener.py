@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from nav_msgs.msg import OccupancyGrid
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import PointCloud2
@@ -25,13 +26,15 @@ class Listener:
     """Collects in the background from construction to :meth:`close`; rclpy must be initialised.
 
     scans: labelled clouds in order of arrival. classes: names by class id, empty until the LiDAR node is active.
-    map_cloud: the newest map (structured array), None so far. status: diagnostics by name, key and value.
+    map_cloud: the newest map (structured array), None so far; mask: the newest mask of the costmap filter, likewise.
+    status: diagnostics by name, key and value.
     """
 
     def __init__(self) -> None:
         self.scans: list[LabelledScan] = []
         self.classes: list[str] = []
         self.map_cloud: np.ndarray | None = None
+        self.mask: OccupancyGrid | None = None
         self.status: dict[str, dict[str, str]] = {}
         self._changed = threading.Condition()
         self._node = rclpy.create_node("ov3d_listener")
@@ -40,6 +43,7 @@ class Listener:
         subscribe(PointCloud2, "/lidar_node/output/points", self._noting(self._on_scan), reliable)
         subscribe(LabelInfo, "/lidar_node/output/label_info", self._noting(self._on_labels), LATCHED)
         subscribe(PointCloud2, "/map_node/output/map", self._noting(self._on_map), reliable)
+        subscribe(OccupancyGrid, "/map_node/output/costmap_filter_mask", self._noting(self._on_mask), LATCHED)
         subscribe(DiagnosticArray, "/diagnostics", self._noting(self._on_status), reliable)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
@@ -76,6 +80,9 @@ class Listener:
 
     def _on_map(self, message: PointCloud2) -> None:
         self.map_cloud = structured(message).copy()
+
+    def _on_mask(self, message: OccupancyGrid) -> None:
+        self.mask = message
 
     def _on_status(self, message: DiagnosticArray) -> None:
         for status in message.status:

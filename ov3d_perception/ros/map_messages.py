@@ -15,7 +15,9 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from ov3d_msgs.msg import ObjectMatch
 from ov3d_msgs.srv import QueryText
+from ov3d_perception import types
 from ov3d_perception.bags.pointcloud2 import pack_rgb
+from ov3d_perception.geometry.poses import transform
 from ov3d_perception.mapping.labels import LabelledMap
 from ov3d_perception.mapping.query import Match, Region, TextQuery
 from ov3d_perception.ros import messages
@@ -37,15 +39,23 @@ def problem_of(request: QueryText.Request) -> str:
         return "The region is not finite. Give centre and size in metres, or all zeros for everywhere."
     if min(size.x, size.y, size.z) < 0:
         return "The region has a negative size. Give its edges in metres, or all zeros for everywhere."
+    if request.order not in (QueryText.Request.BEST_FIRST, QueryText.Request.NEAREST_FIRST):
+        return f"There is no order {request.order}. Give 0 for best first, or 1 for nearest first."
+    if not all(math.isfinite(v) for v in (request.position.x, request.position.y, request.position.z)):
+        return "The position is not finite. Give metres in position_frame."
     return ""
 
 
 def request_to_query(
-    request: QueryText.Request, values: MapParameters, background: Mapping[str, Sequence[str]]
+    request: QueryText.Request,
+    values: MapParameters,
+    background: Mapping[str, Sequence[str]],
+    T_map_position: types.Pose | None = None,
 ) -> TextQuery:
-    """A checked request and the node's defaults to a query."""
+    """A checked request and the node's defaults to a query. T_map_position: of position_frame, None for the map's."""
     centre, size = request.region_centre, request.region_size
-    edges = np.array([size.x, size.y, size.z])
+    edges, place = np.array([size.x, size.y, size.z]), request.position
+    position = np.array([[place.x, place.y, place.z]])
     region = Region(np.array([centre.x, centre.y, centre.z]), edges) if edges.any() else None
     return TextQuery(
         words=tuple(request.words),
@@ -59,6 +69,8 @@ def request_to_query(
         gap=values.gap,
         vertical_gap=values.vertical_gap,
         synonym_cosine=values.synonym_cosine,
+        position=(position if T_map_position is None else transform(T_map_position, position))[0],
+        order="nearest" if request.order == QueryText.Request.NEAREST_FIRST else "best",
     )
 
 
@@ -77,6 +89,7 @@ def match_to_message(match: Match) -> ObjectMatch:
         pose=_box_pose(match),
         size=messages.vector3(match.box.size),
         count=match.count,
+        distance=match.distance,
         last_seen=messages.ns_to_stamp(match.last_seen),
     )
 

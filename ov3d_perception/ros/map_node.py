@@ -21,17 +21,21 @@ from visualization_msgs.msg import MarkerArray
 from ov3d_msgs.msg import FeatureBasis, FeatureCloud
 from ov3d_msgs.srv import QueryText
 from ov3d_perception.datasets.labelset import LabelSet
-from ov3d_perception.errors import IdentityError, Ov3dError, UnknownWordError
+from ov3d_perception.errors import IdentityError, Ov3dError, TransformError, UnknownWordError
 from ov3d_perception.geometry.poses import transform
 from ov3d_perception.language.vocabulary import TextSource, Vocabulary, load_text_source
 from ov3d_perception.mapping.labels import MapLabels
 from ov3d_perception.mapping.query import Match, ask
 from ov3d_perception.mapping.semantic_map import SemanticMap
 from ov3d_perception.ros import map_messages, messages, parameters, qos
+from ov3d_perception.ros.approach import ApproachService
+from ov3d_perception.ros.costmap_filter import CostmapFilter, MapAccess
 from ov3d_perception.ros.diagnostics import STALE, WARN, DiagnosticsPublisher, Health
 from ov3d_perception.ros.map_parameters import MapParameters
+from ov3d_perception.ros.navigation_parameters import NavigationParameters
 from ov3d_perception.ros.run import run
-from ov3d_perception.ros.transforms import listen
+from ov3d_perception.ros.standing_query import StandingQuery
+from ov3d_perception.ros.transforms import listen, newest
 from ov3d_perception.ros.worker import NewestWorker
 
 
@@ -41,6 +45,7 @@ class MapNode(Node):
     def __init__(self, **options: Any) -> None:
         super().__init__("map_node", **options)
         parameters.declare(self, MapParameters)
+        parameters.declare(self, NavigationParameters)
         values = parameters.read(self, MapParameters)
         self._health = Health(f"{self.get_name()}: map", self.get_namespace())
         for counter in ("received", "integrated", "dropped", "refused", "queries"):
@@ -59,6 +64,10 @@ class MapNode(Node):
         self._transforms = listen(self, values.tf_cache)
         self._worker = NewestWorker(self._integrate, values.queue, "integration")
         self._create_interfaces(values)
+        access = MapAccess(lambda: self._map, self._find, lambda: self._classes)
+        self._costmap_filter = CostmapFilter(self, self._health, access)
+        self._standing_query = StandingQuery(self, self._health, access)
+        self._approach = ApproachService(self, self._health, access, self._answer, self._transforms)
 
     def close(self) -> None:
         """End the worker; call before the node is destroyed."""
@@ -163,6 +172,7 @@ class MapNode(Node):
                 basis.logit_scale,
                 values.max_voxels,
                 values.map_frame,
+                eviction=values.eviction,
             )
             self._map_basis_id = basis.basis_id
             self.get_logger().info(f"New map in '{values.map_frame}', {self._map.voxel_size:.2f} m, {basis.identity}")
@@ -207,15 +217,28 @@ class MapNode(Node):
         if text is None:
             cause = "There is no text source. Set the parameter `text`; /diagnostics says what is wrong with it."
             return Response.UNKNOWN_WORD, cause, []
-        query = map_messages.request_to_query(request, values, self._classes)
         try:
+            T = newest(self._transforms, values.map_frame, request.position_frame) if request.position_frame else None
+            query = map_messages.request_to_query(request, values, self._classes, T)
             matches = ask(semantic_map, query, text)
+        except TransformError as error:
+            return Response.BAD_REQUEST, str(error), []
         except UnknownWordError as error:
             return Response.UNKNOWN_WORD, str(error), []
         except IdentityError as error:
             return Response.IDENTITY_MISMATCH, str(error), []
         status = Response.OK if matches else Response.NOTHING_FOUND
         return status, map_messages.summary(query.words, matches), matches
+
+    def _find(self, words: Sequence[str]) -> list[Match]:
+        """All matches, with the node's own settings. Raises UnknownWordError, IdentityError."""
+        values, semantic_map, text = parameters.read(self, MapParameters), self._map, self._text
+        if text is None:
+            raise UnknownWordError("There is no text source", "Set the parameter `text`")
+        if semantic_map is None:
+            return []
+        request = QueryText.Request(words=list(words))
+        return ask(semantic_map, map_messages.request_to_query(request, values, self._classes), text)
 
     def _publish_map(self) -> None:
         semantic_map, vocabulary = self._map, self._vocabulary

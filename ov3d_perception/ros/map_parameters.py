@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ov3d_perception.mapping.semantic_map import EVICTIONS
 from ov3d_perception.paths import share_dir
 from ov3d_perception.ros.lidar_parameters import SHIPPED_BANK
 from ov3d_perception.ros.parameters import parameter
@@ -19,9 +20,15 @@ class MapParameters:
     )
     max_voxels: int = parameter(
         1_000_000,
-        "Bound on the map (about 240 bytes a voxel with 96 channels); when full, what was seen longest ago goes first",
+        "Bound on the map (less than 100 bytes a voxel); when full, a hundredth of it goes, see `eviction`",
         minimum=1000,
         maximum=50_000_000,
+        read_only=True,
+    )
+    eviction: str = parameter(
+        "oldest",
+        "What goes when the map is full: `oldest` (seen longest ago) or `farthest` (from the sensor)",
+        choices=EVICTIONS,
         read_only=True,
     )
     max_age: float = parameter(
@@ -43,7 +50,7 @@ class MapParameters:
         read_only=True,
     )
     threshold: float = parameter(
-        0.5, "Least probability of a voxel, for queries that name none", minimum=0.01, maximum=1.0
+        0.25, "Least probability of a voxel, for queries that name none", minimum=0.01, maximum=1.0
     )
     min_voxels: int = parameter(20, "Groups of fewer voxels are no match", minimum=1, maximum=1_000_000)
     min_observations: int = parameter(
@@ -60,6 +67,9 @@ class MapParameters:
         "Words nearer than this to the one asked for do not compete with it, nor do those of its class",
         minimum=0.5,
         maximum=1.0,
+    )
+    standing_query: str = parameter(
+        "", "Words, with commas between, that are asked again whenever the map has grown; empty: none"
     )
     publish_period: float = parameter(
         2.0,

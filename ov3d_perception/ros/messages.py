@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, Pose, Quaternion, Transform, TransformStamped, Vector3
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Int8, UInt8
+from nav_msgs.msg import MapMetaData, OccupancyGrid
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 from vision_msgs.msg import LabelInfo, VisionClass
@@ -28,6 +29,7 @@ from ov3d_perception.bags import pointcloud2
 from ov3d_perception.errors import PointCloudError
 from ov3d_perception.geometry import poses
 from ov3d_perception.geometry.boxes import Box
+from ov3d_perception.mapping.costmap import Layout
 
 _NS = 1_000_000_000
 _INT8_LIMIT = 127
@@ -80,6 +82,12 @@ def message_to_box(match: ObjectMatch) -> Box:
         label=match.word,
         text=f"{match.word} {match.score:.2f}",
     )
+
+
+def message_to_pose(message: Pose) -> types.Pose:
+    """geometry_msgs/Pose to 4x4; TransformError where it is not finite or its quaternion has no length."""
+    t, q = message.position, message.orientation
+    return poses.from_quaternion(np.array([t.x, t.y, t.z]), np.array([q.x, q.y, q.z, q.w]))
 
 
 def transform_stamped(parent: str, child: str, stamp: int, T_parent_child: types.Pose) -> TransformStamped:
@@ -245,6 +253,29 @@ def message_to_features(message: FeatureCloud) -> types.VoxelFeatures:
     if is_int8:
         features *= np.frombuffer(message.scale, np.float32)[:, None]
     return types.VoxelFeatures(centres, features, np.zeros(0, np.int64))
+
+
+def occupancy_grid(layout: Layout, values: Int8[np.ndarray, "h w"], stamp: int, frame_id: str) -> OccupancyGrid:
+    """A grid as a message; its axes are the frame's."""
+    head = header(stamp, frame_id)
+    info = MapMetaData(
+        map_load_time=head.stamp,
+        resolution=layout.resolution,
+        width=layout.width,
+        height=layout.height,
+        origin=Pose(position=point((*layout.origin, 0.0)), orientation=Quaternion(w=1.0)),
+    )
+    grid = OccupancyGrid(header=head, info=info)
+    grid.data = _bulk("b", values)
+    return grid
+
+
+def message_to_grid(message: OccupancyGrid) -> tuple[Layout, Int8[np.ndarray, "h w"]]:
+    """A grid from a message whose axes are those of its frame."""
+    info = message.info
+    origin = (float(info.origin.position.x), float(info.origin.position.y))
+    layout = Layout(origin, float(info.resolution), int(info.width), int(info.height))
+    return layout, np.frombuffer(message.data, np.int8).reshape(layout.shape)
 
 
 def _bulk(typecode: str, values: np.ndarray) -> array.array:

@@ -10,7 +10,7 @@ from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 
 from ov3d_perception.ros.environment import use_large_messages
 
-_THREADS = 3
+_THREADS = 4
 
 
 def run(make_node: Callable[[], Any], arguments: list[str] | None = None) -> None:

@@ -39,8 +39,18 @@ MAP = NodeSpec(
     {"~/input/features": "/lidar_node/output/features", "~/input/basis": "/lidar_node/output/basis"},
 )
 
+CLOUD_FILTER = NodeSpec(
+    "cloud_filter_node",
+    {"~/input/labelled": "/lidar_node/output/points", "~/input/label_info": "/lidar_node/output/label_info"},
+)
+NODES = (LIDAR, MAP, CLOUD_FILTER)
+
 #: What `ov3d up NAME` starts: the nodes of NAME.launch.py, or one node alone.
-SYSTEMS: Mapping[str, tuple[NodeSpec, ...]] = {"lidar": (LIDAR, MAP), LIDAR.name: (LIDAR,), MAP.name: (MAP,)}
+SYSTEMS: Mapping[str, tuple[NodeSpec, ...]] = {
+    "lidar": (LIDAR, MAP),
+    "navigation": NODES,
+    **{spec.name: (spec,) for spec in NODES},
+}
 
 #: Short names, for `ov3d up` and as launch arguments: name -> (the nodes' parameters, description).
 SHORT: Mapping[str, tuple[tuple[str, ...], str]] = {
@@ -48,7 +58,10 @@ SHORT: Mapping[str, tuple[tuple[str, ...], str]] = {
     "text": (("lidar_node.text", "map_node.text"), "text bank (.npz) or open_clip model; empty: the bank shipped"),
     "vocabulary": (("lidar_node.vocabulary",), "words to label with, as [car, tree]; empty: the checkpoint's classes"),
     "device": (("lidar_node.device",), "auto, cpu or cuda"),
-    "use_sim_time": (("lidar_node.use_sim_time", "map_node.use_sim_time"), "follow /clock, as with a played bag"),
+    "use_sim_time": (tuple(f"{spec.name}.use_sim_time" for spec in NODES), "follow /clock, as with a played bag"),
+    "costs": (("map_node.costs",), "what driving over things costs, as ['grass: 60', 'puddle: 100']; empty: no mask"),
+    "keep": (("cloud_filter_node.keep",), "classes of the filtered cloud, as [car, person]; empty: all"),
+    "drop": (("cloud_filter_node.drop",), "classes that are not in the filtered cloud, as [road, grass]"),
 }
 POINTS_DESCRIPTION = "topic of the LiDAR's sensor_msgs/PointCloud2"
 
@@ -82,7 +95,7 @@ def parse_overrides(given: Mapping[str, str]) -> Overrides:
 
     Raises Ov3dError for any other name.
     """
-    parameters: dict[str, dict[str, str]] = {LIDAR.name: {}, MAP.name: {}}
+    parameters: dict[str, dict[str, str]] = {spec.name: {} for spec in NODES}
     for name, value in given.items():
         if name == "points" or value == "":
             continue

@@ -49,6 +49,17 @@ def listen(node: Node, keep_s: float = 10.0) -> Transforms:
     return Tf2Transforms(node, keep_s, tf2_ros)
 
 
+def newest(transforms: Transforms, target: str, source: str) -> Pose:
+    """T_target_source at the newest moment at which it is known. TransformError where the frames do not connect."""
+    stamp = transforms.latest(target, source)
+    if stamp is None:
+        raise TransformError(
+            f"'{source}' is not connected to '{target}' in TF",
+            "Publish what connects them on /tf or /tf_static, or correct the frames' names",
+        )
+    return transforms.lookup(target, source, stamp)
+
+
 class WaitingTree:
     """A :class:`TransformTree` that a reader can wait at, and that starts anew when the clock is set back."""
 

@@ -1,17 +1,16 @@
 """A kernel map cut into blocks that fit the processor's cache.
 
-A block is a run of output rows with all their pairs, offset after offset. Its inputs are gathered at once, multiplied
-offset by offset, and the products summed by output row while they still lie in the cache; the buffers are as large as
-one block, not as the map. What is multiplied comes in few distinct heights (each offset's rows are padded to a multiple
-of a step, and cut into tiles), since a library that compiles a program for each shape (oneDNN, for bfloat16) would
-otherwise compile all the time.
+A block is a run of output rows with all their pairs, offset after offset, and its products are summed by output row
+while they still lie in the cache; the buffer is as large as a block, not as the map. Within a block the pairs of an
+offset are cut into tiles, whose inputs are still in the inner cache after gathering when they are multiplied. Tiles
+have few distinct heights (multiples of a step, the last one padded), since a library that compiles a program for each
+shape (oneDNN, for bfloat16) would otherwise compile all the time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,53 +23,53 @@ if TYPE_CHECKING:
 
 
 class Cut(NamedTuple):
-    """pairs: in a block, about; step: of which heights are multiples; tile: the greatest height."""
+    """pairs: in a block, about; step: of which tiles' heights are multiples; tile: the greatest height, one too."""
 
     pairs: int
     step: int
     tile: int
 
 
-CUTS = {"cpu": Cut(1 << 15, 1 << 5, 1 << 10), "cuda": Cut(1 << 22, 1, 1 << 30)}
+CUTS = {"cpu": Cut(1 << 15, 1 << 6, 1 << 11), "cuda": Cut(1 << 22, 1, 1 << 30)}
 """By type of device. A GPU wants few large products."""
 
 
 class Tile(NamedTuple):
-    """Rows start:stop of a block, multiplied with one segment's matrix; those from ``end`` on are padding."""
+    """Pairs of one segment. in_rows, out_rows: the first ``pairs`` of them; what follows is padding, row 0."""
 
     segment: int
-    start: int
-    end: int
-    stop: int
+    pairs: int
+    in_rows: Int32[Tensor, " h"]
+    out_rows: Int32[Tensor, " h"]
 
 
 @dataclass(frozen=True)
 class Block:
-    """rows: the output rows; in_rows, out_rows: their pairs, segment after segment, padded with 0; pair, start: the
-    pairs of each output row, row r's being ``pair[start[r]:start[r + 1]]``.
+    """rows: the output rows; tiles: their pairs, segment after segment; heights: of the tiles, padding included;
+    pair, start: ``pair[start[r]:start[r + 1]]`` are the places of row r's pairs among the tiles' rows.
     """
 
     rows: slice
-    in_rows: Int32[Tensor, " p"]
-    out_rows: Int32[Tensor, " p"]
     tiles: tuple[Tile, ...]
+    heights: tuple[int, ...]
     pair: Int32[Tensor, " b"]
     start: Int32[Tensor, " r+1"]
 
-    @cached_property
-    def heights(self) -> list[int]:
-        """Of the tiles, padding included; together they are the block's."""
-        return [tile.stop - tile.start for tile in self.tiles]
+    def __len__(self) -> int:
+        """Rows of all tiles."""
+        return sum(self.heights)
 
 
 def cut_into_blocks(kernel_map: KernelMap) -> list[Block]:
-    """Blocks with about the same number of output rows each, in order."""
+    """Blocks with about the same number of pairs each, in the order of their output rows."""
     pairs, bags = torch.stack([kernel_map.in_rows, kernel_map.out_rows]), kernel_map.bags
     device = pairs.device
     cut = CUTS[device.type]
-    count = max(1, round(pairs.shape[1] / cut.pairs))
-    edges = torch.linspace(0, kernel_map.n_out, count + 1).int()
-    on_device = edges.to(device)
+    count = _count(pairs.shape[1], cut)
+    wanted = torch.linspace(0, pairs.shape[1], count + 1, device=device)[1:-1].int()
+    inner = torch.searchsorted(bags.start, wanted, out_int32=True)
+    on_device = torch.cat([inner.new_zeros(1), inner, inner.new_full((1,), kernel_map.n_out)])
+    edges = on_device.cpu()
     bounds = [torch.searchsorted(rows, on_device, out_int32=True) for rows in pairs[1].split(kernel_map.sizes)]
     sizes = torch.stack(bounds).diff(dim=1).cpu()  # [segment, block]
     padded = (sizes + cut.step - 1).div(cut.step, rounding_mode="floor") * cut.step
@@ -82,11 +81,18 @@ def cut_into_blocks(kernel_map: KernelMap) -> list[Block]:
     blocks = []
     for number, (first, last) in enumerate(pairwise(edges.tolist())):
         begin, mine = int(starts[0, number]), slice(edge_pairs[number], edge_pairs[number + 1])
-        tiles = tuple(_tiles((starts[:, number] - begin).tolist(), sizes[:, number].tolist(), cut))
-        inside = rows[:, begin : begin + int(padded[:, number].sum())]
+        tiles = tuple(_tiles(rows[:, begin:], sizes[:, number].tolist(), cut))
+        heights = tuple(len(tile.in_rows) for tile in tiles)
         start = bags.start[first : last + 1] - mine.start
-        blocks.append(Block(slice(first, last), inside[0], inside[1], tiles, pair[mine] - begin, start))
+        blocks.append(Block(slice(first, last), tiles, heights, pair[mine] - begin, start))
     return blocks
+
+
+def _count(pairs: int, cut: Cut) -> int:
+    """Of blocks: as many for each thread, unless it is one altogether."""
+    count = max(1, round(pairs / cut.pairs))
+    threads = torch.get_num_threads()
+    return count if count == 1 else -(-count // threads) * threads
 
 
 def _places(starts: Tensor, sizes: Tensor, device: torch.device) -> Int64[Tensor, " p"]:
@@ -98,9 +104,12 @@ def _places(starts: Tensor, sizes: Tensor, device: torch.device) -> Int64[Tensor
     return moved + torch.arange(total, device=device)
 
 
-def _tiles(starts: list[int], sizes: list[int], cut: Cut) -> Iterator[Tile]:
-    for segment, (start, size) in enumerate(zip(starts, sizes, strict=True)):
-        end = start + size
-        for first in range(start, end, cut.tile):
-            height = min(cut.tile, -(-(end - first) // cut.step) * cut.step)
-            yield Tile(segment, first, min(end, first + height), first + height)
+def _tiles(rows: Int32[Tensor, "2 p"], sizes: list[int], cut: Cut) -> Iterator[Tile]:
+    """Of one block, whose padded rows come first in ``rows``; sizes: pairs of each segment."""
+    shapes = [
+        (segment, min(cut.tile, size - done)) for segment, size in enumerate(sizes) for done in range(0, size, cut.tile)
+    ]
+    heights = [-(-pairs // cut.step) * cut.step for _, pairs in shapes]
+    in_rows, out_rows = (side.split(heights) for side in rows[:, : sum(heights)])
+    for (segment, pairs), ins, outs in zip(shapes, in_rows, out_rows, strict=True):
+        yield Tile(segment, pairs, ins, outs)

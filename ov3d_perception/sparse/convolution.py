@@ -2,13 +2,15 @@
 
 For each kernel offset the input rows are gathered and multiplied with the offset's matrix, the products lying one
 after the other in one buffer; then every output row is the sum of its bag of products (``embedding_bag``), which writes
-each row once and is an order of magnitude faster on a CPU than scattering with addition. A layer with few input
+each row once and is an order of magnitude faster on a CPU than scattering with addition. This is done for one block of
+output rows after the other (see :mod:`~ov3d_perception.sparse.blocks`). A layer with few input
 channels (the stem) skips the products: each output row is a weighted bag of kernel rows.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -18,6 +20,8 @@ from torch.nn.functional import embedding_bag
 
 from ov3d_perception.sparse.blocks import Block
 from ov3d_perception.sparse.kernel_map import KernelMap
+from ov3d_perception.sparse.memory import named, require
+from ov3d_perception.sparse.workers import spread
 
 _FEW_CHANNELS = 4
 _kept = threading.local()
@@ -28,13 +32,16 @@ def convolve(
 ) -> Float[Tensor, "m o"]:
     """``out[q] = sum of feats[p] @ kernel[offset]`` over the pairs (p, q) of each offset. Differentiable (once).
 
-    Under autocast the products are made in the autocast type.
+    Under autocast the products are made in the autocast type. Raises PointCloudError where the memory is too small.
     """
     device = feats.device.type
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
         feats, kernel = feats.to(dtype), kernel.to(dtype)
-    return _Convolve.apply(feats, kernel, kernel_map)
+    voxels = max(kernel_map.n_in, kernel_map.n_out)
+    require(kernel_map.n_out * kernel.shape[2] * feats.element_size(), voxels, feats.device)
+    with named(voxels):
+        return _Convolve.apply(feats, kernel, kernel_map)
 
 
 class _Convolve(torch.autograd.Function):
@@ -59,12 +66,17 @@ class _Convolve(torch.autograd.Function):
 
 def _products(feats: Tensor, kernel: Tensor, kernel_map: KernelMap) -> Tensor:
     """Gather, multiply, sum; one block of output rows after the other."""
-    blocks, matrices = kernel_map.blocks, [kernel[slot] for slot in kernel_map.slots]
-    gathered, products = _scratch(0, feats, blocks, kernel.shape[1]), _scratch(1, feats, blocks, kernel.shape[2])
+    matrices = [kernel[slot] for slot in kernel_map.slots]
     out = feats.new_empty(kernel_map.n_out, kernel.shape[2])
-    for block in blocks:
-        _multiply(_gather(feats, block.in_rows, gathered), matrices, products, block)
-        out[block.rows] = _sum(products, block)
+
+    def work(blocks: Iterable[Block]) -> None:
+        for block in blocks:
+            products = _scratch("products", feats, len(block), kernel.shape[2])
+            for tile, place in zip(block.tiles, products.split(block.heights), strict=True):
+                torch.mm(_gather("inputs", feats, tile.in_rows), matrices[tile.segment], out=place)
+            out[block.rows] = _sum(products, block)
+
+    spread(work, kernel_map.blocks, feats.device)
     return out
 
 
@@ -72,28 +84,29 @@ def _gradients(
     grad: Tensor, feats: Tensor, kernel: Tensor, back: KernelMap, want_feats: bool, want_kernel: bool
 ) -> tuple[Tensor | None, Tensor | None]:
     """Both gradients in one walk, so that the incoming one is gathered once. ``back``: the transposed map."""
-    blocks, matrices = back.blocks, [kernel[slot].T for slot in back.slots]
-    grads, inputs = _scratch(0, grad, blocks, grad.shape[1]), _scratch(1, feats, blocks, feats.shape[1])
-    kernel_grad = torch.zeros_like(kernel, dtype=torch.promote_types(kernel.dtype, torch.float32))
+    matrices = [kernel[slot].T for slot in back.slots]
     feats_grad = torch.empty_like(feats)
-    for block in blocks:
-        gathered = _gather(grad, block.in_rows, grads)
-        if want_kernel:
-            rows = _gather(feats, block.out_rows, inputs)
-            for segment, start, end, stop in block.tiles:
-                gathered[end:stop].zero_()
-                _add_product(kernel_grad[back.slots[segment]], rows[start:stop].T, gathered[start:stop])
-        if want_feats:
-            _multiply(gathered, matrices, inputs, block)
-            feats_grad[block.rows] = _sum(inputs, block)
+    kernel_grads: list[Tensor] = []
+
+    def work(blocks: Iterable[Block]) -> None:
+        kernel_grad = torch.zeros_like(kernel, dtype=torch.promote_types(kernel.dtype, torch.float32))
+        for block in blocks:
+            products = _scratch("products", feats, len(block), feats.shape[1])
+            for tile, place in zip(block.tiles, products.split(block.heights), strict=True):
+                gathered = _gather("grads", grad, tile.in_rows)
+                if want_feats:
+                    torch.mm(gathered, matrices[tile.segment], out=place)
+                if want_kernel:
+                    gathered[tile.pairs :].zero_()
+                    inputs = _gather("inputs", feats, tile.out_rows)
+                    _add_product(kernel_grad[back.slots[tile.segment]], inputs.T, gathered)
+            if want_feats:
+                feats_grad[block.rows] = _sum(products, block)
+        kernel_grads.append(kernel_grad)
+
+    spread(work, back.blocks, feats.device)
+    kernel_grad = torch.stack(kernel_grads).sum(0) if len(kernel_grads) > 1 else kernel_grads[0]
     return feats_grad if want_feats else None, kernel_grad.to(kernel.dtype) if want_kernel else None
-
-
-def _multiply(inputs: Tensor, matrices: list[Tensor], products: Tensor, block: Block) -> None:
-    """Each tile of the inputs with its segment's matrix."""
-    places = products[: len(inputs)].split(block.heights)
-    for tile, rows, place in zip(block.tiles, inputs.split(block.heights), places, strict=True):
-        torch.mm(rows, matrices[tile.segment], out=place)
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
@@ -104,21 +117,21 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
         total += a @ b
 
 
-def _scratch(number: int, like: Tensor, blocks: list[Block], channels: int) -> Tensor:
-    """A buffer for one block. It is kept from layer to layer and from scan to scan, one of each number in a thread:
-    fresh memory would have to be mapped page by page each time, which takes as long as filling it.
+def _scratch(name: str, like: Tensor, rows: int, channels: int) -> Tensor:
+    """A buffer, kept from layer to layer and from scan to scan, one of each name in a thread: fresh memory would have
+    to be mapped page by page each time, which takes as long as filling it.
     """
-    rows = max(len(block.in_rows) for block in blocks)
     kept: dict[Any, Tensor] = _kept.__dict__.setdefault("buffers", {})
-    key = number, like.dtype, like.device
+    key = name, like.dtype, like.device
     if key not in kept or len(kept[key]) < rows * channels:
         with torch.inference_mode(False):
             kept[key] = torch.empty(rows * channels, dtype=like.dtype, device=like.device)
     return kept[key][: rows * channels].view(rows, channels)
 
 
-def _gather(feats: Tensor, rows: Tensor, scratch: Tensor) -> Tensor:
-    return torch.index_select(feats, 0, rows, out=scratch[: len(rows)])
+def _gather(name: str, feats: Tensor, rows: Tensor) -> Tensor:
+    """Rows of ``feats`` in the buffer of that name."""
+    return torch.index_select(feats, 0, rows, out=_scratch(name, feats, len(rows), feats.shape[1]))
 
 
 def _sum(products: Tensor, block: Block) -> Tensor:

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ov3d_perception.sparse.memory import require
 from ov3d_perception.sparse.tensor import SparseTensor
 
 
@@ -67,6 +68,7 @@ class Conv3d(_Convolution):
     def forward(self, x: SparseTensor) -> SparseTensor:
         """(N, in) on stride t -> (M, out) on stride t * self.stride."""
         if self.pointwise:
+            require(len(x) * self.out_channels * x.feats.element_size(), len(x), x.feats.device)
             return x.replace(self._finish(x.feats @ self.kernel))
         stride = x.stride * self.stride
         feats = x.manager.convolve(x.feats, self._kernel(), x.stride, stride, self.kernel_size, self.dilation)

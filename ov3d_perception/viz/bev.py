@@ -23,12 +23,13 @@ GRID = (27, 32, 41)
 class Annotations:
     """What is drawn over the points. All in the frame of the points.
 
-    boxes: outlined, with their labels. ego: pose of the vehicle (x forward). path: where it drove, (m, 2 or 3) metres.
-    title, subtitle: top left. legend_title: over the legend.
+    boxes: outlined, with their labels. ego: pose of the vehicle (x forward), ego_length: its length. path: where it
+    drove, (m, 2 or 3) metres. title, subtitle: top left. legend_title: over the legend.
     """
 
     boxes: Sequence[Box] = ()
     ego: Pose | None = None
+    ego_length: float = 4.5
     path: Float[np.ndarray, "m d"] | None = None
     title: str = ""
     subtitle: str = ""
@@ -93,7 +94,7 @@ def bird_eye(
     _draw_path(picture, large, notes)
     _draw_boxes(picture, large, notes.boxes, size)
     if notes.ego is not None:
-        _draw_ego(picture, large, notes.ego)
+        _draw_ego(picture, large, notes.ego, notes.ego_length)
     _draw_scale(picture, large, size)
     draw = ImageDraw.Draw(picture)
     draw.text((size * 1.4, size * 1.2), notes.title, fill=INK, font=font(round(1.5 * size)))
@@ -201,9 +202,9 @@ def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def _draw_ego(picture: Image.Image, canvas: Canvas, ego: Pose) -> None:
-    """An arrowhead the length of a car, at least 14 pixels long."""
-    length = max(4.5, 14 * canvas.supersample / canvas.scale)
+def _draw_ego(picture: Image.Image, canvas: Canvas, ego: Pose, length: float) -> None:
+    """An arrowhead, at least 14 pixels long."""
+    length = max(length, 14 * canvas.supersample / canvas.scale)
     shape = np.array([[0.5, 0.0], [-0.5, 0.36], [-0.28, 0.0], [-0.5, -0.36]]) * length
     heading = ego[:2, 0] / max(float(np.linalg.norm(ego[:2, 0])), 1e-9)
     R = np.array([[heading[0], -heading[1]], [heading[1], heading[0]]])

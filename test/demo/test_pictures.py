@@ -12,6 +12,7 @@ from ov3d_perception.demo import pictures, recording
 from ov3d_perception.demo.score import LabelledScan
 from ov3d_perception.demo.truth import TrueScan
 from ov3d_perception.geometry.boxes import Box
+from ov3d_perception.mapping.costmap import Layout
 from ov3d_perception.types import Camera, Frame, Scan, Sweep, View
 from ov3d_perception.viz.palette import colour
 
@@ -48,6 +49,29 @@ def has_hue(image: np.ndarray, name: str) -> bool:
     pixels, wanted = image.reshape(-1, 3).astype(float), np.array(colour(name), float)
     cosine = pixels @ wanted / (np.linalg.norm(pixels, axis=1) * np.linalg.norm(wanted) + 1e-9)
     return bool(((cosine > 0.999) & (pixels.max(1) > 60)).any())
+
+
+def test_mask_shows_costs_where_they_lie(tmp_path: Path) -> None:
+    """Sixty by thirty cells of 1 m, of which the left half is free and the right half dear."""
+    values = np.zeros((30, 60), np.int8)
+    values[:, 30:] = 100
+    layout = Layout((0.0, 0.0), 1.0, 60, 30)
+    path = pictures.draw_mask(tmp_path / "mask.png", layout, values, [np.eye(4)], {"puddle": 100})
+    left, right = np.hsplit(np.asarray(Image.open(path)).astype(int)[400:500], 2)
+    assert (left[..., 1] > left[..., 0]).mean() > 0.8, "green"
+    assert (right[..., 0] > 2 * right[..., 1]).mean() > 0.8, "red"
+
+
+def test_approach_is_drawn_in_the_middle_with_its_box(tmp_path: Path, scan: Scan) -> None:
+    box = Box(np.array([8.0, 0.0, 0.0]), np.array([4.0, 2.0, 1.5]), 0.0, "car", "car 0.87")
+    pose = np.eye(4)
+    pose[0, 3] = 4.0
+    labels = np.zeros(len(scan), np.int32)
+    path = pictures.draw_approach(tmp_path / "approach.png", scan.xyz, labels, NAMES, pose, box, "car, 2.0 m")
+    image = np.asarray(Image.open(path))
+    assert image.shape == (900, 900, 3)
+    assert image[445:455, 445:455].min() > 200, "the arrowhead is white"
+    assert has_hue(image[400:500, 540:], "car"), "the box's tint, 4 m to the right"
 
 
 def test_scan_shows_prediction_left_and_truth_right(tmp_path: Path, scan: Scan) -> None:

@@ -78,7 +78,7 @@ def test_words_are_answered_on_their_own_and_in_order(street: SemanticMap) -> No
 def test_synonyms_in_the_background_do_not_compete(street: SemanticMap) -> None:
     """cos(automobile, car) = 0.99: without the rule both cars would go to "car"."""
     assert len(ask(street, query(["automobile"], background=BACKGROUND), BANK)) == 2
-    rigid = query(["automobile"], background=BACKGROUND, synonym_cosine=1.1)
+    rigid = query(["automobile"], background=BACKGROUND, synonym_cosine=1.1, threshold=0.5)
     assert ask(street, rigid, BANK) == []
 
 
@@ -93,7 +93,7 @@ def test_words_of_one_class_do_not_compete(street: SemanticMap) -> None:
 
 
 def test_given_negatives_always_compete(street: SemanticMap) -> None:
-    assert ask(street, query(["automobile"], negatives=["car", "road"]), BANK) == []
+    assert ask(street, query(["automobile"], negatives=["car", "road"], threshold=0.5), BANK) == []
 
 
 def test_the_word_itself_is_no_negative(street: SemanticMap) -> None:
@@ -110,6 +110,28 @@ def test_region_and_limit(street: SemanticMap) -> None:
     assert match.count == 630 and match.box.size[0] == pytest.approx(2.0, abs=1e-4)
 
 
+def test_nearest_first_and_distance(street: SemanticMap) -> None:
+    """From y = 20: the second car's nearest centre is at y = 11.7, 8.3 m away, the first's at 1.7, 18.3 m away."""
+    place = np.array([2.1, 20.0, 0.7])
+    matches = ask(street, query(["car"], background=BACKGROUND, position=place, order="nearest"), BANK)
+    assert [match.distance for match in matches] == pytest.approx([8.3, 18.3], abs=1e-3)
+    assert matches[0].last_seen == 101
+    (far,) = ask(street, query(["car"], background=BACKGROUND, position=-place, order="nearest", limit=1), BANK)
+    assert far.last_seen == 100
+    assert np.isnan(ask(street, query(["car"], background=BACKGROUND), BANK)[0].distance)
+    with pytest.raises(ValueError, match="nearest"):
+        ask(street, query(["car"], background=BACKGROUND, order="nearest"), BANK)
+
+
+def test_canonical_words_compete_where_nothing_else_does(street: SemanticMap) -> None:
+    """A bank that knows "object": it competes when the vocabulary has only the word's own class."""
+    bank = TextBank((*WORDS, "object"), np.vstack([TEXT, TEXT[:4].mean(0, keepdims=True)]), IDENTITY, logit_scale=10.0)
+    alone = {"vehicle": ["car"]}
+    matches = ask(street, query(["car"], background=alone, threshold=0.9), bank)
+    assert [match.count for match in matches] == [1260, 1260]
+    assert matches[0].score == pytest.approx(1 / (1 + np.exp(-5)), abs=1e-3), "the mean of four has a cosine of 0.5"
+
+
 def test_threshold_and_best_first() -> None:
     """Three things, each less sure than the one before."""
     semantic_map = SemanticMap(0.2, np.eye(4, dtype=np.float32), IDENTITY, logit_scale=10.0)
@@ -121,7 +143,7 @@ def test_threshold_and_best_first() -> None:
     assert [round(match.centroid[1], 1) for match in matches] == [0.5, 5.5, 10.5]
     assert matches[0].score > matches[1].score > matches[2].score
     sure = ask(semantic_map, query(["car"], background=BACKGROUND, threshold=0.95), BANK)
-    assert [match.score for match in sure] == [matches[0].score]
+    assert [match.score for match in sure] == pytest.approx([matches[0].score], abs=1e-4)
 
 
 def test_noise_is_no_match(street: SemanticMap) -> None:
@@ -152,8 +174,8 @@ def test_narrow_scores_are_those_of_the_wide_features() -> None:
     asked = query(["car"], background=BACKGROUND, threshold=0.6, min_voxels=1, gap=9.0, vertical_gap=9.0)
     (match,) = ask(semantic_map, asked, BANK)
     sure = (probability > 0.61).sum(), (probability > 0.59).sum()
-    assert sure[0] <= match.count <= sure[1] and sure[0] > 0
-    assert match.score == pytest.approx(probability[probability >= 0.6].mean(), abs=2e-3)
+    assert 0.97 * sure[0] <= match.count <= sure[1] and sure[0] > 200
+    assert match.score == pytest.approx(probability[probability >= 0.6].mean(), abs=5e-3)
 
 
 def test_what_cannot_be_answered_says_why(street: SemanticMap) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,31 +13,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ov3d_perception.errors import IdentityError, PointCloudError
-from ov3d_perception.geometry.voxels import pack, unpack, voxel_keys
+from ov3d_perception.geometry.voxels import voxel_keys
+from ov3d_perception.mapping.columns import VoxelRecords
 from ov3d_perception.mapping.semantic_map import SemanticMap
-from ov3d_perception.mapping.voxel_index import VoxelIndex
 from ov3d_perception.types import EncoderIdentity
 
 IDENTITY = EncoderIdentity("tiny", "test", 5)
 C, D = 3, 5
 W = np.random.default_rng(7).normal(size=(C, D)).astype(np.float32)
+STEP = np.sqrt(C) / 127  # how far one rounding to bytes may move a mean: a step in each channel, none larger than 1/127
 
 
-def make(voxel_size: float = 1.0, **options) -> SemanticMap:
+def make(voxel_size: float = 1.0, **options: Any) -> SemanticMap:
     return SemanticMap(voxel_size, W, IDENTITY, **{"max_voxels": 10_000, **options})
 
 
 def content(semantic_map: SemanticMap) -> dict[int, np.ndarray]:
-    """Key to mean feature."""
+    """Key to mean embedding."""
     found: dict[int, np.ndarray] = {}
     for chunk in semantic_map.chunks():
-        found |= dict(zip(chunk.key.tolist(), chunk.features.astype(np.float64), strict=True))
+        found |= dict(zip(chunk.key.tolist(), chunk.features.astype(np.float64) @ semantic_map.basis, strict=True))
     return found
 
 
 def unit(z: np.ndarray) -> np.ndarray:
-    """z scaled so that the wide feature z W has length 1."""
-    return z / np.linalg.norm(z @ W, axis=-1, keepdims=True)
+    """z W, scaled to length 1."""
+    return z @ W / np.linalg.norm(z @ W, axis=-1, keepdims=True)
 
 
 def test_features_are_scaled_by_their_wide_length_and_averaged() -> None:
@@ -43,7 +47,7 @@ def test_features_are_scaled_by_their_wide_length_and_averaged() -> None:
     for z in (first, second):
         semantic_map.integrate(np.float32([[0.5, 0.5, 0.5]]), z, 1)
     (mean,) = content(semantic_map).values()
-    np.testing.assert_allclose(mean, (unit(first) + unit(second))[0] / 2, rtol=2e-3)
+    np.testing.assert_allclose(mean, (unit(first) + unit(second))[0] / 2, atol=STEP * 2)
 
 
 @settings(max_examples=30, deadline=None)
@@ -61,7 +65,7 @@ def test_agrees_with_a_dictionary(seed: int, scans: int) -> None:
     found = content(semantic_map)
     assert found.keys() == sums.keys()
     for key, observations in sums.items():
-        np.testing.assert_allclose(found[key], np.mean(observations, 0), atol=4e-3)
+        np.testing.assert_allclose(found[key], np.mean(observations, 0), atol=3 * STEP)
 
 
 def test_order_does_not_matter() -> None:
@@ -76,7 +80,7 @@ def test_order_does_not_matter() -> None:
     one, other = content(ahead), content(back)
     assert one.keys() == other.keys()
     for key, mean in one.items():
-        np.testing.assert_allclose(mean, other[key], atol=4e-3)
+        np.testing.assert_allclose(mean, other[key], atol=6 * STEP)
     assert ahead.newest == back.newest == 2
 
 
@@ -88,7 +92,7 @@ def test_capped_weight_follows_a_change() -> None:
     for _ in range(20):
         semantic_map.integrate(place, new, 2)
     (mean,) = content(semantic_map).values()
-    np.testing.assert_allclose(mean, unit(new)[0], atol=0.01)  # (3/4) ** 20 = 0.3 % of the old is left
+    np.testing.assert_allclose(mean, unit(new)[0], atol=0.02)  # (3/4) ** 20 = 0.3 % of the old is left
 
 
 def test_full_map_forgets_the_oldest_first() -> None:
@@ -116,7 +120,8 @@ def test_eviction_in_the_midst_of_a_scan_mixes_nothing_up() -> None:
         assert len(keys) == len(np.unique(keys)) == len(np.unique(rows)) <= 100
         for chunk in semantic_map.chunks():
             place = np.floor(semantic_map.centres(chunk.key)[:, 0]).astype(int)
-            np.testing.assert_array_equal(np.sign(chunk.features[:, 0]), sign[place])
+            found = chunk.features @ semantic_map.basis @ unit(np.float32([1, 0, 0]))
+            np.testing.assert_array_equal(np.sign(found), sign[place])
 
 
 def test_scan_larger_than_the_bound() -> None:
@@ -134,7 +139,71 @@ def test_memory_stays_bounded_and_rows_are_reused() -> None:
         semantic_map.integrate(centres, np.ones((50, C), np.float32), scan)
         rows, keys = semantic_map.occupied()
         assert len(np.unique(rows)) == len(rows) == len(np.unique(keys)) and rows.max() < 500
-    assert semantic_map.nbytes <= 500 * (C * 2 + 8 + 4 + 1 + 8 + 8 + 16 + 8)
+        if scan == 50:
+            half = semantic_map.nbytes
+    assert semantic_map.nbytes < half + 5000, "tiles and free rows come and go, nothing grows"
+
+
+def test_farthest_first() -> None:
+    """A line of voxels as long as five bounds; what stays lies within a tile's diagonal of the nearest ones."""
+    semantic_map = make(max_voxels=1000, eviction="farthest", voxel_size=0.5)
+    for start in range(0, 5000, 100):
+        x = (np.arange(start, start + 100) + 0.5) * 0.5
+        centres = np.stack([x, np.zeros(100), np.zeros(100)], 1).astype(np.float32)
+        semantic_map.integrate(centres, np.ones((100, C), np.float32), 5000 - start, sensor=np.array([x[0], 0.0, 0.0]))
+    (chunk,) = semantic_map.chunks()
+    x = semantic_map.centres(chunk.key)[:, 0]
+    assert 900 <= len(x) <= 1000 and x.max() > 2499 and x.min() > 2500 - 500 - 8 - 50
+    with pytest.raises(PointCloudError, match="oldest or farthest"):
+        make(eviction="random")
+
+
+def test_what_is_restored_is_the_same_map() -> None:
+    semantic_map = make(weight_cap=7, eviction="farthest")
+    for scan in range(9):
+        rng = np.random.default_rng(scan % 3)
+        centres, features = rng.uniform(-9, 9, (300, 3)), rng.normal(size=(300, C))
+        semantic_map.integrate(centres.astype(np.float32), features.astype(np.float32), scan, np.zeros(3))
+    again = SemanticMap.restored(semantic_map.state(), semantic_map.records())
+    (before,), (after,) = (_sorted(each.records()) for each in (semantic_map, again))
+    for name in ("key", "features", "factor", "weight", "missed", "last_seen"):
+        np.testing.assert_array_equal(getattr(before, name), getattr(after, name), err_msg=name)
+    mine, other = semantic_map.state(), again.state()
+    assert mine.eviction == other.eviction and mine.weight_cap == other.weight_cap and mine.newest == other.newest
+    np.testing.assert_array_equal(mine.head, other.head)
+    for each in (semantic_map, again):
+        each.integrate(np.zeros((1, 3), np.float32), np.ones((1, C), np.float32), 99)
+    assert content(semantic_map).keys() == content(again).keys()
+
+
+def test_absorbing_weighs_means_and_keeps_the_bound() -> None:
+    """Three sightings of one kind here, one of another there: the mean stands for four."""
+    here, there = make(), make()
+    place, one, other = np.zeros((1, 3), np.float32), np.float32([[1, 0, 0]]), np.float32([[0, 1, 0]])
+    for stamp in (1, 2, 3):
+        here.integrate(place, one, stamp)
+    there.integrate(place, other, 9)
+    there.integrate(place + 5, other, 9)
+    for records in there.records():
+        here.absorb(records)
+    found = content(here)
+    assert len(here) == 2 and here.newest == 9
+    np.testing.assert_allclose(
+        found[int(voxel_keys(place, 1.0)[0])], (3 * unit(one) + unit(other))[0] / 4, atol=3 * STEP
+    )
+    (records,) = here.records()
+    assert sorted(records.weight.tolist()) == [1, 4]
+    small = make(max_voxels=1)
+    small.absorb(records)
+    assert len(small) == 1
+
+
+def _sorted(records: Iterable[VoxelRecords]) -> list[VoxelRecords]:
+    result = []
+    for chunk in records:
+        order = np.argsort(chunk.key)
+        result.append(VoxelRecords(*(getattr(chunk, field.name)[order] for field in fields(chunk))))
+    return result
 
 
 def test_drop_older() -> None:
@@ -186,7 +255,8 @@ def test_reading_while_writing() -> None:
         while not done.is_set():
             for chunk in semantic_map.chunks():
                 side = semantic_map.centres(chunk.key)[:, 0] > 0
-                good = np.where(side, chunk.features[:, 0] > 0, chunk.features[:, 0] < 0)
+                plus = (chunk.features @ semantic_map.basis) @ W[0] > 0
+                good = side == plus
                 if not good.all():
                     failures.append(chunk)
 
@@ -199,32 +269,3 @@ def test_reading_while_writing() -> None:
     done.set()
     thread.join()
     assert not failures
-
-
-def test_slab_of_the_index() -> None:
-    places = np.random.default_rng(0).integers(-20, 20, (200, 3))
-    keys = np.unique(pack(places))
-    index = VoxelIndex()
-    index.insert(keys, np.arange(len(keys)))
-    found, rows = index.slab(-3, 5)
-    x = unpack(keys)[:, 0]
-    np.testing.assert_array_equal(found, keys[(x >= -3) & (x <= 5)])
-    np.testing.assert_array_equal(keys[rows], found)
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.lists(st.integers(0, 60), max_size=20), max_size=8))
-def test_index_agrees_with_a_dictionary(batches: list[list[int]]) -> None:
-    index, table = VoxelIndex(), {}
-    for batch in batches:
-        new = np.array(sorted(set(batch) - table.keys()), np.int64)
-        rows = np.arange(len(table), len(table) + len(new))
-        index.insert(new, rows)
-        table |= dict(zip(new.tolist(), rows.tolist(), strict=True))
-    asked = np.arange(-1, 62)
-    np.testing.assert_array_equal(index.find(asked), [table.get(key, -1) for key in asked.tolist()])
-    wanted = np.arange(len(table)) % 2 == 0
-    index.keep(wanted)
-    np.testing.assert_array_equal(
-        index.find(asked), [row if (row := table.get(key, -1)) >= 0 and wanted[row] else -1 for key in asked.tolist()]
-    )

@@ -13,7 +13,9 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 # Read by the message modules when they are imported: every assignment in the tests is type-checked.
@@ -24,6 +26,7 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 pytest.importorskip("ov3d_msgs", reason="ov3d_msgs is not built")
 sys.path.insert(0, str(Path(__file__).parent))
 
+from map_harness import IDENTITY, WORDS, Mapper
 from ros_harness import Inbox, Lidar, NodeProcess, Probe
 
 _DOMAINS = range(10, 100)  # above, DDS ports reach into the range of outgoing connections
@@ -96,10 +99,38 @@ def lidar_named(probe: Probe) -> Iterator[Callable[[str], Lidar]]:
         yield make
 
 
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four words, each an axis of a space of four dimensions."""
+    from ov3d_perception.language.vocabulary import TextBank
+
+    path = tmp_path_factory.mktemp("bank") / "bank.npz"
+    TextBank(WORDS, np.eye(4, dtype=np.float32), IDENTITY, logit_scale=10.0).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def mapper_named(
+    start_node: Callable[..., Any], probe: Probe, diagnostics: Inbox, bank: Path
+) -> Iterator[Callable[..., Mapper]]:
+    """mapper_named(name, **parameters): a map_node process, and the other end of its topics."""
+    mappers = []
+
+    def make(name: str, **parameters: str) -> Mapper:
+        mappers.append(Mapper(probe, diagnostics, name))
+        own = {"text": str(bank), "map_frame": mappers[-1].map_frame, "diagnostics_period": "0.1"}
+        own |= {"min_observations": "1", "min_voxels": "10"}
+        start_node("ov3d_perception.ros.map_node", name, own | {"publish_period": "0.2"} | parameters)
+        return mappers[-1]
+
+    yield make
+    for mapper in mappers:
+        mapper.close()
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a random network (``net.safetensors``) and a text bank of its encoder (``bank.npz``)."""
-    import numpy as np
     import torch
 
     from ov3d_perception.language.vocabulary import TextBank

@@ -13,8 +13,10 @@ import yaml
 from rclpy.parameter import Parameter
 
 from ov3d_perception.paths import share_dir
+from ov3d_perception.ros.cloud_filter_node import CloudFilterParameters
 from ov3d_perception.ros.lidar_parameters import LidarParameters
 from ov3d_perception.ros.map_parameters import MapParameters
+from ov3d_perception.ros.navigation_parameters import NavigationParameters
 from ov3d_perception.ros.parameters import declare, parameter, read
 
 
@@ -73,11 +75,20 @@ def yaml_of(node: str) -> tuple[str, dict[str, Any]]:
     return path.read_text(), yaml.safe_load(path.read_text())[node]["ros__parameters"]
 
 
-@pytest.mark.parametrize(("name", "schema"), [("lidar_node", LidarParameters), ("map_node", MapParameters)])
-def test_the_yaml_lists_every_parameter_with_its_default_and_a_comment(name: str, schema: type[Any]) -> None:
+@pytest.mark.parametrize(
+    ("name", "schemas"),
+    [
+        ("lidar_node", [LidarParameters]),
+        ("map_node", [MapParameters, NavigationParameters]),
+        ("cloud_filter_node", [CloudFilterParameters]),
+    ],
+)
+def test_the_yaml_lists_every_parameter_with_its_default_and_a_comment(name: str, schemas: list[type[Any]]) -> None:
     text, listed = yaml_of(name)
     lists = {key: tuple(word for word in value if word) for key, value in listed.items() if isinstance(value, list)}
-    assert listed | lists == {field.name: field.default for field in dataclasses.fields(schema)}
+    fields = [field for schema in schemas for field in dataclasses.fields(schema)]
+    assert len({field.name for field in fields}) == len(fields)
+    assert listed | lists == {field.name: field.default for field in fields}
     for key in listed:
         line = next(line for line in text.splitlines() if line.strip().startswith(f"{key}:"))
         assert "#" in line, f"{key} has no comment"

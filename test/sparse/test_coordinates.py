@@ -101,14 +101,18 @@ def test_blocks_hold_every_pair_once(
         }
         found = []
         for block in way.blocks:
-            for segment, start, end, stop in block.tiles:
-                assert start < end <= stop <= start + 8 and (stop - start) % 4 == 0
-                rows = zip(block.in_rows[start:end].tolist(), block.out_rows[start:end].tolist(), strict=True)
-                found += [(way.slots[segment], *pair) for pair in rows]
-            real = torch.cat([torch.arange(start, end) for _, start, end, _ in block.tiles])
-            assert torch.equal(block.pair.sort().values, real.int())
+            out_rows, real, place = [], [], 0
+            for tile, height in zip(block.tiles, block.heights, strict=True):
+                assert 0 < tile.pairs <= height == len(tile.in_rows) == len(tile.out_rows) <= 8 and height % 4 == 0
+                assert not tile.in_rows[tile.pairs :].any() and not tile.out_rows[tile.pairs :].any()
+                ins, outs = tile.in_rows[: tile.pairs].tolist(), tile.out_rows[: tile.pairs].tolist()
+                found += [(way.slots[tile.segment], *pair) for pair in zip(ins, outs, strict=True)]
+                out_rows.append(tile.out_rows)
+                real.append(torch.arange(place, place + tile.pairs))
+                place += height
+            assert torch.equal(block.pair.sort().values, torch.cat(real).int()) and place == len(block)
             owner = torch.arange(block.rows.start, block.rows.stop).repeat_interleave(block.start.diff())
-            assert torch.equal(block.out_rows[block.pair], owner.int())
+            assert torch.equal(torch.cat(out_rows)[block.pair], owner.int())
         assert len(found) == len(expected) and set(found) == expected
         assert [block.rows.start for block in way.blocks[1:]] == [block.rows.stop for block in way.blocks[:-1]]
         assert way.blocks[0].rows.start == 0 and way.blocks[-1].rows.stop == way.n_out

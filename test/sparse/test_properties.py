@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,6 +13,7 @@ from torch import nn
 
 from ov3d_perception.sparse import BatchNorm, Conv3d, ConvTranspose3d, ReLU, SparseTensor
 from ov3d_perception.sparse.blocks import Cut
+from ov3d_perception.sparse.workers import spread
 
 
 def network(seed: int = 0) -> nn.Module:
@@ -83,6 +87,48 @@ def test_blocks_of_any_size_give_the_same(monkeypatch: pytest.MonkeyPatch, seed:
         results.append([out, inputs.grad, *(p.grad for p in net.parameters())])
     torch.testing.assert_close(results[1], results[0])
     torch.testing.assert_close(results[2], results[0])
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """Sets the number of threads, and at the end puts it back."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_threads_give_the_same(
+    monkeypatch: pytest.MonkeyPatch, threads: Callable[[int], None], inference: bool
+) -> None:
+    monkeypatch.setattr("ov3d_perception.sparse.blocks.CUTS", {"cpu": Cut(40, 4, 8)})
+    coords, feats = cloud(5)
+    results = []
+    for number in (1, 3):
+        threads(number)
+        net = network()
+        inputs = feats.clone().requires_grad_(not inference)
+        with torch.inference_mode(inference):
+            out = net(SparseTensor(inputs, coords)).feats
+        if not inference:
+            out.square().sum().backward()
+        results.append([out.clone(), *(p.grad for p in (inputs, *net.parameters()) if p.grad is not None)])
+        assert torch.get_num_threads() == number
+        with ThreadPoolExecutor(1) as other:  # threads to come are as before
+            assert other.submit(torch.get_num_threads).result() == number
+    assert len(results[0]) == (1 if inference else 10)
+    torch.testing.assert_close(results[1], results[0])
+
+
+def test_an_error_in_a_thread_is_raised(threads: Callable[[int], None]) -> None:
+    def fail(blocks: Iterable[int]) -> None:
+        for block in blocks:
+            if block == 1:
+                raise ZeroDivisionError
+
+    threads(2)
+    with pytest.raises(ZeroDivisionError):
+        spread(fail, [0, 1], torch.device("cpu"))
 
 
 def test_transposed_convolution_needs_voxels_to_return_to() -> None:

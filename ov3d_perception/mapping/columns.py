@@ -1,0 +1,119 @@
+"""The voxels' data, a column each, and what of it leaves the map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float16, Float32, Int8, Int64, Shaped, UInt8, UInt16, UInt32
+
+from ov3d_perception.types import EncoderIdentity
+
+_WIDTH = 4096  # codes are looked up in lines of so many
+
+
+@dataclass(frozen=True)
+class MapChunk:
+    """Some voxels of a map, consistent in themselves. row: where they are stored, stable while they live.
+
+    features: means of unit embeddings in the coordinates of the map's ``basis``; last_seen: stamps in ns; weight: in
+    how many integrations a voxel was hit, up to the map's cap; code: the entry of the codebook that stands for it.
+    """
+
+    row: Int64[np.ndarray, " n"]
+    key: Int64[np.ndarray, " n"]
+    features: Float32[np.ndarray, "f c"]
+    last_seen: Int64[np.ndarray, " n"]
+    weight: UInt8[np.ndarray, " n"]
+    code: UInt16[np.ndarray, " n"]
+
+    def of(self, kept: Bool[np.ndarray, " n"]) -> MapChunk:
+        """Some of the voxels."""
+        features = self.features[kept] if len(self.features) else self.features
+        others = self.last_seen[kept], self.weight[kept], self.code[kept]
+        return MapChunk(self.row[kept], self.key[kept], features, *others)
+
+
+@dataclass(frozen=True)
+class VoxelRecords:
+    """Voxels as they are kept: all that is needed to put them into a map again, as plain arrays of one length.
+
+    key: :mod:`geometry.voxels`; features * factor: mean of unit embeddings in the coordinates of the map's basis;
+    weight (1..254): integrations that it stands for; missed: scans that looked through it; last_seen: stamps in ns.
+    """
+
+    key: Int64[np.ndarray, " n"]
+    features: Int8[np.ndarray, "n c"]
+    factor: Float16[np.ndarray, " n"]
+    weight: UInt8[np.ndarray, " n"]
+    missed: UInt8[np.ndarray, " n"]
+    last_seen: Int64[np.ndarray, " n"]
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+
+@dataclass(frozen=True)
+class MapState:
+    """What a map is, besides its voxels. head: W (C, D) of the network, from which the coordinates follow."""
+
+    voxel_size: float
+    head: Float32[np.ndarray, "c d"]
+    identity: EncoderIdentity
+    logit_scale: float
+    frame_id: str
+    max_voxels: int
+    weight_cap: int
+    eviction: str
+    newest: int
+    voxels: int
+
+
+class Columns:
+    """One row a voxel, for ``rows`` of them. A row is taken while its weight is not zero; its code is 0 when it is not.
+
+    All of it is reserved at once and backed by memory only once written to, so nothing is ever copied.
+    """
+
+    def __init__(self, rows: int, channels: int) -> None:
+        lines = -(-rows // _WIDTH) * _WIDTH
+        self.key: Int64[np.ndarray, " r"] = np.zeros(rows, np.int64)
+        self.features: Int8[np.ndarray, "r c"] = np.zeros((rows, channels), np.int8)
+        self.factor: Float16[np.ndarray, " r"] = np.zeros(rows, np.float16)
+        self.code: UInt16[np.ndarray, " l"] = np.zeros(lines, np.uint16)
+        self.weight: UInt8[np.ndarray, " r"] = np.zeros(rows, np.uint8)
+        self.missed: UInt8[np.ndarray, " r"] = np.zeros(rows, np.uint8)
+        self.last_seen: Int64[np.ndarray, " r"] = np.zeros(rows, np.int64)
+        self.changed: UInt32[np.ndarray, " r"] = np.zeros(rows, np.uint32)
+
+    @property
+    def bytes_a_row(self) -> int:
+        """Bytes that a voxel takes."""
+        columns = (self.key, self.features, self.factor, self.code, self.weight, self.missed, self.last_seen)
+        return sum(column[:1].nbytes for column in (*columns, self.changed))
+
+    def look_up(self, table: Shaped[np.ndarray, " k"], used: int) -> Shaped[np.ndarray, " r"]:
+        """table[code] of the first ``used`` rows. table: by code, at most 65536 entries."""
+        whole = np.zeros(1 << 16, table.dtype)
+        whole[: len(table)] = table
+        lines = self.code[: -(-used // _WIDTH) * _WIDTH].reshape(-1, _WIDTH)
+        if not used:
+            return whole[:0]
+        if _LOOKS_UP_16_BITS:
+            return np.asarray(cv2.LUT(lines, whole)).reshape(-1)[:used]
+        found = np.empty(lines.shape, table.dtype)
+        for start in range(0, len(lines), 4):  # what np.take copies for its indices stays in the cache then
+            np.take(whole, lines[start : start + 4], out=found[start : start + 4], mode="clip")
+        return found.reshape(-1)[:used]
+
+
+def _looks_up_16_bits() -> bool:
+    """Whether this OpenCV's LUT takes 16-bit numbers (5.0 does): 2 ms for 5 million, five times as fast as numpy."""
+    try:
+        return bool(np.asarray(cv2.LUT(np.full((1, 1), 300, np.uint16), np.arange(1 << 16, dtype=np.float32))) == 300)
+    except cv2.error:
+        return False
+
+
+_LOOKS_UP_16_BITS = _looks_up_16_bits()

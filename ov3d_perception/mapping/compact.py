@@ -1,0 +1,96 @@
+"""Narrow features in a byte a channel, in coordinates that need no metric.
+
+The head is linear: the feature z stands for the embedding z W. With W = U S V^T and any rotation R, the coordinates u =
+z U S R keep all lengths and angles of z W, and a text t has the coordinates R^T V^T t in them: no W W^T is needed any
+more. R is a fixed random rotation. It spreads what lies in few directions over all channels, so that one step of
+quantisation a voxel fits them all. Of heads with more than ``CHANNELS`` channels, the directions with the smallest
+singular values are left out: what a network says is concentrated in far fewer (benchmarks/map.py prints the loss).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float16, Float32, Int8, Int64
+
+CHANNELS = 52  # bytes a voxel that leave room for all else below 100
+_LEVELS = 127
+_DITHERS = 257  # a prime: rows and revisions meet all of them
+
+
+class Projection:
+    """From narrow features z (C channels) to coordinates u (c <= CHANNELS).
+
+    head: W, (C, D). basis: orthonormal rows (c, D); u @ basis is the embedding z W, less what is left out.
+    """
+
+    def __init__(self, head: Float32[np.ndarray, "c d"]) -> None:
+        self.head = np.asarray(head, np.float32)
+        left, singular, right = np.linalg.svd(self.head.astype(np.float64), full_matrices=False)
+        kept = min(CHANNELS, len(singular))
+        turn, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(kept, kept)))
+        self.basis: Float32[np.ndarray, "k d"] = (turn.T @ right[:kept]).astype(np.float32)
+        scaled = left * singular
+        self._matrix = torch.from_numpy(np.hstack([scaled[:, :kept] @ turn, scaled[:, kept:]]).astype(np.float32))
+
+    @property
+    def channels(self) -> int:
+        """c, the length of u."""
+        return len(self.basis)
+
+    def __call__(
+        self, features: Float32[np.ndarray, "v c"]
+    ) -> tuple[Float32[np.ndarray, "v k"], Float32[np.ndarray, " v"]]:
+        """u of unit embeddings, and the lengths that the embeddings had; u of length 0 is not finite."""
+        whole = (torch.from_numpy(np.ascontiguousarray(features, np.float32)) @ self._matrix).numpy()
+        length = np.sqrt(np.einsum("vk,vk->v", whole, whole))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return whole[:, : self.channels] / length[:, None], length
+
+
+class Quantiser:
+    """Rows of floats to bytes and one factor a row, without bias: a mean that moves less than a step still moves.
+
+    The rounding is that of a fixed table of dithers, chosen by row and revision, so the same input gives the same map.
+    """
+
+    def __init__(self, channels: int) -> None:
+        self._dither = np.random.default_rng(1).random((_DITHERS, channels), np.float32)
+
+    def __call__(
+        self, values: Float32[np.ndarray, "n c"], rows: Int64[np.ndarray, " n"], revision: int
+    ) -> tuple[Int8[np.ndarray, "n c"], Float16[np.ndarray, " n"]]:
+        """Bytes, and factors: byte * factor is the value, give or take a factor."""
+        largest = np.maximum(values.max(1), -values.min(1))
+        factor = np.maximum(largest * np.float32(1.001 / _LEVELS), np.float32(1e-6)).astype(np.float16)
+        steps = values * (1 / factor.astype(np.float32))[:, None]
+        steps += self._dither[(rows + 31 * revision) % _DITHERS]
+        np.floor(steps, out=steps)
+        return np.clip(steps, -_LEVELS, _LEVELS, out=steps).astype(np.int8), factor
+
+
+def restored(values: Int8[np.ndarray, "n c"], factor: Float16[np.ndarray, " n"]) -> Float32[np.ndarray, "n c"]:
+    """The inverse of :class:`Quantiser`."""
+    result = values.astype(np.float32)
+    result *= factor.astype(np.float32)[:, None]
+    return result
+
+
+def normalised(values: Float32[np.ndarray, "n c"]) -> Float32[np.ndarray, "n c"]:
+    """Rows of length 1; zeros stay zeros."""
+    return values / np.maximum(np.sqrt(np.einsum("nc,nc->n", values, values)), np.float32(1e-12))[:, None]
+
+
+def averaged(
+    keys: Int64[np.ndarray, " v"], values: Float32[np.ndarray, "v c"]
+) -> tuple[Int64[np.ndarray, " k"], Float32[np.ndarray, "k c"]]:
+    """Distinct keys, ascending, and the mean of the rows of each."""
+    order = np.argsort(keys, kind="stable")
+    keys, values = keys[order], values[order]
+    first = np.flatnonzero(np.diff(keys, prepend=-1))
+    count = np.diff(first, append=len(keys))
+    mean = values[first]
+    for nth in range(1, count.max(initial=1)):  # a handful: how many features fall into one voxel
+        shared = np.flatnonzero(count > nth)
+        mean[shared] += values[first[shared] + nth]
+    return keys[first], mean / count[:, None].astype(np.float32)

@@ -1,0 +1,188 @@
+"""The map from above, for a robot on wheels: where the ground is free, and what driving over a place costs.
+
+Grids are arrays of (rows, columns) = (y, x) as in nav_msgs/OccupancyGrid: cell (0, 0) has its lower left corner at the
+origin, values are -1 (unknown) and 0 .. 100.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Float64, Int8, Int64
+
+from ov3d_perception.errors import Ov3dError
+
+UNKNOWN, FREE, OCCUPIED = -1, 0, 100
+MAX_CELLS = 25_000_000
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a grid lies: origin (x, y) of cell (0, 0)'s lower left corner and edge of a cell, metres; width, height in
+    cells. The origin is a multiple of the cell's edge, so cells stay where they are when the grid grows."""
+
+    origin: tuple[float, float]
+    resolution: float
+    width: int
+    height: int
+
+    @classmethod
+    def around(cls, xy: Float[np.ndarray, "n d"], resolution: float) -> Layout:
+        """The smallest grid that holds all points (at least one). Raises Ov3dError beyond 25 million cells."""
+        ends = np.array([[column.min(), column.max()] for column in (xy[:, 0], xy[:, 1])], np.float64)
+        low, high = np.floor(ends / resolution).astype(np.int64).T
+        width, height = (high - low + 1).tolist()
+        if width * height > MAX_CELLS:
+            raise Ov3dError(
+                f"A grid of {width} x {height} cells of {resolution:.2f} m has more than {MAX_CELLS} of them",
+                "Set mask_resolution to larger cells, or max_age so that the map forgets far places",
+            )
+        return cls((float(low[0] * resolution), float(low[1] * resolution)), resolution, width, height)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.height, self.width
+
+    def cells(self, xy: Float[np.ndarray, "n d"]) -> Int64[np.ndarray, " n"]:
+        """Index into the flattened grid of each point's cell, -1 outside."""
+        low = np.rint(np.asarray(self.origin) / self.resolution).astype(np.int64)
+        column, row = (np.floor(np.asarray(xy, np.float64)[:, :2] / self.resolution).astype(np.int64) - low).T
+        inside = (column >= 0) & (column < self.width) & (row >= 0) & (row < self.height)
+        return np.where(inside, row * self.width + column, -1)
+
+    def centres(self, cells: Int64[np.ndarray, " n"]) -> Float64[np.ndarray, "n 2"]:
+        """x and y of the cells' centres, metres."""
+        row, column = np.divmod(cells, self.width)
+        return (np.stack([column, row], 1) + 0.5) * self.resolution + self.origin
+
+
+@dataclass(frozen=True)
+class Body:
+    """What a robot drives over and under, metres.
+
+    step: what rises no higher above the ground is driven over. height: what hangs higher is driven under. gap: unknown
+    ground between known ground is taken for ground up to this width: between a LiDAR's rings on the road nothing was
+    measured.
+    """
+
+    step: float = 0.3
+    height: float = 2.0
+    gap: float = 0.6
+
+
+@dataclass(frozen=True)
+class GroundGrid:
+    """Which cells are FREE (ground was seen, and nothing to run into), OCCUPIED or UNKNOWN.
+
+    ground: height of the ground in each cell, metres; NaN where no voxel is near. body: what it was made for.
+    """
+
+    layout: Layout
+    state: Int8[np.ndarray, "h w"]
+    ground: Float32[np.ndarray, "h w"]
+    body: Body
+
+
+def ground_grid(
+    centres: Float32[np.ndarray, "n 3"], resolution: float, voxel_size: float, body: Body | None = None
+) -> GroundGrid:
+    """The grid of a map's voxels (at least one). resolution: edge of a cell; no less than ``voxel_size`` is used.
+
+    The ground is the lowest voxel of each cell, opened (minimum, then maximum) over 4 m: what is narrower and stands
+    above its surroundings does not count as ground, be its own ground hidden or not (as in progressive morphological
+    filters, Zhang et al. 2003, with one window). Where the ground itself rises by more than a step, it is occupied.
+    """
+    body = body or Body()
+    layout = Layout.around(centres, max(resolution, voxel_size))
+    cells = layout.cells(centres)
+    lowest = _lowest(cells, centres[:, 2], layout)
+    ground = _opened(lowest, max(1, round(2.0 / layout.resolution)))
+    above = centres[:, 2] - ground.reshape(-1)[cells]
+    step = max(body.step, 1.01 * voxel_size)  # level ground may lie in two layers of voxels
+    seen, hit = (np.zeros(layout.shape, bool) for _ in range(2))
+    seen.reshape(-1)[cells[above <= step]] = True
+    hit.reshape(-1)[cells[(above > step) & (above <= body.height)]] = True
+    hit |= _steep(lowest, seen, step)
+    free = _without_gaps(seen, round(body.gap / layout.resolution)) & ~hit
+    state = np.where(hit, OCCUPIED, np.where(free, FREE, UNKNOWN)).astype(np.int8)
+    return GroundGrid(layout, state, ground, body)
+
+
+def cost_mask(grid: GroundGrid, costly: Iterable[tuple[Float32[np.ndarray, "n 3"], int]]) -> Int8[np.ndarray, "h w"]:
+    """What Nav2's keepout filter is given: the highest cost in each cell, 0 on free ground, -1 elsewhere.
+
+    costly: voxel centres and what they cost, 0 .. 100. Voxels higher above the ground than the robot cost nothing. What
+    lies between cells of one cost, in gaps as wide as the body's, costs the same if it is free ground. Only free ground
+    is 0, since the filter turns unknown cells of a costmap free where the mask is 0.
+    """
+    layers: dict[int, Bool[np.ndarray, "h w"]] = {}
+    for centres, cost in costly:
+        cells = grid.layout.cells(centres)
+        centres, cells = centres[cells >= 0], cells[cells >= 0]
+        low = centres[:, 2] - grid.ground.reshape(-1)[cells] <= grid.body.height
+        layers.setdefault(cost, np.zeros(grid.layout.shape, bool)).reshape(-1)[cells[low]] = True
+    mask = np.where(grid.state == FREE, 0, -1).astype(np.int8)
+    width = round(grid.body.gap / grid.layout.resolution)
+    for cost, layer in sorted(layers.items()):
+        mask[layer | (_without_gaps(layer, width) & (grid.state == FREE))] = cost
+    return mask
+
+
+def parse_costs(lines: Sequence[str]) -> tuple[dict[str, int], list[str]]:
+    """``word: cost`` lines to costs by word; and what is wrong with the others, a sentence each."""
+    costs: dict[str, int] = {}
+    faults = []
+    for line in lines:
+        word, _, number = (part.strip() for part in line.rpartition(":"))
+        if not word or not number.isdecimal() or int(number) > 100:
+            faults.append(f"'{line}' is no cost. Write 'word: cost' with a whole number from 0 to 100.")
+        else:
+            costs[word] = max(int(number), costs.get(word, 0))
+    return costs, faults
+
+
+def words_of(costs: Mapping[str, int], classes: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """Costs by word, where the name of a class stands for the words of the class; the highest cost of a word counts."""
+    spread: dict[str, int] = {}
+    for name, cost in costs.items():
+        for word in classes.get(name.replace(" ", "_"), classes.get(name, [name])):
+            spread[word] = max(cost, spread.get(word, 0))
+    return spread
+
+
+def _lowest(cells: Int64[np.ndarray, " n"], z: Float32[np.ndarray, " n"], layout: Layout) -> Float32[np.ndarray, "h w"]:
+    """Height of the lowest voxel in each cell, infinite where there is none."""
+    lowest = np.full(layout.height * layout.width, np.inf, np.float32)
+    np.minimum.at(lowest, cells, z)
+    return lowest.reshape(layout.shape)
+
+
+def _opened(lowest: Float32[np.ndarray, "h w"], reach: int) -> Float32[np.ndarray, "h w"]:
+    """Minimum, then maximum over squares of 2 * reach + 1 cells, of the cells that have a height; NaN far from all."""
+    kernel = np.ones((2 * reach + 1,) * 2, np.uint8)
+    eroded = cv2.erode(lowest, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=float("inf"))
+    eroded[np.isinf(eroded)] = -np.inf
+    opened = cv2.dilate(eroded, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=-float("inf"))
+    opened[np.isinf(opened)] = np.nan
+    return np.asarray(opened, np.float32)
+
+
+def _steep(lowest: Float32[np.ndarray, "h w"], seen: Bool[np.ndarray, "h w"], step: float) -> Bool[np.ndarray, "h w"]:
+    """Cells of ground that rises by more than a step among their eight neighbours: a bank, the edge of a platform."""
+    kernel = np.ones((3, 3), np.uint8)
+    top = cv2.dilate(np.where(seen, lowest, -np.inf), kernel, borderValue=-float("inf"))
+    bottom = cv2.erode(np.where(seen, lowest, np.inf), kernel, borderValue=float("inf"))
+    return np.asarray(seen & (top - bottom > step))
+
+
+def _without_gaps(seen: Bool[np.ndarray, "h w"], width: int) -> Bool[np.ndarray, "h w"]:
+    """Gaps of up to ``width`` cells between cells seen are closed; the grid's border is no cell seen."""
+    kernel = np.ones((width + 1, width + 1), np.uint8)
+    padded = np.pad(seen.astype(np.uint8), width + 1)
+    # An even kernel has no middle: what the first step moves one way, the second moves back.
+    closed = cv2.erode(cv2.dilate(padded, kernel, anchor=(0, 0)), kernel, anchor=(width, width))
+    return closed[width + 1 : -width - 1, width + 1 : -width - 1].astype(bool)

@@ -1,0 +1,167 @@
+"""``cloud_filter_node``: of lidar_node's labelled cloud, the points of chosen words, for Nav2's obstacle layers.
+
+Stamp and frame are the sensor's, and the points' bytes are not touched. Described in ``docs/navigation.md``.
+"""
+
+from __future__ import annotations
+
+import array
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.node import Node
+from sensor_msgs.msg import PointCloud2
+from vision_msgs.msg import LabelInfo
+
+from ov3d_perception.bags.pointcloud2 import structured
+from ov3d_perception.errors import PointCloudError
+from ov3d_perception.ros import parameters, qos
+from ov3d_perception.ros.diagnostics import STALE, WARN, DiagnosticsPublisher, Health
+from ov3d_perception.ros.parameters import parameter
+from ov3d_perception.ros.run import run
+
+UNLABELLED = 65535
+
+
+@dataclass(frozen=True)
+class CloudFilterParameters:
+    """Which points to pass on."""
+
+    keep: tuple[str, ...] = parameter((), "Classes whose points are passed on; empty: all, unlabelled points included")
+    drop: tuple[str, ...] = parameter((), "Classes whose points are not passed on; counts more than keep")
+    min_probability: float = parameter(
+        0.0, "Points labelled with less than this are taken for unlabelled", minimum=0.0, maximum=1.0
+    )
+    stale_after: float = parameter(
+        2.0, "Diagnostics turn STALE when no cloud has come for this long [s]", minimum=0.1, maximum=3600.0
+    )
+    diagnostics_period: float = parameter(
+        1.0, "Time between two messages on /diagnostics [s]", minimum=0.05, maximum=60.0, read_only=True
+    )
+
+
+class CloudFilterNode(Node):
+    """One callback: a cloud comes, the chosen part of it goes."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("cloud_filter_node", **options)
+        parameters.declare(self, CloudFilterParameters)
+        self._health = Health(f"{self.get_name()}: filter", self.get_namespace())
+        for counter in ("received", "refused"):
+            self._health.count(counter, 0)
+        self._names: list[str] | None = None
+        self._last_arrival = time.monotonic()
+        group = MutuallyExclusiveCallbackGroup()
+        self._output = self.create_publisher(PointCloud2, "~/output/points", qos.OUTPUT)
+        self.create_subscription(
+            LabelInfo, "~/input/label_info", self._on_label_info, qos.LATCHED, callback_group=group
+        )
+        self.create_subscription(PointCloud2, "~/input/labelled", self._on_points, qos.SENSOR, callback_group=group)
+        period = parameters.read(self, CloudFilterParameters).diagnostics_period
+        self._diagnostics = DiagnosticsPublisher(self, self._health, self._refresh, period)
+
+    def close(self) -> None:
+        """Nothing to end: the node has no threads of its own."""
+
+    def _on_label_info(self, message: LabelInfo) -> None:
+        names = {int(entry.class_id): entry.class_name for entry in message.class_map}
+        self._names = [names.get(number, "") for number in range(max(names, default=-1) + 1)]
+        self._health.value("classes", len(names))
+
+    def _on_points(self, message: PointCloud2) -> None:
+        self._health.count("received")
+        self._last_arrival = time.monotonic()
+        if self._names is None:
+            self._health.set("labels", WARN, "Clouds came without names of their classes. Remap ~/input/label_info.")
+            return
+        self._health.clear("labels")
+        try:
+            with self._health.timed("filter"):
+                values = parameters.read(self, CloudFilterParameters)
+                points = structured(message)
+                whole = points.view(np.dtype((np.void, message.point_step)))  # with the bytes between the fields
+                kept = whole[chosen(points, self._names, values)]
+                self._output.publish(with_points(message, kept))
+            self._health.value("points kept", f"{len(kept)} of {len(points)}")
+            self._health.clear("points")
+        except PointCloudError as error:
+            self._health.count("refused")
+            text = self._health.fail("points", error)
+            self.get_logger().error(f"A cloud was not passed on. {text}", throttle_duration_sec=5.0)
+
+    def _refresh(self) -> None:
+        values = parameters.read(self, CloudFilterParameters)
+        strange = unknown_words([*values.keep, *values.drop], self._names or [])
+        if self._names is not None and strange:
+            self._health.set(
+                "words",
+                WARN,
+                f"No class of the cloud is called {', '.join(strange)}. Correct keep or drop to its classes "
+                f"({', '.join(self._names)}), or have it labelled with others: ov3d vocabulary WORD ...",
+            )
+        else:
+            self._health.clear("words")
+        waited = time.monotonic() - self._last_arrival
+        if waited > values.stale_after:
+            topic = self.resolve_topic_name("~/input/labelled")
+            cause = f"No cloud on {topic} for {waited:.1f} s ({self.count_publishers(topic)} publishers)"
+            self._health.set("input", STALE, f"{cause}. Start lidar_node, or remap ~/input/labelled.")
+        else:
+            self._health.clear("input")
+
+
+def chosen(points: np.ndarray, names: Sequence[str], values: CloudFilterParameters) -> Bool[np.ndarray, " n"]:
+    """True for each point to pass on. Raises PointCloudError for a cloud without labels."""
+    if not {"label", "probability"} <= set(points.dtype.names or ()):
+        raise PointCloudError(
+            f"The cloud's fields are {points.dtype.names}, without label and probability",
+            "Remap ~/input/labelled to lidar_node's output",
+        )
+    known = [plain(name) for name in names]
+    keep, drop = (np.isin(known, [plain(word) for word in words]) for words in (values.keep, values.drop))
+    # The row after the last class is for points of none.
+    passes = np.append((keep | (not values.keep)) & ~drop, not values.keep).astype(bool)
+    label = np.minimum(points["label"].astype(np.int64), len(known))
+    label[~(points["probability"] >= values.min_probability)] = len(known)
+    return passes[label]
+
+
+def unknown_words(words: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Those that name no class."""
+    known = {plain(name) for name in names}
+    return [word for word in words if plain(word) not in known]
+
+
+def plain(name: str) -> str:
+    """Class names are compared without regard to case, and to underscores or spaces."""
+    return " ".join(name.lower().replace("_", " ").split())
+
+
+def with_points(message: PointCloud2, points: np.ndarray) -> PointCloud2:
+    """The message with these of its points only, unorganised; header, fields and bytes of a point stay."""
+    result = PointCloud2(
+        header=message.header,
+        height=1,
+        width=len(points),
+        fields=message.fields,
+        is_bigendian=message.is_bigendian,
+        point_step=message.point_step,
+        row_step=message.point_step * len(points),
+        is_dense=message.is_dense,
+    )
+    result.data = array.array("B", points.tobytes())
+    return result
+
+
+def main() -> None:
+    """Entry point of the ``cloud_filter_node`` executable."""
+    run(CloudFilterNode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""``map_node``'s costmap filter: what the words' costs make of the map, as Nav2's KeepoutFilter reads it.
+
+Mask and info are latched. The info is sent once and the mask only when it has changed: on each new info the filter
+drops the mask it has, and on each new mask it says so in its log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Int8
+from nav2_msgs.msg import CostmapFilterInfo
+from nav_msgs.msg import OccupancyGrid
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+
+from ov3d_perception.errors import UnknownWordError
+from ov3d_perception.mapping.costmap import UNKNOWN, Layout, cost_mask, ground_grid, parse_costs, words_of
+from ov3d_perception.mapping.query import Match
+from ov3d_perception.mapping.semantic_map import SemanticMap
+from ov3d_perception.ros import messages, parameters, qos
+from ov3d_perception.ros.diagnostics import ERROR, Health
+from ov3d_perception.ros.navigation_parameters import NavigationParameters
+
+KEEPOUT = 0  # CostmapFilterInfo.type
+
+
+@dataclass(frozen=True)
+class MapAccess:
+    """What an output of the map node needs of it.
+
+    current: the map, None while there is none. find: all matches of words, with the node's own settings. classes: the
+    vocabulary's classes and their words.
+    """
+
+    current: Callable[[], SemanticMap | None]
+    find: Callable[[Sequence[str]], list[Match]]
+    classes: Callable[[], Mapping[str, Sequence[str]]]
+
+
+@dataclass(frozen=True)
+class _Mask:
+    """A mask that was published, and what it was made of."""
+
+    layout: Layout
+    values: Int8[np.ndarray, "h w"]
+    of: tuple[object, ...]
+
+
+class CostmapFilter:
+    """Looks every ``mask_period`` for what has changed: the map, the costs, the robot's measures."""
+
+    def __init__(self, node: Node, health: Health, access: MapAccess) -> None:
+        self._node, self._health, self._access = node, health, access
+        self._mask: _Mask | None = None
+        self._told = False
+        values = parameters.read(node, NavigationParameters)
+        self._mask_output = node.create_publisher(OccupancyGrid, "~/output/costmap_filter_mask", qos.LATCHED)
+        self._info_output = node.create_publisher(CostmapFilterInfo, "~/output/costmap_filter_info", qos.LATCHED)
+        group, wall = MutuallyExclusiveCallbackGroup(), Clock(clock_type=ClockType.STEADY_TIME)
+        node.create_timer(values.mask_period, self.update, callback_group=group, clock=wall)
+
+    def update(self) -> None:
+        """Publish a new mask if there is one. Never raises: whatever is wrong is on /diagnostics."""
+        values = parameters.read(self._node, NavigationParameters)
+        if not values.costs and self._mask is None:
+            return
+        try:
+            self._tell()
+            semantic_map = self._access.current()
+            if semantic_map is None or not len(semantic_map):
+                self._blank()
+            else:
+                self._draw(semantic_map, values)
+        except Exception as error:  # a query may fail in its libraries, too, and the timer must go on
+            text = self._health.fail("costmap filter", error)
+            self._node.get_logger().error(f"The mask was not renewed. {text}", throttle_duration_sec=10.0)
+
+    def _draw(self, semantic_map: SemanticMap, values: NavigationParameters) -> None:
+        of = (semantic_map, semantic_map.revision, values)
+        if self._mask is not None and self._mask.of == of:
+            return
+        with self._health.timed("costmap filter"):
+            costs, faults = parse_costs(values.costs)
+            matches, unknown = self._find(words_of(costs, self._access.classes()))
+            _, keys = semantic_map.occupied()
+            grid = ground_grid(semantic_map.centres(keys), values.mask_resolution, semantic_map.voxel_size, values.body)
+            costly = [(semantic_map.centres(match.keys), cost) for match, cost in matches]
+            self._publish(_Mask(grid.layout, cost_mask(grid, costly), of), semantic_map.newest, semantic_map.frame_id)
+        if faults or unknown:
+            self._health.set("costmap filter", ERROR, f"costs: {' '.join([*faults, *unknown])}")
+        else:
+            self._health.clear("costmap filter")
+
+    def _find(self, costs: Mapping[str, int]) -> tuple[list[tuple[Match, int]], list[str]]:
+        """Matches and what they cost; and what is wrong with the words that cannot be asked: those are left out."""
+        known, faults = [], []
+        for word, cost in costs.items():
+            try:
+                known += [(match, cost) for match in self._access.find([word])]
+            except UnknownWordError as error:
+                faults.append(str(error))
+        return known, faults
+
+    def _blank(self) -> None:
+        """The map was cleared: so is the mask, in its old frame and size."""
+        if self._mask is None or self._mask.of == ():
+            return
+        values = np.full_like(self._mask.values, UNKNOWN)
+        frame = self._node.get_parameter("map_frame").value
+        self._publish(replace(self._mask, values=values, of=()), self._now(), frame)
+
+    def _publish(self, mask: _Mask, stamp: int, frame_id: str) -> None:
+        former, self._mask = self._mask, mask
+        if former is not None and former.layout == mask.layout and np.array_equal(former.values, mask.values):
+            return
+        self._health.value("mask [cells]", f"{mask.layout.width} x {mask.layout.height}")
+        self._mask_output.publish(messages.occupancy_grid(mask.layout, mask.values, stamp, frame_id))
+
+    def _tell(self) -> None:
+        """How to read the mask; once."""
+        if self._told:
+            return
+        self._told = True
+        info = CostmapFilterInfo(type=KEEPOUT, base=0.0, multiplier=1.0)
+        info.header = messages.header(self._now(), self._node.get_parameter("map_frame").value)
+        info.filter_mask_topic = self._mask_output.topic_name
+        self._info_output.publish(info)
+
+    def _now(self) -> int:
+        return int(self._node.get_clock().now().nanoseconds)

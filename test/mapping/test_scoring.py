@@ -1,0 +1,136 @@
+"""Scores by code and feature against the plain softmax, and readers beside a writer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from ov3d_perception.language.vocabulary import TextBank
+from ov3d_perception.mapping import scoring
+from ov3d_perception.mapping.query import TextQuery, ask
+from ov3d_perception.mapping.scoring import Question, Scorer, probability_of
+from ov3d_perception.mapping.semantic_map import SemanticMap
+from ov3d_perception.types import EncoderIdentity
+
+IDENTITY = EncoderIdentity("tiny", "test", 32)
+RNG = np.random.default_rng(0)
+HEAD = RNG.normal(size=(8, 32)).astype(np.float32)
+TEXT = (RNG.normal(size=(6, 8)) @ HEAD).astype(np.float32)
+TEXT /= np.linalg.norm(TEXT, axis=1, keepdims=True)
+
+
+def filled(count: int = 20_000, views: int = 3) -> SemanticMap:
+    """Voxels whose embeddings lie between two of the words each, with noise."""
+    rng = np.random.default_rng(1)
+    semantic_map = SemanticMap(0.2, HEAD, IDENTITY, logit_scale=20.0, max_voxels=2 * count)
+    centres = (rng.permutation(40 * 40 * 40)[:count, None] // [1600, 40, 1] % 40 * 0.2 + 0.1).astype(np.float32)
+    pair, share = rng.integers(0, 6, (count, 2)), rng.random((count, 1))
+    inverse = np.linalg.pinv(HEAD)
+    for view in range(views):
+        wide = share * TEXT[pair[:, 0]] + (1 - share) * TEXT[pair[:, 1]]
+        features = (wide @ inverse + 0.02 * rng.normal(size=(count, 8))).astype(np.float32)
+        semantic_map.integrate(centres, features, view + 1)
+    return semantic_map
+
+
+def plain(semantic_map: SemanticMap) -> tuple[np.ndarray, np.ndarray]:
+    """Keys, and the softmax probability of word 0, from the map's own features made wide."""
+    chunks = list(semantic_map.chunks())
+    wide = np.concatenate([chunk.features for chunk in chunks]).astype(np.float64) @ semantic_map.basis
+    logits = 20.0 * wide / np.linalg.norm(wide, axis=1, keepdims=True) @ TEXT.T
+    return np.concatenate([chunk.key for chunk in chunks]), np.exp(logits[:, 0]) / np.exp(logits).sum(1)
+
+
+def everything(chunk: scoring.MapChunk) -> np.ndarray:
+    return chunk.weight > 0
+
+
+@pytest.mark.parametrize("threshold", [0.05, 0.5, 0.9, 0.999])
+def test_hits_are_those_of_the_plain_softmax(threshold: float) -> None:
+    semantic_map = filled()
+    keys, expected = plain(semantic_map)
+    hits = Scorer(semantic_map, Question("word", TEXT)).hits(threshold, everything)
+    assert len(np.unique(hits.key)) == len(hits.key)
+    truth = keys[expected >= threshold]
+    common, at, where = np.intersect1d(hits.key, keys, return_indices=True)
+    np.testing.assert_allclose(hits.probability[at], expected[where], atol=2e-3)
+    clear = np.abs(expected - threshold) > 2e-3
+    assert set(common[clear[where]].tolist()) <= set(truth.tolist())
+    assert len(np.setdiff1d(keys[(expected >= threshold) & clear], hits.key)) <= 0.03 * len(truth)
+
+
+def test_many_are_scored_by_code_and_few_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "_FEW", 0)
+    monkeypatch.setattr(scoring, "_MANY", 2000)
+    semantic_map = filled()
+    keys, expected = plain(semantic_map)
+    hits = Scorer(semantic_map, Question("word", TEXT)).hits(0.5, everything)
+    truth = keys[expected >= 0.5]
+    assert len(np.setxor1d(hits.key, truth)) < 0.05 * len(truth)
+    _, at, where = np.intersect1d(hits.key, keys, return_indices=True)
+    assert np.abs(hits.probability[at] - expected[where]).mean() < 0.02
+
+
+def test_probabilities_of_all_rows() -> None:
+    semantic_map = filled()
+    keys, expected = plain(semantic_map)
+    rows, its = semantic_map.occupied()
+    found = Scorer(semantic_map, Question("word", TEXT)).probabilities()
+    order = np.argsort(its)
+    error = found[rows][order] - expected[np.argsort(keys)]
+    assert np.sqrt((error**2).mean()) < 0.12
+    semantic_map.drop_older(99)
+    assert not Scorer(semantic_map, Question("word", TEXT)).probabilities().any(), "rows without a voxel have none"
+
+
+def test_probability_by_hand() -> None:
+    """One rival, 0.1 in cosine below the word: odds exp(-2) at a scale of 20."""
+    rivals = np.float32([[-0.1, 0.0]])
+    found = probability_of(np.float32([[3, 0], [0, 2]]), rivals, 20.0)
+    np.testing.assert_allclose(found, [1 / (1 + np.exp(-2)), 0.5], rtol=1e-5)
+
+
+def test_two_queries_a_save_and_the_writer_at_once() -> None:
+    """Nobody fails, every answer is whole, and the writer is never held up for long by readers alone."""
+    semantic_map = filled(30_000)
+    bank = TextBank(tuple("abcdef"), TEXT, IDENTITY, logit_scale=20.0)
+    background = {word: [word] for word in "abcdef"}
+    done, faults, turns = threading.Event(), [], {"ask": 0, "save": 0}
+
+    def guarded(work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:
+            faults.append(repr(error))
+
+    def asking() -> None:
+        while not done.is_set():
+            matches = ask(semantic_map, TextQuery(["a"], background=background, min_observations=1), bank)
+            if not matches or any(len(np.unique(match.keys)) != match.count for match in matches):
+                faults.append("answer")
+            turns["ask"] += 1
+
+    def saving() -> None:
+        while not done.is_set():
+            if sum(len(records) for records in semantic_map.records()) < 29_000:
+                faults.append("save")
+            turns["save"] += 1
+
+    threads = [threading.Thread(target=guarded, args=(work,)) for work in (asking, asking, saving)]
+    for thread in threads:
+        thread.start()
+    rng, waits = np.random.default_rng(2), []
+    for stamp in range(30):
+        centres = rng.uniform(0, 8, (2000, 3)).astype(np.float32)
+        start = time.perf_counter()
+        semantic_map.integrate(centres, rng.normal(size=(2000, 8)).astype(np.float32), 10 + stamp, np.full(3, 4.0))
+        waits.append(time.perf_counter() - start)
+    done.set()
+    for thread in threads:
+        thread.join(30.0)
+    assert not faults and turns["ask"] > 1 and turns["save"] > 1
+    assert np.median(waits) < 1.0, "beside three readers on a machine that does other work, too"
