@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -25,6 +26,7 @@ from ov3d_perception.ros.messages import ns_to_stamp
 from ov3d_perception.ros.process import own_context
 
 _INTERNAL = ("/clock", "/rosout", "/parameter_events")
+_ACKNOWLEDGE_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,15 @@ class _Player:
             publisher = self._publishers[message.topic]
             publisher.publish(shift_stamps(message.data, message.msgtype, shift))
             self._report.published[publisher.topic] += 1
+        self._wait_until_taken()
         return self._report
+
+    def _wait_until_taken(self) -> None:
+        """What was sent last would be lost with its publisher: wait for reliable subscribers to have it."""
+        deadline = time.monotonic() + _ACKNOWLEDGE_S
+        for publisher in self._publishers.values():
+            left = max(0.0, deadline - time.monotonic())
+            publisher.wait_for_all_acked(Duration(seconds=left))
 
     def _playable(self) -> list[Topic]:
         wanted = self._options.topics
@@ -151,14 +161,20 @@ class _Player:
         return self._node.create_publisher(kind, self._options.remap.get(topic.name, topic.name), profile)
 
     def _wait_for_subscribers(self) -> None:
+        """Until each awaited topic's publisher is matched: a subscriber that is only known of would miss the start."""
         deadline = time.monotonic() + self._options.wait_s
         for name in self._options.wait_for:
-            while self._node.count_subscribers(name) == 0:
+            while not self._heard(name):
                 if time.monotonic() > deadline:
                     self._node.get_logger().warning(f"No subscriber on {name} after {self._options.wait_s} s; playing")
                     return
                 if self._stop.wait(0.05):
                     return
+
+    def _heard(self, topic: str) -> bool:
+        name = self._node.resolve_topic_name(topic)
+        mine = [publisher for publisher in self._publishers.values() if publisher.topic_name == name]
+        return any(p.get_subscription_count() > 0 for p in mine) if mine else self._node.count_subscribers(name) > 0
 
     def _schedule(self) -> Iterator[tuple[BagMessage, int]]:
         """Messages and their shift in ns, pass after pass; latched ones in the first pass only."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ TRAINING_TOPICS = (
     "/ground_truth/*",
 )
 _DISCOVERY_S = 0.25
+_DRAIN_S = 1.0
 _STEADY = Clock(clock_type=ClockType.STEADY_TIME)  # use_sim_time must not stop these timers before /clock comes
 _QUEUE_BYTES = 256 * 1024 * 1024
 
@@ -93,6 +95,7 @@ def record_bag(
             recorder.discover()
             while not stopped.is_set() and disk.error is None:
                 executor.spin_once(timeout_sec=0.1)
+            recorder.drain(executor)
         finally:
             if end is not None:
                 end.cancel()
@@ -164,6 +167,7 @@ class _Recorder:
         self._bag = bag
         self._disk = disk
         self._seen: set[str] = set()
+        self._received = 0
         self._timer = node.create_timer(_DISCOVERY_S, self.discover, clock=_STEADY)
 
     def discover(self) -> None:
@@ -176,6 +180,14 @@ class _Recorder:
                 continue
             self._seen.add(topic)
             self._subscribe(topic, msgtypes[0], [info.qos_profile for info in publishers])
+
+    def drain(self, executor: SingleThreadedExecutor) -> None:
+        """Take what had arrived when the end was asked for, :data:`_DRAIN_S` at most."""
+        end, idle = time.monotonic() + _DRAIN_S, 0
+        while idle < 3 and time.monotonic() < end:  # a turn without a message may have been the timer's
+            before = self._received
+            executor.spin_once(timeout_sec=0.05)
+            idle = 0 if self._received > before else idle + 1
 
     def _subscribe(self, topic: str, msgtype: str, offered: list[QoSProfile]) -> None:
         kind = message_class(msgtype)
@@ -191,6 +203,7 @@ class _Recorder:
         clock = self._node.get_clock()
 
         def receive(data: bytes) -> None:
+            self._received += 1
             self._disk.put(topic, msgtype, data, clock.now().nanoseconds)
 
         return receive
