@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,9 +18,14 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pret
 bag_app = typer.Typer(no_args_is_help=True, help="Record, play, inspect and make rosbag2 bags.")
 bank_app = typer.Typer(no_args_is_help=True, help="Text banks: embeddings of words, stored for robots without a CLIP.")
 app.add_typer(bag_app, name="bag")
+map_app = typer.Typer(no_args_is_help=True, help="Maps: save and load the running one; ask, export, merge files.")
 app.add_typer(bank_app, name="bank")
+app.add_typer(map_app, name="map")
 
 Options = Annotated[list[str] | None, typer.Option("--option", "-o", help="Data set option, name=value in YAML")]
+MapPath = Annotated[Path, typer.Argument(help="A map file (.ov3dmap)")]
+Words = Annotated[str, typer.Option(help="Text bank (.npz) or model with a text tower; default: the bank shipped")]
+Background = Annotated[str, typer.Option("--vocabulary", help="Label set: classes, and what words compete with")]
 Root = Annotated[str, typer.Option(help="Folder of the data set, or the bag")]
 
 
@@ -63,12 +68,19 @@ def query(
     negative: Annotated[list[str] | None, typer.Option(help="What it may be instead")] = None,
     threshold: Annotated[float, typer.Option(help="Least probability of a voxel; 0: the node's default")] = 0.0,
     limit: Annotated[int, typer.Option(help="Most matches a word; 0: all")] = 10,
+    nearest: Annotated[bool, typer.Option(help="Nearest first, not best first")] = False,
+    position: Annotated[
+        tuple[float, float, float], typer.Option(help="Where distances are measured from, m in --frame")
+    ] = (0.0, 0.0, 0.0),
+    frame: Annotated[str, typer.Option(help="base_link: from the robot; empty: the map's frame")] = "",
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the map node")] = 10.0,
 ) -> None:
     """Ask the running map: where is a ...?"""
     from ov3d_perception.ros.client import ask, describe
 
-    answer = ask(words, negatives=negative or [], threshold=threshold, limit=limit, timeout=timeout)
+    answer = ask(
+        words, negative or [], threshold, limit, timeout, nearest=nearest, position=position, position_frame=frame
+    )
     print(describe(answer))
     raise typer.Exit(0 if answer.matches else 1)
 
@@ -286,6 +298,87 @@ def bank_show(path: Path) -> None:
 
     bank = TextBank.load(path)
     print(f"{bank.identity}: {', '.join(bank.words)}")
+
+
+@map_app.command("save")
+def map_save(
+    path: Annotated[str, typer.Argument(help="Where the node writes to; default: its `map_file`")] = "",
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the map node")] = 120.0,
+) -> None:
+    """Save the running map, whole or not at all, while it goes on."""
+    from ov3d_perception.ros.client import save_map
+
+    _finish(save_map(path, timeout=timeout))
+
+
+@map_app.command("load")
+def map_load(
+    path: Annotated[str, typer.Argument(help="What the node reads; default: its `map_file`")] = "",
+    merge: Annotated[bool, typer.Option(help="Add to the running map instead of taking its place")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the map node")] = 120.0,
+) -> None:
+    """Give the running node a saved map."""
+    from ov3d_perception.ros.client import load_map
+
+    _finish(load_map(path, merge=merge, timeout=timeout))
+
+
+@map_app.command("info")
+def map_info(path: MapPath) -> None:
+    """What a map file says of itself: encoder, network, frame, voxels, bound, dates."""
+    from ov3d_perception.mapping.persistence import read_info
+
+    print(read_info(path))
+
+
+@map_app.command("query")
+def map_query(
+    path: MapPath,
+    words: Annotated[list[str], typer.Argument(help="What to look for")],
+    negative: Annotated[list[str] | None, typer.Option(help="What it may be instead")] = None,
+    threshold: Annotated[float, typer.Option(help="Least probability of a voxel; 0: the default")] = 0.0,
+    limit: Annotated[int, typer.Option(help="Most matches a word; 0: all")] = 10,
+    text: Words = "",
+    background: Background = "street",
+) -> None:
+    """Ask a map file: where is a ...?"""
+    from ov3d_perception.map_tool import describe, query_file
+
+    matches = query_file(path, words, negative or [], threshold, limit, text, background)
+    print(describe(words, matches))
+    raise typer.Exit(0 if matches else 1)
+
+
+@map_app.command("export")
+def map_export(
+    path: MapPath,
+    out: Annotated[Path, typer.Argument(help="The .ply, .pcd (clouds) or .png (seen from above) to write")],
+    word: Annotated[list[str] | None, typer.Option(help="Add this word's probability to a cloud, as p_word")] = None,
+    text: Words = "",
+    background: Background = "street",
+) -> None:
+    """Make a cloud or a picture of a map file."""
+    from ov3d_perception.map_tool import export_file
+
+    count, content = export_file(path, out, word or [], text, background)
+    print(f"{out}: {count} voxels, {content}")
+
+
+@map_app.command("merge")
+def map_merge(
+    paths: Annotated[list[Path], typer.Argument(help="Map files of one frame, voxel size and network")],
+    out: Annotated[Path, typer.Option(help="The map file to write")],
+    max_voxels: Annotated[int, typer.Option(help="Bound; 0: the largest of theirs")] = 0,
+) -> None:
+    """Make one map of several: weighted means, newest stamps."""
+    from ov3d_perception.mapping.persistence import merge_maps
+
+    print(merge_maps(paths, out, max_voxels))
+
+
+def _finish(answer: Any) -> None:
+    print(answer.message)
+    raise typer.Exit(0 if answer.success else 1)
 
 
 def _options(pairs: list[str] | None) -> dict[str, object]:

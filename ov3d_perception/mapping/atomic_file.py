@@ -42,7 +42,8 @@ def replacing(path: Path | str) -> Iterator[BinaryIO]:
     except OSError as error:
         raise _refused(target, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it is not there any more, or never was
+            temporary.unlink()
 
 
 def _created(path: Path) -> BinaryIO:

@@ -7,6 +7,7 @@ the list leaves out is known (:attr:`Codebook.spread`), so that the few voxels n
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ NEAR = 0.995  # cosine: what lies nearer to an entry than this needs no entry of
 _LEARN = 256  # new entries a call, at most
 _SAMPLE = 4  # of the rows seen, one in so many moves its entry and is measured
 _MEMORY = 2e4  # rows that the spread remembers
+_BY_GROUP = ("centre", "vector", "seen", "off", "size", "closed")
 _DOUBT = 8  # an entry's own distances count as much as the spread once it has seen that many
 
 
@@ -63,6 +65,21 @@ class Codebook:
         """Bytes of the list."""
         return self._centre.nbytes + self._vector.nbytes + self._seen.nbytes + self._off.nbytes
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Copies of all that the list is, for files."""
+        used = {name: getattr(self, f"_{name}")[: self._groups].copy() for name in _BY_GROUP}
+        return {**used, "spread": self.spread.copy(), "measured": np.array([self._measured])}
+
+    @classmethod
+    def restored(cls, arrays: Mapping[str, np.ndarray]) -> Codebook:
+        """The list that gave these :meth:`arrays`."""
+        result = cls(arrays["spread"].shape[1])
+        result._groups = len(arrays["size"])
+        for name in _BY_GROUP:
+            getattr(result, f"_{name}")[: result._groups] = arrays[name]
+        result.spread, result._measured = arrays["spread"].copy(), float(arrays["measured"][0])
+        return result
+
     def vectors(self) -> Float32[np.ndarray, "k c"]:
         """The entries by code, a copy, always as many; zeros for code 0 and entries not in use."""
         flat = self._vector.reshape(-1, self._vector.shape[2])
@@ -94,17 +111,17 @@ class Codebook:
         entry, cosine = np.zeros(len(unit), np.int64), np.full(len(unit), -1, np.float32)
         if not self._groups or not len(unit):
             return entry, cosine
-        group = (torch.from_numpy(unit) @ torch.from_numpy(self._centre[: self._groups].T)).argmax(1).numpy()
+        centres = torch.from_numpy(self._centre[: self._groups])
+        group = (torch.from_numpy(unit) @ centres.T).numpy().argmax(1)
         order = np.argsort(group.astype(np.uint8), kind="stable")
-        sizes = np.bincount(group, minlength=self._groups)
-        ordered, stop = torch.from_numpy(unit[order]), 0
-        best, place = np.empty(len(unit), np.float32), np.empty(len(unit), np.int64)
-        for number in np.flatnonzero(sizes).tolist():
-            start, stop = stop, stop + int(sizes[number])
-            entries = torch.from_numpy(self._vector[number, : self._size[number]])
-            highest, which = (ordered[start:stop] @ entries.T).max(1)
-            best[start:stop], place[start:stop] = highest.numpy(), which.numpy() + number * SIZE
-        entry[order], cosine[order] = place, best
+        ordered, products = unit[order], np.empty((len(unit), SIZE), np.float32)
+        stops = np.cumsum(np.bincount(group, minlength=self._groups)).tolist()
+        for number, (start, stop) in enumerate(zip([0, *stops], stops, strict=False)):
+            np.dot(ordered[start:stop], self._vector[number].T, out=products[start:stop])
+        products[np.arange(SIZE) >= self._size[group[order], None]] = -1
+        place = products.argmax(1)
+        entry[order] = group[order] * SIZE + place
+        cosine[order] = products[np.arange(len(unit)), place]
         return entry, cosine
 
     def _learn(self, unit: Float32[np.ndarray, "n c"]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import cv2
 import numpy as np
@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float16, Float32, Int8, Int64, Shaped, UInt8, UInt16
 from ov3d_perception.types import EncoderIdentity
 
 _WIDTH = 4096  # codes are looked up in lines of so many
+_SAMPLE = 16384  # stamps from which an age is judged
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class VoxelRecords:
     """Voxels as they are kept: all that is needed to put them into a map again, as plain arrays of one length.
 
     key: :mod:`geometry.voxels`; features * factor: mean of unit embeddings in the coordinates of the map's basis;
-    weight (1..254): integrations that it stands for; missed: scans that looked through it; last_seen: stamps in ns.
+    weight (1..254): integrations that it stands for; missed: scans that looked through it; last_seen: stamps in ns;
+    code: of the codebook of the map that they come from.
     """
 
     key: Int64[np.ndarray, " n"]
@@ -49,9 +51,14 @@ class VoxelRecords:
     weight: UInt8[np.ndarray, " n"]
     missed: UInt8[np.ndarray, " n"]
     last_seen: Int64[np.ndarray, " n"]
+    code: UInt16[np.ndarray, " n"]
 
     def __len__(self) -> int:
         return len(self.key)
+
+    def of(self, kept: Bool[np.ndarray, " n"] | Int64[np.ndarray, " m"]) -> VoxelRecords:
+        """Some of the voxels, in the order of ``kept``."""
+        return VoxelRecords(*(getattr(self, field.name)[kept] for field in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -106,6 +113,17 @@ class Columns:
         for start in range(0, len(lines), 4):  # what np.take copies for its indices stays in the cache then
             np.take(whole, lines[start : start + 4], out=found[start : start + 4], mode="clip")
         return found.reshape(-1)[:used]
+
+
+def oldest(seen: Int64[np.ndarray, " n"], count: int) -> Int64[np.ndarray, " count"]:
+    """Where the ``count`` smallest stamps are. Judged from a sample, so that only few stamps have to be sorted."""
+    sample = np.sort(seen[:: len(seen) // _SAMPLE + 1])
+    reach, candidates = count / max(len(seen), 1), np.empty(0, np.int64)
+    while len(candidates) < count:
+        reach = 1.2 * reach + 0.005
+        limit = sample[min(int(reach * len(sample)), len(sample) - 1)] if reach < 1 else np.iinfo(np.int64).max
+        candidates = np.flatnonzero(seen <= limit)
+    return candidates[np.argpartition(seen[candidates], count - 1)[:count]] if count else candidates[:0]
 
 
 def _looks_up_16_bits() -> bool:

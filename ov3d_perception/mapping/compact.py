@@ -61,7 +61,7 @@ class Quantiser:
         self, values: Float32[np.ndarray, "n c"], rows: Int64[np.ndarray, " n"], revision: int
     ) -> tuple[Int8[np.ndarray, "n c"], Float16[np.ndarray, " n"]]:
         """Bytes, and factors: byte * factor is the value, give or take a factor."""
-        largest = np.maximum(values.max(1), -values.min(1))
+        largest = np.abs(values).max(1)
         factor = np.maximum(largest * np.float32(1.001 / _LEVELS), np.float32(1e-6)).astype(np.float16)
         steps = values * (1 / factor.astype(np.float32))[:, None]
         steps += self._dither[(rows + 31 * revision) % _DITHERS]
@@ -86,11 +86,11 @@ def averaged(
 ) -> tuple[Int64[np.ndarray, " k"], Float32[np.ndarray, "k c"]]:
     """Distinct keys, ascending, and the mean of the rows of each."""
     order = np.argsort(keys, kind="stable")
-    keys, values = keys[order], values[order]
+    keys = keys[order]
     first = np.flatnonzero(np.diff(keys, prepend=-1))
     count = np.diff(first, append=len(keys))
-    mean = values[first]
+    mean = values[order[first]]
     for nth in range(1, count.max(initial=1)):  # a handful: how many features fall into one voxel
         shared = np.flatnonzero(count > nth)
-        mean[shared] += values[first[shared] + nth]
-    return keys[first], mean / count[:, None].astype(np.float32)
+        mean[shared] += (values[order[first[shared] + nth]] - mean[shared]) * np.float32(1 / (nth + 1))
+    return keys[first], mean

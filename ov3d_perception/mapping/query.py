@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from ov3d_perception.errors import UnknownWordError
 from ov3d_perception.geometry.boxes import Box
 from ov3d_perception.language.vocabulary import TextSource
-from ov3d_perception.mapping.clusters import box_around, cluster, members_of
+from ov3d_perception.mapping.clusters import boxes_around, cluster, members_of
 from ov3d_perception.mapping.columns import MapChunk
 from ov3d_perception.mapping.scoring import Hits, Question, Scorer
 from ov3d_perception.mapping.semantic_map import SemanticMap
@@ -131,6 +131,16 @@ def question(word: str, query: TextQuery, text: TextSource) -> Question:
     return Question(word, np.concatenate([asked, against]))
 
 
+def known_classes(classes: Mapping[str, Sequence[str]], text: TextSource) -> dict[str, list[str]]:
+    """The classes, with those of their words that the text source can embed.
+
+    If it can embed none of them, each word of the (text bank's) own is a class.
+    """
+    known = {name: [word for word in words if _knows(text, word)] for name, words in classes.items()}
+    known = {name: words for name, words in known.items() if words}
+    return known or {word: [word] for word in getattr(text, "words", ())}
+
+
 def _distinct(
     rivals: Sequence[str], asked: Float32[np.ndarray, " d"], query: TextQuery, text: TextSource
 ) -> Float32[np.ndarray, "p d"]:
@@ -157,19 +167,28 @@ def _matches(semantic_map: SemanticMap, query: TextQuery, word: str, hits: Hits)
         return []
     count, centres, keys = np.diff(first, append=len(rows)), centres[rows], hits.key[rows]
     score = np.add.reduceat(hits.probability[rows].astype(np.float64), first) / count
-    centroid = np.add.reduceat(centres.astype(np.float64), first) / count[:, None]
+    sums = [np.add.reduceat(np.ascontiguousarray(axis, np.float64), first) for axis in centres.T]
+    centroid = np.stack(sums, 1) / count[:, None]
     seen = np.maximum.reduceat(hits.last_seen[rows], first)
     distance = np.full(len(first), np.nan)
     if query.position is not None:
         distance = np.sqrt(np.minimum.reduceat(((centres - query.position) ** 2).sum(1), first))
-    order = np.argsort(distance if query.order == "nearest" else -score, kind="stable")
-    matches = []
-    for number in order[: query.limit or None]:
-        own = slice(first[number], first[number] + count[number])
-        box = box_around(centres[own], edge)
-        values = float(score[number]), centroid[number], box, int(seen[number]), keys[own], float(distance[number])
-        matches.append(Match(word, *values))
-    return matches
+    order = np.argsort(distance if query.order == "nearest" else -score, kind="stable")[: query.limit or None]
+    own = [slice(start, start + size) for start, size in zip(first[order], count[order], strict=True)]
+    shown = np.concatenate([keys[part] for part in own])
+    boxes = boxes_around(shown, np.cumsum(count[order]) - count[order], edge)
+    return [
+        Match(
+            word,
+            float(score[number]),
+            centroid[number],
+            box,
+            int(seen[number]),
+            keys[part],
+            float(distance[number]),
+        )
+        for number, part, box in zip(order.tolist(), own, boxes, strict=True)
+    ]
 
 
 def _same(word: str) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 
 from ov3d_perception.mapping.columns import MapChunk
 from ov3d_perception.mapping.compact import normalised
@@ -67,30 +67,37 @@ class Scorer:
         """Probability of the word in each of the map's rows by its code; 0 in rows without a voxel."""
         return self._map.look_up(self._table)
 
+    def exact(self, rows: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
+        """The same of the voxels in these rows, by their own features."""
+        parts = [self._map.take(part).features for part in _chunks(rows)]
+        return np.concatenate([probability_of(part, self._rivals, self._scale) for part in parts])
+
     def hits(self, threshold: float, wanted: Wanted) -> Hits:
         """The voxels that reach the threshold, of those ``wanted``."""
         doubt = self._doubt(threshold)
         above = self._table >= threshold
         possible = above | (doubt < _SURE)
         rivals = self._rivals[(self._shares[possible] > _NEGLIGIBLE).any(0)]
-        rows = np.flatnonzero(self._map.look_up(possible))
-        code = self._map.code_of(rows)
-        looked_at = doubt <= _limit(doubt, np.bincount(code, minlength=len(doubt)))
+        looked_at = possible & (doubt <= _limit(doubt, self._map.tally(len(doubt)) * possible))
+        kind = self._map.look_up((above | looked_at).astype(np.uint8) + looked_at)
 
         def by_code(rows: Int64[np.ndarray, " n"]) -> Hits:
             """Those that are hits for sure."""
             chunk = self._take(rows, wanted, features=False)
             return Hits(chunk.key, self._table[chunk.code], chunk.last_seen)
 
-        def by_feature(rows: Int64[np.ndarray, " n"]) -> Hits:
+        def by_feature(chunk: MapChunk) -> Hits:
             """Those that have to be looked at."""
-            chunk = self._take(rows, wanted, features=True)
             exact = probability_of(chunk.features, rivals, self._scale)
             hit = np.flatnonzero(exact >= threshold)
             return Hits(chunk.key[hit], exact[hit], chunk.last_seen[hit])
 
-        parts = list(_WORKERS.map(by_feature, _chunks(rows[looked_at[code]])))
-        parts += _WORKERS.map(by_code, _chunks(rows[(above & ~looked_at)[code]]))
+        def read(rows: Int64[np.ndarray, " n"]) -> MapChunk:
+            return self._take(rows, wanted, features=True)
+
+        read_ahead = _WORKERS.map(read, _chunks(np.flatnonzero(kind == 2)))
+        sure = _WORKERS.map(by_code, _chunks(np.flatnonzero(kind == 1)))
+        parts = [*map(by_feature, read_ahead), *sure]  # torch has threads of its own
         columns = zip(*((part.key, part.probability, part.last_seen) for part in parts), strict=True)
         return Hits(*(np.concatenate(column) for column in columns))
 
@@ -127,7 +134,7 @@ def _chunks(rows: Int64[np.ndarray, " n"]) -> list[Int64[np.ndarray, " m"]]:
     return [rows[start : start + _CHUNK] for start in range(0, max(len(rows), 1), _CHUNK)]
 
 
-def _limit(doubt: Float32[np.ndarray, " k"], voxels: Int64[np.ndarray, " k"]) -> float:
+def _limit(doubt: Float32[np.ndarray, " k"], voxels: Float64[np.ndarray, " k"]) -> float:
     """The least certainty (in deviations) at which a code decides for its voxels.
 
     _SURE; less where that would be more than _MANY voxels; more while they are fewer than _FEW.
@@ -155,4 +162,4 @@ def _odds(unit: torch.Tensor, rivals: Float32[np.ndarray, "r c"], logit_scale: f
     """Odds of each rival against the word, (n, r). Columns are made up to a number that is quick to multiply."""
     directions = torch.from_numpy(np.float32(logit_scale) * rivals.T)
     directions = torch.nn.functional.pad(directions, (0, -len(rivals) % _ALIGNMENT)).contiguous()
-    return (unit @ directions)[:, : len(rivals)].clamp_(max=80.0).exp_()
+    return (unit @ directions).clamp_(max=80.0).exp_()[:, : len(rivals)]

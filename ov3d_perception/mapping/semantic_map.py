@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from threading import RLock
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int32, Int64, Shaped, UInt16
+from jaxtyping import Float32, Float64, Int32, Int64, Shaped
 
 from ov3d_perception.errors import IdentityError, PointCloudError
 from ov3d_perception.geometry.voxels import voxel_centres, voxel_keys
 from ov3d_perception.mapping.codebook import Codebook, CodeList
-from ov3d_perception.mapping.columns import Columns, MapChunk, MapState, VoxelRecords
+from ov3d_perception.mapping.columns import Columns, MapChunk, MapState, VoxelRecords, oldest
 from ov3d_perception.mapping.compact import Projection, Quantiser, averaged, normalised, restored
 from ov3d_perception.mapping.free_space import REACH, seen_from, seen_through
 from ov3d_perception.mapping.tiles import Tiles
@@ -23,7 +24,7 @@ CHUNK = 65536  # rows that a reader takes at a time
 EVICTIONS = ("oldest", "farthest")
 _WORKER = ThreadPoolExecutor(1, "free space")
 _EVICT_FRACTION = 0.01  # room made at once when the map is full, so that eviction is rare
-_SAMPLE = 16384  # stamps from which the age to evict at is judged
+_TALLIED = 1 << 18  # rows from which it is judged how many voxels have a code
 _TURNS = 4  # a new voxel gets its code at once, one that has moved away from its code a better one at every fourth hit
 
 
@@ -158,6 +159,8 @@ class SemanticMap:
             self.newest = max(self.newest, int(records.last_seen.max(initial=0)))
             new = self._index.find(key) < 0
             rows = self._merge(key, means, weight, records.last_seen[order], None)
+            old, missed = ~new & (rows >= 0), self._columns.missed
+            missed[rows[old]] = np.minimum(missed[rows[old]], records.missed[order[old]])
             new &= rows >= 0
             for name in ("features", "factor", "missed"):
                 getattr(self._columns, name)[rows[new]] = getattr(records, name)[order[new]]
@@ -213,9 +216,10 @@ class SemanticMap:
         """table[code] for each row in use, taken or not. No lock: what changes meanwhile counts as it was or is."""
         return self._columns.look_up(table, self._used)
 
-    def code_of(self, rows: Int64[np.ndarray, " n"]) -> UInt16[np.ndarray, " n"]:
-        """The codes of rows, now; 0 for those without a voxel."""
-        return self._columns.code[rows]
+    def tally(self, codes: int) -> Float64[np.ndarray, " k"]:
+        """About how many voxels have each code; judged from a sample where the map is large."""
+        step = max(1, self._used // _TALLIED)
+        return step * np.bincount(self._columns.code[: self._used : step], minlength=codes).astype(np.float64)
 
     def centres(self, keys: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n 3"]:
         """Voxel centres in the map's frame, metres."""
@@ -234,18 +238,13 @@ class SemanticMap:
     def state(self) -> MapState:
         """What the map is, besides its voxels."""
         with self._lock:
-            return MapState(
-                self.voxel_size,
-                self.head,
-                self.identity,
-                self.logit_scale,
-                self.frame_id,
-                self.max_voxels,
-                self._cap,
-                self.eviction,
-                self.newest,
-                len(self),
-            )
+            fixed = self.voxel_size, self.head, self.identity, self.logit_scale, self.frame_id
+            return MapState(*fixed, self.max_voxels, self._cap, self.eviction, self.newest, len(self))
+
+    def book(self) -> dict[str, np.ndarray]:
+        """What the codes of the records mean, those of records taken before included."""
+        with self._lock:
+            return self._codebook.arrays()
 
     def records(self) -> Iterator[VoxelRecords]:
         """All voxels as they are kept, in chunks of at most 65536, each consistent in itself; the lock is free between.
@@ -253,7 +252,7 @@ class SemanticMap:
         What is integrated meanwhile may or may not be in them. A voxel that goes and comes again meanwhile may be there
         twice, in two chunks.
         """
-        names = ("key", "features", "factor", "weight", "missed", "last_seen")
+        names = [field.name for field in fields(VoxelRecords)]
         for start in range(0, self._used, CHUNK):
             with self._lock:
                 rows = self._taken_rows(start, start + CHUNK)
@@ -262,24 +261,33 @@ class SemanticMap:
                 yield found
 
     @classmethod
-    def restored(cls, state: MapState, records: Iterable[VoxelRecords]) -> SemanticMap:
-        """A map from what :meth:`state` and :meth:`records` gave; codes, index and tiles are made anew."""
-        result = cls(
-            state.voxel_size,
-            state.head,
-            state.identity,
-            state.logit_scale,
-            state.max_voxels,
-            state.frame_id,
-            state.weight_cap,
-            state.eviction,
-        )
+    def restored(
+        cls, state: MapState, records: Iterable[VoxelRecords], book: Mapping[str, np.ndarray] | None = None
+    ) -> SemanticMap:
+        """A map from what :meth:`state`, :meth:`records` and :meth:`book` gave. Without the book, codes are made anew:
+        that takes longer, and what is scored by code comes out a little different.
+        """
+        limits = state.max_voxels, state.frame_id, state.weight_cap, state.eviction
+        result = cls(state.voxel_size, state.head, state.identity, state.logit_scale, *limits)
+        if book is not None:
+            result._codebook = Codebook.restored(book)
         for chunk in records:
-            result.absorb(chunk)
+            result.absorb(chunk) if book is None else result._put(chunk)
         result.newest = max(result.newest, state.newest)
         return result
 
     # -- with the lock held ------------------------------------------------------------------------------------------
+
+    def _put(self, records: VoxelRecords) -> None:
+        """Voxels whose codes are of this map's own list, as they are. Those that are there already stay."""
+        with self._lock:
+            self._revision += 1
+            records = records.of(self._index.find(records.key) < 0)
+            rows = self._insert(records.key, None)
+            records, rows = records.of(rows >= 0), rows[rows >= 0]
+            for field in fields(records):
+                getattr(self._columns, field.name)[rows] = getattr(records, field.name)
+            self._columns.changed[rows] = self._revision
 
     def _merge(
         self,
@@ -361,20 +369,10 @@ class SemanticMap:
         if self.eviction == "farthest" and sensor is not None:
             gone = self._tiles.farthest(sensor, count)[:count].astype(np.int64)
         else:
-            gone = self._oldest(count)
+            rows = self._taken_rows()
+            gone = rows[oldest(self._columns.last_seen[rows], count)]
         self._remove(gone)
         self.evicted += len(gone)
-
-    def _oldest(self, count: int) -> Int64[np.ndarray, " count"]:
-        """Rows seen longest ago. The age is judged from a sample, so that only few stamps have to be sorted."""
-        seen, rows = self._columns.last_seen, self._taken_rows()
-        sample = np.sort(seen[rows[:: len(rows) // _SAMPLE + 1]])
-        reach, candidates = count / max(len(rows), 1), rows[:0]
-        while len(candidates) < count:
-            reach = 1.2 * reach + 0.005
-            limit = sample[min(int(reach * len(sample)), len(sample) - 1)] if reach < 1 else np.iinfo(np.int64).max
-            candidates = rows[seen[rows] <= limit]
-        return candidates[np.argpartition(seen[candidates], count - 1)[:count]] if count else candidates[:0]
 
     def _remove(self, rows: Int64[np.ndarray, " m"]) -> None:
         if not len(rows):

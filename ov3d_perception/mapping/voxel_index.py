@@ -85,7 +85,7 @@ class VoxelIndex:
         waiting, hops = np.arange(len(keys)), 0
         while len(waiting):
             at = bucket[waiting]
-            number, slot = np.nonzero(self._tag[at] == tag[waiting, None])
+            number, slot = np.divmod(np.flatnonzero(self._tag[at] == tag[waiting, None]), _SLOTS)
             right = fits(waiting[number], self._row[at[number], slot].astype(np.int64))
             number, slot = number[right], slot[right]
             yield waiting[number], at[number], slot, hops

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rclpy
+from geometry_msgs.msg import Point
 from rclpy.node import Node
 
 from ov3d_msgs.msg import ObjectMatch
-from ov3d_msgs.srv import ApproachPose, QueryText, SetVocabulary
+from ov3d_msgs.srv import ApproachPose, LoadMap, QueryText, SaveMap, SetVocabulary
 from ov3d_perception.errors import Ov3dError
 from ov3d_perception.geometry.boxes import Box
 
 QUERY_SERVICE = "/map_node/query"
 APPROACH_SERVICE = "/map_node/approach"
+SAVE_SERVICE = "/map_node/save_map"
+LOAD_SERVICE = "/map_node/load_map"
 VOCABULARY_SERVICE = "/lidar_node/set_vocabulary"
 
 
@@ -31,10 +35,24 @@ def ask(
     limit: int = 0,
     timeout: float = 10.0,
     service: str = QUERY_SERVICE,
+    nearest: bool = False,
+    position: Sequence[float] = (0.0, 0.0, 0.0),
+    position_frame: str = "",
 ) -> QueryText.Response:
-    """One QueryText call; its answer as it came. Raises ServiceError after ``timeout`` seconds."""
+    """One QueryText call; its answer as it came. Raises ServiceError after ``timeout`` seconds.
+
+    Matches come best first, or nearest first. position: from where distances are measured, metres in ``position_frame``
+    ("": the map's).
+    """
+    x, y, z = map(float, position)
     request = QueryText.Request(
-        words=list(words), negatives=list(negatives), threshold=float(threshold), limit=int(limit)
+        words=list(words),
+        negatives=list(negatives),
+        threshold=float(threshold),
+        limit=int(limit),
+        order=QueryText.Request.NEAREST_FIRST if nearest else QueryText.Request.BEST_FIRST,
+        position=Point(x=x, y=y, z=z),
+        position_frame=position_frame,
     )
     return _call(QueryText, service, request, timeout)
 
@@ -58,6 +76,22 @@ def set_vocabulary(
     return _call(SetVocabulary, service, SetVocabulary.Request(words=list(words)), timeout)
 
 
+def save_map(path: str = "", timeout: float = 120.0, service: str = SAVE_SERVICE) -> SaveMap.Response:
+    """One SaveMap call; its answer as it came. Relative paths are this process's. Raises ServiceError."""
+    return _call(SaveMap, service, SaveMap.Request(path=_absolute(path)), timeout)
+
+
+def load_map(
+    path: str = "", merge: bool = False, timeout: float = 120.0, service: str = LOAD_SERVICE
+) -> LoadMap.Response:
+    """One LoadMap call; its answer as it came. Relative paths are this process's. Raises ServiceError."""
+    return _call(LoadMap, service, LoadMap.Request(path=_absolute(path), merge=merge), timeout)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute()) if path else ""
+
+
 def describe(answer: QueryText.Response) -> str:
     """An answer as lines of text: the node's message, then a line for each match."""
     lines = [answer.message]
@@ -65,7 +99,8 @@ def describe(answer: QueryText.Response) -> str:
         at, size = match.centroid, match.size
         lines.append(
             f"  {match.word}: score {match.score:.2f} at ({at.x:.1f}, {at.y:.1f}, {at.z:.1f}) m in "
-            f"{answer.header.frame_id}, box {size.x:.1f} x {size.y:.1f} x {size.z:.1f} m, {match.count} voxels"
+            f"{answer.header.frame_id}, {match.distance:.1f} m away, box {size.x:.1f} x {size.y:.1f} x {size.z:.1f} m, "
+            f"{match.count} voxels"
         )
     return "\n".join(lines)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,13 +25,15 @@ from ov3d_perception.errors import IdentityError, Ov3dError, TransformError, Unk
 from ov3d_perception.geometry.poses import transform
 from ov3d_perception.language.vocabulary import TextSource, Vocabulary, load_text_source
 from ov3d_perception.mapping.labels import MapLabels
-from ov3d_perception.mapping.query import Match, ask
+from ov3d_perception.mapping.persistence import network_of
+from ov3d_perception.mapping.query import Match, ask, known_classes
 from ov3d_perception.mapping.semantic_map import SemanticMap
 from ov3d_perception.ros import map_messages, messages, parameters, qos
 from ov3d_perception.ros.approach import ApproachService
 from ov3d_perception.ros.costmap_filter import CostmapFilter, MapAccess
 from ov3d_perception.ros.diagnostics import STALE, WARN, DiagnosticsPublisher, Health
 from ov3d_perception.ros.map_parameters import MapParameters
+from ov3d_perception.ros.map_storage import MapStorage, StorageParameters
 from ov3d_perception.ros.navigation_parameters import NavigationParameters
 from ov3d_perception.ros.run import run
 from ov3d_perception.ros.standing_query import StandingQuery
@@ -46,6 +48,7 @@ class MapNode(Node):
         super().__init__("map_node", **options)
         parameters.declare(self, MapParameters)
         parameters.declare(self, NavigationParameters)
+        parameters.declare(self, StorageParameters)
         values = parameters.read(self, MapParameters)
         self._health = Health(f"{self.get_name()}: map", self.get_namespace())
         for counter in ("received", "integrated", "dropped", "refused", "queries"):
@@ -62,6 +65,7 @@ class MapNode(Node):
         self._frame_id = ""
         self._load_text(values)
         self._transforms = listen(self, values.tf_cache)
+        self._storage = MapStorage(self, self._health, lambda: self._map, self._adopt)
         self._worker = NewestWorker(self._integrate, values.queue, "integration")
         self._create_interfaces(values)
         access = MapAccess(lambda: self._map, self._find, lambda: self._classes)
@@ -73,6 +77,7 @@ class MapNode(Node):
         """End the worker; call before the node is destroyed."""
         self._worker.close()
         self._transforms.close()
+        self._storage.close()
 
     def _create_interfaces(self, values: MapParameters) -> None:
         def group() -> MutuallyExclusiveCallbackGroup:
@@ -94,7 +99,7 @@ class MapNode(Node):
         """Words; without them the map still grows, and queries say what is wrong."""
         try:
             self._text = load_text_source(values.text_source)
-            self._classes = _known(LabelSet.load(values.vocabulary).prompts, self._text)
+            self._classes = known_classes(LabelSet.load(values.vocabulary).prompts, self._text)
             self._vocabulary = Vocabulary.from_words(self._classes, self._text)
         except Exception as error:  # not only Ov3dError: open_clip has errors of its own
             self.get_logger().error(f"No words. {self._health.fail('text', error)}")
@@ -177,6 +182,21 @@ class MapNode(Node):
             self._map_basis_id = basis.basis_id
             self.get_logger().info(f"New map in '{values.map_frame}', {self._map.voxel_size:.2f} m, {basis.identity}")
             return self._map
+
+    def _adopt(self, semantic_map: SemanticMap) -> None:
+        """Make it the map. Raises IdentityError if the present one, or the features to come, are of another network."""
+        basis_id = network_of(semantic_map.head)
+        with self._lock:
+            basis = self._basis
+            expected = self._map_basis_id if self._map is not None else basis.basis_id if basis else basis_id
+            identity = self._map.identity if self._map is not None else basis.identity if basis else "unknown"
+            if basis_id != expected:
+                raise IdentityError(
+                    f"The file's map was made by another network ({semantic_map.identity}, basis {basis_id[:12]}) than "
+                    f"runs here ({identity}, basis {expected[:12]})",
+                    "Bring back the checkpoint that it was made with, or ask the file itself: ov3d map query",
+                )
+            self._map, self._labels, self._map_basis_id = semantic_map, None, basis_id
 
     def _on_clear(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         with self._lock:
@@ -289,24 +309,6 @@ class MapNode(Node):
 def _sensor(message: FeatureCloud) -> np.ndarray:
     """Where the scan was taken from, (1, 3), in the message's frame."""
     return np.array([[message.sensor_origin.x, message.sensor_origin.y, message.sensor_origin.z]])
-
-
-def _known(classes: Mapping[str, Sequence[str]], text: TextSource) -> dict[str, list[str]]:
-    """The classes, with those of their words that the text source can embed.
-
-    If it can embed none of them, each word of the (text bank's) own is a class.
-    """
-
-    def embeds(word: str) -> bool:
-        try:
-            text.embed([word])
-        except UnknownWordError:
-            return False
-        return True
-
-    known = {name: [word for word in words if embeds(word)] for name, words in classes.items()}
-    known = {name: words for name, words in known.items() if words}
-    return known or {word: [word] for word in getattr(text, "words", ())}
 
 
 def main() -> None:

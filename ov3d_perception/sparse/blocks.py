@@ -33,6 +33,9 @@ class Cut(NamedTuple):
 CUTS = {"cpu": Cut(1 << 15, 1 << 6, 1 << 11), "cuda": Cut(1 << 22, 1, 1 << 30)}
 """By type of device. A GPU wants few large products."""
 
+_FEW_PAIRS = 1 << 12
+"""With fewer there are not several blocks."""
+
 
 class Tile(NamedTuple):
     """Pairs of one segment. in_rows, out_rows: the first ``pairs`` of them; what follows is padding, row 0."""
@@ -65,7 +68,7 @@ def cut_into_blocks(kernel_map: KernelMap) -> list[Block]:
     pairs, bags = torch.stack([kernel_map.in_rows, kernel_map.out_rows]), kernel_map.bags
     device = pairs.device
     cut = CUTS[device.type]
-    count = _count(pairs.shape[1], cut)
+    count = _count(pairs.shape[1], cut, device)
     wanted = torch.linspace(0, pairs.shape[1], count + 1, device=device)[1:-1].int()
     inner = torch.searchsorted(bags.start, wanted, out_int32=True)
     on_device = torch.cat([inner.new_zeros(1), inner, inner.new_full((1,), kernel_map.n_out)])
@@ -88,11 +91,10 @@ def cut_into_blocks(kernel_map: KernelMap) -> list[Block]:
     return blocks
 
 
-def _count(pairs: int, cut: Cut) -> int:
-    """Of blocks: as many for each thread, unless it is one altogether."""
-    count = max(1, round(pairs / cut.pairs))
-    threads = torch.get_num_threads()
-    return count if count == 1 else -(-count // threads) * threads
+def _count(pairs: int, cut: Cut, device: torch.device) -> int:
+    """Of blocks: as many for each thread, unless there is little to do."""
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    return 1 if pairs < min(_FEW_PAIRS, cut.pairs) else -(-pairs // (cut.pairs * threads)) * threads
 
 
 def _places(starts: Tensor, sizes: Tensor, device: torch.device) -> Int64[Tensor, " p"]:

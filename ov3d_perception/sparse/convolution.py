@@ -24,6 +24,7 @@ from ov3d_perception.sparse.memory import named, require
 from ov3d_perception.sparse.workers import spread
 
 _FEW_CHANNELS = 4
+_SCRATCH_BYTES = 1 << 26
 _kept = threading.local()
 
 
@@ -119,13 +120,15 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
 
 def _scratch(name: str, like: Tensor, rows: int, channels: int) -> Tensor:
     """A buffer, kept from layer to layer and from scan to scan, one of each name in a thread: fresh memory would have
-    to be mapped page by page each time, which takes as long as filling it.
+    to be mapped page by page each time, which takes as long as filling it. On a CPU it is made so large that it need
+    not grow, which leaves no holes; what is not written to takes no memory.
     """
     kept: dict[Any, Tensor] = _kept.__dict__.setdefault("buffers", {})
     key = name, like.dtype, like.device
     if key not in kept or len(kept[key]) < rows * channels:
+        least = _SCRATCH_BYTES // like.element_size() if like.device.type == "cpu" else 0
         with torch.inference_mode(False):
-            kept[key] = torch.empty(rows * channels, dtype=like.dtype, device=like.device)
+            kept[key] = torch.empty(max(rows * channels, least), dtype=like.dtype, device=like.device)
     return kept[key][: rows * channels].view(rows, channels)
 
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ov3d_perception.geometry.boxes import points_in_box
-from ov3d_perception.mapping.clusters import box_around, cluster
+from ov3d_perception.geometry.voxels import pack, voxel_centres
+from ov3d_perception.mapping.clusters import box_around, boxes_around, cluster, members_of
 
 
 def grid(length: float, width: float, height: float, step: float = 0.1) -> np.ndarray:
@@ -62,6 +63,37 @@ def test_box_holds_every_voxel(seed: int, count: int) -> None:
     box = box_around(centres.astype(np.float32), voxel_size=0.1)
     assert points_in_box(centres, box).all()
     assert box.size[0] >= box.size[1] > 0 and box.size[2] > 0
+
+
+def test_boxes_of_groups_are_those_of_each_alone() -> None:
+    rng = np.random.default_rng(0)
+    parts = [np.unique(pack(rng.integers(-count, count, (count, 3)) - 500), axis=0) for count in (1, 2, 30, 400)]
+    sizes = [len(part) for part in parts]
+    together = boxes_around(np.concatenate(parts), np.cumsum(sizes) - sizes, voxel_size=0.2)
+    for part, box in zip(parts, together, strict=True):
+        centres = voxel_centres(part, 0.2)
+        alone = box_around(centres.astype(np.float32), 0.2)
+        np.testing.assert_allclose(box.size[:2].prod(), alone.size[:2].prod(), rtol=1e-3)
+        np.testing.assert_allclose([box.centre[2], box.size[2]], [alone.centre[2], alone.size[2]], atol=1e-4)
+        assert points_in_box(centres, box).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 200_000), max_size=60), st.integers(1, 4))
+def test_members_group_by_group(numbers: list[int], least: int) -> None:
+    """Also where group numbers need more than 16 bits; in each group, the order stays."""
+    group = np.array(numbers, np.int64) % 3 * 70_000
+    rows, first = members_of(group, least)
+    expected = [np.flatnonzero(group == number) for number in np.unique(group)]
+    expected = [part for part in expected if len(part) >= least]
+    assert [part.tolist() for part in np.split(rows, first[1:]) if len(part)] == [part.tolist() for part in expected]
+
+
+def test_cells_at_the_edges_do_not_wrap() -> None:
+    """The end of one column or row is not beside the start of the next."""
+    corners = np.float32([[0, 0, 0], [0, 0, 9], [0, 9, 0], [0, 9, 9], [9, 0, 0], [9, 0, 9], [9, 9, 0], [1, 0, 9]]) + 0.5
+    group = cluster(corners, 1.0, 1.0)
+    assert group[1] == group[7] and len(set(group.tolist())) == 7
 
 
 def test_nothing() -> None:

@@ -60,6 +60,14 @@ def test_a_full_list_takes_the_nearest() -> None:
     assert (book.vectors()[code] * unit).sum(1).mean() > 0.5
 
 
+def test_places_not_in_use_are_no_answer() -> None:
+    """What is opposite to all there is gets one of the entries, while there is no room to learn it."""
+    book = Codebook(3)
+    book.encode(np.float32([[1, 0, 0]]))
+    book._closed[:] = True
+    assert book.encode(np.float32([[-1, 0, 0], [0, -1, 0]])).tolist() == [1, 1]
+
+
 def test_nothing_has_code_zero() -> None:
     book = Codebook(4)
     assert len(book.encode(np.empty((0, 4), np.float32))) == 0 and not book.vectors().any() and len(book) == 0

@@ -16,6 +16,7 @@ from ov3d_perception.paths import share_dir
 from ov3d_perception.ros.cloud_filter_node import CloudFilterParameters
 from ov3d_perception.ros.lidar_parameters import LidarParameters
 from ov3d_perception.ros.map_parameters import MapParameters
+from ov3d_perception.ros.map_storage import StorageParameters
 from ov3d_perception.ros.navigation_parameters import NavigationParameters
 from ov3d_perception.ros.parameters import declare, parameter, read
 
@@ -79,7 +80,7 @@ def yaml_of(node: str) -> tuple[str, dict[str, Any]]:
     ("name", "schemas"),
     [
         ("lidar_node", [LidarParameters]),
-        ("map_node", [MapParameters, NavigationParameters]),
+        ("map_node", [MapParameters, NavigationParameters, StorageParameters]),
         ("cloud_filter_node", [CloudFilterParameters]),
     ],
 )

@@ -1,0 +1,221 @@
+"""Half an hour of driving through the map: ``python benchmarks/soak.py [--minutes 30] [--out docs/images/soak.png]``.
+
+A simulated drive of ``--section`` seconds is looped at 10 Hz, without ROS and as fast as the machine can: each section
+is driven twice, then the world goes on where it ended, so that new ground comes all the time and the map's bound is
+reached and kept by eviction. Free space is cleared as in the node. Every 20 scans the map is asked a word and the
+process' resident memory is read; every minute of the drive the map is saved. The picture has
+memory, voxels and latencies over the drive's time; the JSON beside it has the same in numbers, and what grew after the
+bound was reached.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ov3d_perception.geometry.poses import transform
+from ov3d_perception.geometry.voxels import voxel_centres, voxel_keys
+from ov3d_perception.language.vocabulary import TextBank
+from ov3d_perception.mapping.persistence import save_map
+from ov3d_perception.mapping.query import TextQuery, ask
+from ov3d_perception.mapping.semantic_map import SemanticMap
+from ov3d_perception.paths import share_dir
+from ov3d_perception.sim.classes import NAMES
+from ov3d_perception.sim.drive import simulate
+
+VOXEL, RATE, EVERY, SAVES, CHANNELS, NOISE = 0.2, 10, 20, 600, 96, 0.35
+
+
+@dataclass(frozen=True)
+class Section:
+    """Scans of a drive: voxel centres in the world, narrow features, sensor positions; and how far it goes (metres)."""
+
+    centres: list[np.ndarray]
+    features: list[np.ndarray]
+    sensors: np.ndarray
+    advance: np.ndarray
+
+
+@dataclass
+class Log:
+    """Series over the drive, each row begun by the drive's seconds. Then, in milliseconds, wall and processors' time of
+    a scan's integration, wall time of a query or a save; memory: resident MB more than before the first scan, voxels,
+    MB by the map's own count."""
+
+    scan: list[tuple[float, float, float]] = field(default_factory=list)
+    query: list[tuple[float, float]] = field(default_factory=list)
+    save: list[tuple[float, float]] = field(default_factory=list)
+    memory: list[tuple[float, float, int, float]] = field(default_factory=list)
+
+
+def simulated(seed: int, seconds: float, head: np.ndarray, words: np.ndarray) -> Section:
+    """One drive through the simulator, its classes' embeddings with noise for features."""
+    rng, inverse = np.random.default_rng(seed), np.linalg.pinv(head)
+    centres, features, sensors = [], [], []
+    for frame in simulate(seed, seconds, cameras=False):
+        world = transform(frame.T_world_lidar, frame.scan.xyz)
+        keys, first = np.unique(voxel_keys(world, VOXEL), return_index=True)
+        wide = words[np.clip(frame.labels[first], 0, len(words) - 1)]
+        mixed = wide + NOISE / np.sqrt(CHANNELS) * rng.normal(size=(len(keys), CHANNELS)) @ head
+        centres.append(voxel_centres(keys, VOXEL).astype(np.float32))
+        features.append((mixed @ inverse).astype(np.float32))
+        sensors.append(frame.T_world_lidar[:3, 3])
+    travelled = sensors[-1] - sensors[0]
+    advance = np.round(travelled / VOXEL) * VOXEL * [1, 1, 0]
+    return Section(centres, features, np.array(sensors), advance)
+
+
+def vocabulary() -> tuple[TextBank, np.ndarray, np.ndarray]:
+    """The shipped bank, a head of orthonormal rows that can say its classes' words, and those words."""
+    bank = TextBank.load(share_dir() / "models" / "street_bank.npz")
+    words = bank.embed([name.replace("_", " ") if name.replace("_", " ") in bank else "object" for name in NAMES])
+    rest = np.random.default_rng(0).normal(size=(CHANNELS - len(words), words.shape[1]))
+    head = np.linalg.qr(np.concatenate([words, rest]).T)[0].T.astype(np.float32)
+    return bank, head, words
+
+
+def drive(section: Section, semantic_map: SemanticMap, query: TextQuery, bank: TextBank, scans: int) -> Log:
+    """Integrate so many scans; ask and save on the way."""
+    log, length, before = Log(), len(section.centres), resident()
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(scans):
+            place, at = number % length, number / RATE
+            shift = section.advance * (number // length // 2)
+            centres, sensor = section.centres[place] + shift.astype(np.float32), section.sensors[place] + shift
+            start, began = time.perf_counter(), time.process_time()
+            semantic_map.integrate(centres, section.features[place], (number + 1) * 10**8, sensor)
+            log.scan.append((at, (time.perf_counter() - start) * 1e3, (time.process_time() - began) * 1e3))
+            if number % EVERY == EVERY - 1:
+                start = time.perf_counter()
+                ask(semantic_map, query, bank)
+                log.query.append((at, (time.perf_counter() - start) * 1e3))
+                log.memory.append((at, (resident() - before) / 1e6, len(semantic_map), semantic_map.nbytes / 1e6))
+            if number % SAVES == SAVES - 1:
+                start = time.perf_counter()
+                save_map(semantic_map, Path(folder) / "soak.ov3dmap")
+                log.save.append((at, (time.perf_counter() - start) * 1e3))
+    return log
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory, after what is free has been given back to the system."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def summary(log: Log, semantic_map: SemanticMap, section: Section, wall: float) -> dict[str, object]:
+    """Figures; from when the bound was reached (98 % of it) to the end, what grew a minute of the drive."""
+    memory = np.array(log.memory)
+    loop = float(np.linalg.norm(np.diff(section.sensors, axis=0), axis=1).sum())
+    seen = memory[[0, memory[:, 1].argmax(), -1], 1]
+    full = memory[:, 2] >= 0.98 * semantic_map.max_voxels
+    since = float(memory[np.argmax(full), 0]) if full.any() else float("inf")
+    result: dict[str, object] = {
+        "scans": len(log.scan),
+        "seconds of driving": len(log.scan) / RATE,
+        "seconds it took": round(wall, 1),
+        "metres": round(loop * len(log.scan) / len(section.centres)),
+        "voxels a scan": round(float(np.mean([len(centres) for centres in section.centres]))),
+        "bound": semantic_map.max_voxels,
+        "most voxels": int(memory[:, 2].max()),
+        "evicted": semantic_map.evicted,
+        "bound reached after [s]": since,
+        "resident beyond the start [MB]: at first, most, at last": np.round(seen, 1).tolist(),
+    }
+    scan = np.array(log.scan)
+    measured = {"resident beyond the start [MB]": memory[:, :2], "integration [ms]": scan[:, :2]}
+    measured |= {"integration, processors' time [ms]": scan[:, [0, 2]], "query [ms]": np.array(log.query)}
+    for name, series in measured.items():
+        later = np.array([row for row in series if row[0] >= since])
+        if len(later) < 10:
+            continue
+        thirds = np.array_split(later[:, 1], 3)
+        result[name] = {
+            "median of the first third": round(float(np.median(thirds[0])), 2),
+            "median of the last third": round(float(np.median(thirds[-1])), 2),
+            "99 %": round(float(np.percentile(later[:, 1], 99)), 2),
+            "longest": round(float(later[:, 1].max()), 2),
+            "slope a minute": round(float(np.polyfit(later[:, 0] / 60, later[:, 1], 1)[0]), 4),
+        }
+    return result
+
+
+def draw(log: Log, figures: dict[str, object], path: Path) -> None:
+    """Three panels over the minutes of the drive: memory, voxels, latencies."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    memory, scan, query = (np.array(series) for series in (log.memory, log.scan, log.query))
+    figure, (top, middle, bottom) = pyplot.subplots(3, 1, figsize=(11, 8), sharex=True, constrained_layout=True)
+    top.plot(memory[:, 0] / 60, memory[:, 1], label="resident memory of the process, less that before the first scan")
+    top.plot(memory[:, 0] / 60, memory[:, 3], label="the map's own count")
+    top.set(ylabel="MB", ylim=(0, None))
+    middle.plot(memory[:, 0] / 60, memory[:, 2] / 1e6, color="tab:green", label="voxels")
+    middle.axhline(float(figures["bound"]) / 1e6, color="black", linestyle=":", label="bound")
+    middle.set(ylabel="million", ylim=(0, None))
+    bottom.plot(scan[:, 0] / 60, scan[:, 1], linewidth=0.3, alpha=0.5, color="tab:blue")
+    parts = max(1, len(scan) // 200)
+    middles = np.linspace(0, scan[-1, 0] / 60, parts)
+    for column, name, colour in ((1, "integration", "tab:blue"), (2, "the same, processors' time", "tab:purple")):
+        medians = [float(np.median(part)) for part in np.array_split(scan[:, column], parts)]
+        bottom.plot(middles, medians, color=colour, label=f"{name} (median of 20 s)")
+    bottom.plot(query[:, 0] / 60, query[:, 1], ".", markersize=2, color="tab:red", label="query")
+    bottom.set(
+        xlabel="minutes of driving at 10 Hz",
+        ylabel="ms",
+        ylim=(0, 1.2 * float(np.percentile(np.concatenate([scan[:, 1], query[:, 1]]), 99.5))),
+    )
+    since = float(figures["bound reached after [s]"]) / 60
+    for panel in (top, middle, bottom):
+        if np.isfinite(since):
+            panel.axvline(since, color="grey", linewidth=0.8)
+        panel.legend(loc="best")
+        panel.grid(alpha=0.3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Simulate, drive, write, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--max-voxels", type=int, default=1_000_000)
+    parser.add_argument("--section", type=float, default=40.0, help="seconds of the drive that is looped")
+    parser.add_argument("--seed", type=int, default=2000, help="which simulated world")
+    parser.add_argument("--eviction", default="oldest", choices=("oldest", "farthest"))
+    parser.add_argument("--out", type=Path, default=Path("docs/images/soak.png"), help="JSON goes beside it")
+    options = parser.parse_args(arguments)
+    bank, head, words = vocabulary()
+    section = simulated(options.seed, options.section, head, words)
+    semantic_map = SemanticMap(
+        VOXEL, head, bank.identity, bank.logit_scale, options.max_voxels, eviction=options.eviction
+    )
+    query = TextQuery(["car"], background={name: [name] for name in bank.words})
+    start = time.perf_counter()
+    log = drive(section, semantic_map, query, bank, round(options.minutes * 60 * RATE))
+    command = " ".join(["python benchmarks/soak.py", *(sys.argv[1:] if arguments is None else arguments)])
+    figures = {"command": command, **summary(log, semantic_map, section, time.perf_counter() - start)}
+    print(json.dumps(figures, indent=2))
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    rounded = {name: [[round(v, 2) for v in row] for row in getattr(log, name)] for name in ("memory", "query", "save")}
+    rounded["scan, every 10th"] = [[round(v, 2) for v in row] for row in log.scan[::10]]
+    options.out.with_suffix(".json").write_text(json.dumps({"figures": figures, "series": rounded}) + "\n")
+    draw(log, figures, options.out)
+
+
+if __name__ == "__main__":
+    main()
