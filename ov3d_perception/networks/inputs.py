@@ -19,7 +19,8 @@ def _offset(xyz: Float[Tensor, "n 3"], voxel_size: float) -> Float[Tensor, " n"]
 
 
 def _roughness(xyz: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
-    cells, row = torch.unique(torch.floor(xyz[:, :2] / COLUMN), dim=0, return_inverse=True)
+    column = torch.floor(xyz[:, :2] / COLUMN).long()
+    cells, row = torch.unique((column[:, 0] << 32) + column[:, 1], return_inverse=True)
     sums = xyz.new_zeros(len(cells), 3)
     sums.index_add_(0, row, torch.stack([torch.ones_like(xyz[:, 2]), xyz[:, 2], xyz[:, 2] ** 2], dim=1))
     mean, square = sums[:, 1] / sums[:, 0], sums[:, 2] / sums[:, 0]
