@@ -7,7 +7,8 @@
 Contenders take turns (A B C A B C ...), so that what else the machine does hits all alike, and a contender's ratio is
 taken within each turn: the median of these ratios and, in brackets, their quartiles. All start from voxelised
 coordinates and make their kernel maps in every run. Peak memory is that of a process of its own for each contender:
-the resident set above what it is once libraries, network and voxels are there (on CUDA: allocated memory).
+the resident set above what it is once libraries, network and voxels are there (on CUDA: allocated memory), with
+large allocations given back at once (MALLOC_MMAP_THRESHOLD_), since what glibc keeps of them is chance.
 MinkowskiEngine's row is a network of its own modules (minkowski_networks.py); for SPVCNN, which it has not, it is our
 network on the ``minkowski`` backend. "folded" is the network as the Segmenter runs it, batch normalisation folded into
 the convolutions; without, it is layer by layer what MinkowskiEngine runs.
@@ -130,10 +131,14 @@ def _timed(run: Callable[[], Tensor], device: str) -> tuple[float, Tensor]:
 
 
 def _memory(case: Case, name: str, options: argparse.Namespace) -> float:
-    """Peak memory in MB, from a process of its own."""
+    """Peak memory in MB, from a process of its own, in which large allocations go back to the system when freed: the
+    holes that glibc otherwise leaves differ by 200 MB from run to run.
+    """
     wanted = json.dumps([name, *asdict(case).values()])
     command = [sys.executable, __file__, "--memory-of", wanted, "--device", options.device]
-    done = subprocess.run([*command, "--threads", str(options.threads)], stdout=subprocess.PIPE, text=True, check=True)
+    command += ["--threads", str(options.threads)]
+    steady = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
+    done = subprocess.run(command, env=steady, stdout=subprocess.PIPE, text=True, check=True)
     return float(done.stdout.splitlines()[-1])
 
 

@@ -8,7 +8,7 @@ second half is the first with input and output swapped, and its centre is the id
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ov3d_perception.sparse.blocks import Block, cut_into_blocks
 from ov3d_perception.sparse.keys import shift
+from ov3d_perception.sparse.workers import spread
 
 _BEYOND = torch.iinfo(torch.int64).max
 Pairs = tuple[Tensor, Tensor]
@@ -118,7 +119,7 @@ def submanifold_pairs(keys: Int64[Tensor, " n"], kernel_size: int, step: int, di
     centre = volume // 2
     rows = torch.arange(len(keys), dtype=torch.int32, device=keys.device)
     pairs: list[Pairs] = [(rows, rows)] * volume
-    for index, found in _search(keys, keys, kernel_size, step, dilation, until=centre):
+    for index, found in _search(keys, keys, kernel_size, step, dilation, until=centre).items():
         pairs[index] = found
         pairs[volume - 1 - index] = found[::-1]
     return pairs
@@ -135,7 +136,7 @@ def general_pairs(
     in_keys: Int64[Tensor, " n"], out_keys: Int64[Tensor, " m"], kernel_size: int, step: int, dilation: int
 ) -> list[Pairs]:
     """Pairs between any two sorted key lists: input = output + dilation * step * offset."""
-    found = dict(_search(in_keys, out_keys, kernel_size, step, dilation, until=kernel_size**3))
+    found = _search(in_keys, out_keys, kernel_size, step, dilation, until=kernel_size**3)
     return [found[index] for index in range(kernel_size**3)]
 
 
@@ -152,25 +153,28 @@ def partition_pairs(
 
 def _search(
     in_keys: Tensor, out_keys: Tensor, kernel_size: int, step: int, dilation: int, until: int
-) -> Iterator[tuple[int, Pairs]]:
-    """Yields (offset index, pairs) for each offset before ``until`` in the order of keys.
+) -> dict[int, Pairs]:
+    """Pairs by offset index, of each offset before ``until`` in the order of keys; columns spread over threads.
 
     ``until`` counts offsets in lexicographic (x, y, z) order; the centre has the same rank in every order of axes.
     """
     padded = torch.cat([in_keys, in_keys.new_full((1,), _BEYOND)])
     axis = offsets(kernel_size)
-    rank = 0
-    for ix, dx in enumerate(axis):
-        for iy, dy in enumerate(axis):
+    found: dict[int, Pairs] = {}
+
+    def work(columns: Iterable[tuple[int, int]]) -> None:
+        for ix, iy in columns:
             position = None
-            for iz, dz in enumerate(axis):
-                if rank >= until:
-                    return
-                rank += 1
-                wanted = out_keys + shift(dx * step * dilation, dy * step * dilation, dz * step * dilation)
+            for iz in range(min(kernel_size, until - kernel_size * (iy + kernel_size * ix))):
+                dx, dy, dz = (step * dilation * axis[i] for i in (ix, iy, iz))
+                wanted = out_keys + shift(dx, dy, dz)
                 if position is None or dilation > 1:
                     position = torch.searchsorted(in_keys, wanted, out_int32=True)
                 hit = padded.index_select(0, position) == wanted
                 rows = hit.nonzero().squeeze(1).int()
-                yield ix + kernel_size * (iy + kernel_size * iz), (position.index_select(0, rows), rows)
+                found[ix + kernel_size * (iy + kernel_size * iz)] = position.index_select(0, rows), rows
                 position = position + hit
+
+    columns = [(ix, iy) for ix in range(kernel_size) for iy in range(kernel_size)]
+    spread(work, [c for c in columns if kernel_size * (c[1] + kernel_size * c[0]) < until], in_keys.device)
+    return found
