@@ -18,7 +18,9 @@ class SparseTensor:
     """feats: (N, C), one row a voxel; stride: edge of this tensor's grid in voxels; manager: the coordinates.
 
     ``SparseTensor(feats, coords)`` starts a new manager from ``[batch, x, y, z]`` rows (see :func:`quantize`); layers
-    make further tensors on the same one. ``backend`` names what convolves: see :func:`~ov3d_perception.sparse.backends.make_manager`. ``.coords`` are in units of the finest voxel, multiples of ``stride``.
+    make further tensors on the same one. ``backend`` names what convolves: see
+    :func:`~ov3d_perception.sparse.backends.make_manager`. ``.coords`` are in units of the finest voxel, multiples of
+    ``stride``.
     """
 
     feats: Float[Tensor, "n c"]
