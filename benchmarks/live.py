@@ -123,7 +123,12 @@ def summarise(memory: dict[str, list[float]], listener: Listener) -> dict[str, o
     """Memory after the warm-up, and the last diagnostics of each node."""
     skip = int(WARM_UP_S / PERIOD_S)
     rows = {
-        name: {"after warm-up [MB]": values[skip], "end [MB]": values[-1], "most [MB]": max(values)}
+        name: {
+            "after warm-up [MB]": values[skip],
+            "end [MB]": values[-1],
+            "most [MB]": max(values),
+            "every 2 s [MB]": [round(value) for value in values],
+        }
         for name, values in memory.items()
         if len(values) > skip
     }
