@@ -51,7 +51,7 @@ class TextQuery:
     words: Sequence[str]
     negatives: Sequence[str] = ()
     background: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    threshold: float = 0.25
+    threshold: float = 0.5
     limit: int = 0
     region: Region | None = None
     min_voxels: int = 20

@@ -50,7 +50,7 @@ class MapParameters:
         read_only=True,
     )
     threshold: float = parameter(
-        0.25, "Least probability of a voxel, for queries that name none", minimum=0.01, maximum=1.0
+        0.5, "Least probability of a voxel, for queries that name none", minimum=0.01, maximum=1.0
     )
     min_voxels: int = parameter(20, "Groups of fewer voxels are no match", minimum=1, maximum=1_000_000)
     min_observations: int = parameter(
