@@ -61,7 +61,7 @@ def test_pictures_bag_and_recording_are_there(out: Path) -> None:
     for name in ("scan.png", "map.png", "mask.png", "overlay.png", "demo.rrd", "drive/metadata.yaml"):
         assert (out / name).stat().st_size > 500, name
     said = json.loads((out / "summary.json").read_text())["about"]["approach"]
-    assert (out / "approach.png").exists() == ("in front of it" in said), said
+    assert (out / "approach.png").exists() == (" m in front of it" in said), said
 
 
 @pytest.mark.live
