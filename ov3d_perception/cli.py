@@ -44,11 +44,12 @@ def demo(
     out: Annotated[Path, typer.Option(help="Where pictures, bag and scores go")] = Path("out/demo"),
     seed: Annotated[int, typer.Option(help="Which simulated world; below 2000 were used in training")] = 2002,
     seconds: Annotated[float, typer.Option(help="Length of the drive")] = 12.0,
+    rate: Annotated[float, typer.Option(help="Of the live drive; below 1 a slow machine labels more scans")] = 1.0,
 ) -> None:
     """Simulate a drive, label it live in separate ROS 2 processes, ask the map in words, score and draw it all."""
     from ov3d_perception.ros.demo import run_demo
 
-    raise typer.Exit(run_demo(out, seed, seconds))
+    raise typer.Exit(run_demo(out, seed, seconds, rate))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

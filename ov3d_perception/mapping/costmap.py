@@ -146,12 +146,16 @@ def parse_costs(lines: Sequence[str]) -> tuple[dict[str, int], list[str]]:
 
 
 def words_of(costs: Mapping[str, int], classes: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """Costs by word, where the name of a class stands for the words of the class; the highest cost of a word counts."""
+    """Costs by word, where the name of a class stands for the words of the class; the highest cost of a word counts.
+
+    Rising: the map may grow while one word is looked for after the other, and what costs most is to be looked for in
+    the newest of it.
+    """
     spread: dict[str, int] = {}
     for name, cost in costs.items():
         for word in classes.get(name.replace(" ", "_"), classes.get(name, [name])):
             spread[word] = max(cost, spread.get(word, 0))
-    return spread
+    return dict(sorted(spread.items(), key=lambda item: item[1]))
 
 
 def _lowest(cells: Int64[np.ndarray, " n"], z: Float32[np.ndarray, " n"], layout: Layout) -> Float32[np.ndarray, "h w"]:

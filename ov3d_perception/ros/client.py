@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import rclpy
 from geometry_msgs.msg import Point
+from rclpy.client import Client
 from rclpy.node import Node
 
 from ov3d_msgs.msg import ObjectMatch
@@ -22,6 +24,7 @@ APPROACH_SERVICE = "/map_node/approach"
 SAVE_SERVICE = "/map_node/save_map"
 LOAD_SERVICE = "/map_node/load_map"
 VOCABULARY_SERVICE = "/lidar_node/set_vocabulary"
+AGAIN_S = 5.0
 
 
 class ServiceError(Ov3dError):
@@ -85,7 +88,8 @@ def load_map(
     path: str = "", merge: bool = False, timeout: float = 120.0, service: str = LOAD_SERVICE
 ) -> LoadMap.Response:
     """One LoadMap call; its answer as it came. Relative paths are this process's. Raises ServiceError."""
-    return _call(LoadMap, service, LoadMap.Request(path=_absolute(path), merge=merge), timeout)
+    request = LoadMap.Request(path=_absolute(path), merge=merge)
+    return _call(LoadMap, service, request, timeout, again=not merge)
 
 
 def _absolute(path: str) -> str:
@@ -128,7 +132,7 @@ def _node() -> Iterator[Node]:
             rclpy.shutdown()
 
 
-def _call(kind: type, service: str, request: Any, timeout: float) -> Any:
+def _call(kind: type, service: str, request: Any, timeout: float, again: bool = True) -> Any:
     with _node() as node:
         client = node.create_client(kind, service)
         if not client.wait_for_service(timeout_sec=timeout):
@@ -136,8 +140,20 @@ def _call(kind: type, service: str, request: Any, timeout: float) -> Any:
                 f"No node offers {service} after {timeout:.0f} s",
                 "Start the nodes (ov3d up lidar, or ros2 launch ov3d_perception lidar.launch.py) in this ROS_DOMAIN_ID",
             )
-        future = client.call_async(request)
-        rclpy.spin_until_future_complete(node, future, timeout_sec=timeout)
-        if not future.done():
+        answer = _answer(node, client, request, timeout, AGAIN_S if again else timeout)
+        if answer is None:
             raise ServiceError(f"{service} did not answer within {timeout:.0f} s", "Look at its /diagnostics and log")
-        return future.result()
+        return answer
+
+
+def _answer(node: Node, client: Client, request: Any, timeout: float, patience: float) -> Any | None:
+    """The first answer; None if none comes. Asks again after ``patience`` seconds, and then twice as many: an answer is
+    lost if the node has not discovered this client's side of it within 100 ms (github.com/ros2/ros2/issues/1253)."""
+    started, futures = time.monotonic(), []
+    while (passed := time.monotonic() - started) < timeout:
+        if passed >= patience * (2 ** len(futures) - 1):
+            futures.append(client.call_async(request))
+        rclpy.spin_once(node, timeout_sec=0.1)
+        if answered := [future for future in futures if future.done()]:
+            return answered[0].result()
+    return None

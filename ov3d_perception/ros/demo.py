@@ -39,6 +39,7 @@ QUESTIONS = ("car", "tree", "building", "excavator", "pedestrian", "giraffe")
 LABELSET = "street"
 IMAGE_EVERY = 5
 QUIET_S = 4.0
+START_S = 90.0
 
 
 @dataclass
@@ -50,15 +51,18 @@ class Live:
     approach: ApproachPose.Response
 
 
-def run_demo(out: Path, seed: int, seconds: float) -> int:
-    """Everything into ``out``; returns the exit status: 0 if all of it ran and scans were labelled."""
+def run_demo(out: Path, seed: int, seconds: float, rate: float = 1.0) -> int:
+    """Everything into ``out``; returns the exit status: 0 if all of it ran and scans were labelled.
+
+    rate: of the live drive; below 1, a slow machine labels more of the scans.
+    """
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     bag = out / "drive"
     with _step(f"Simulating {seconds:.0f} s of street {seed} (a world that no network was trained on)"):
         write_drive(bag, simulate(seed, seconds, image_every=IMAGE_EVERY), overwrite=True)
     with _step("Driving it live: lidar_node, map_node and the player are processes of their own"):
-        live = _run_nodes(bag, out / "nodes.log")
+        live = _run_nodes(bag, rate, out / "nodes.log")
     if not live.listener.scans or live.listener.map_cloud is None:
         raise Ov3dError("The nodes published no labelled scan or no map", f"Read {out / 'nodes.log'}")
     with _step("Scoring"):
@@ -73,7 +77,7 @@ def run_demo(out: Path, seed: int, seconds: float) -> int:
     return 0
 
 
-def _run_nodes(bag: Path, log: Path) -> Live:
+def _run_nodes(bag: Path, rate: float, log: Path) -> Live:
     """Nodes up, bag played, questions asked, nodes down."""
     settings = {"lidar_node.deskew": "true", "costs": str([f"{word}: {cost}" for word, cost in COSTS.items()])}
     with (
@@ -82,11 +86,11 @@ def _run_nodes(bag: Path, log: Path) -> Live:
         NodeProcesses("lidar", settings, log=_to_file(lines)) as nodes,
     ):
         listener = Listener()
-        if not listener.wait_for(lambda: bool(listener.classes), 90.0):
-            raise Ov3dError(f"lidar_node did not become active ({nodes.ended() or 'it still runs'})", f"Read {log}")
+        if not listener.wait_for(lambda: bool(listener.classes) and "map_node: map" in listener.status, START_S):
+            raise Ov3dError(f"The nodes did not become active ({nodes.ended() or 'they still run'})", f"Read {log}")
         player = [sys.executable, "-m", "ov3d_perception.cli", "bag", "play", str(bag), "--wait-for", "/points"]
-        subprocess.run(player, check=True, stdout=lines, stderr=lines)
-        _wait_until_quiet(listener)
+        subprocess.run([*player, "--rate", str(rate)], check=True, stdout=lines, stderr=lines)
+        _wait_until_mapped(listener)
         answers = {word: _ask(word) for word in QUESTIONS}
         goal = approach([GOAL], timeout=30.0)
         listener.wait_for(lambda: listener.map_cloud is not None and listener.mask is not None, 10.0)
@@ -94,12 +98,14 @@ def _run_nodes(bag: Path, log: Path) -> Live:
     return Live(listener, answers, goal)
 
 
-def _wait_until_quiet(listener: Listener) -> None:
-    """Until no labelled scan and no map has come for a while: the last scan is in the map."""
+def _wait_until_mapped(listener: Listener) -> None:
+    """Until no labelled scan has come for a while and each that came is in the map."""
+    listener.wait_for(lambda: bool(listener.scans), START_S)
     seen = -1
     while seen != len(listener.scans):
         seen = len(listener.scans)
         time.sleep(QUIET_S)
+    listener.wait_for(lambda: int(listener.status["map_node: map"].get("integrated", 0)) >= seen, START_S)
 
 
 def _ask(word: str) -> tuple[str, list[ObjectMatch]]:

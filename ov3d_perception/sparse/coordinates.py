@@ -13,6 +13,7 @@ from ov3d_perception.sparse.convolution import convolve
 from ov3d_perception.sparse.kernel_map import (
     KernelMap,
     Pairs,
+    Stencil,
     general_pairs,
     inner_pairs,
     partition_pairs,
@@ -63,7 +64,7 @@ class CoordinateManager:
                 "A sparse tensor was given the same voxel twice", "Quantise the points first: sparse.quantize"
             )
         self._sets = {stride: voxels}
-        self._maps: dict[tuple[int, int, int, int], KernelMap] = {}
+        self._maps: dict[Stencil, KernelMap] = {}
         self._parents: dict[tuple[int, int], Tensor] = {}
 
     def voxels(self, stride: int) -> VoxelSet:
@@ -73,56 +74,44 @@ class CoordinateManager:
         return self._sets[stride]
 
     def convolve(
-        self,
-        feats: Float[Tensor, "n i"],
-        kernel: Float[Tensor, "k i o"],
-        in_stride: int,
-        out_stride: int,
-        kernel_size: int,
-        dilation: int = 1,
+        self, feats: Float[Tensor, "n i"], kernel: Float[Tensor, "k i o"], stencil: Stencil
     ) -> Float[Tensor, "m o"]:
-        """A convolution from ``in_stride`` to ``out_stride`` (equal or coarser); makes the output voxels if needed."""
-        return convolve(feats, kernel, self.kernel_map(in_stride, out_stride, kernel_size, dilation))
+        """A convolution from the fine to the coarse voxels, which are made if needed."""
+        return convolve(feats, kernel, self.kernel_map(*stencil))
 
     def convolve_transposed(
-        self,
-        feats: Float[Tensor, "m i"],
-        kernel: Float[Tensor, "k i o"],
-        in_stride: int,
-        out_stride: int,
-        kernel_size: int,
-        dilation: int = 1,
+        self, feats: Float[Tensor, "m i"], kernel: Float[Tensor, "k i o"], stencil: Stencil
     ) -> Float[Tensor, "n o"]:
-        """Back from ``in_stride`` to the voxels at ``out_stride`` (equal or finer), which there must be."""
-        self.voxels(out_stride)
-        return convolve(feats, kernel, self.kernel_map(out_stride, in_stride, kernel_size, dilation).transposed)
+        """Back from the coarse to the fine voxels, which there must be."""
+        self.voxels(stencil.fine)
+        return convolve(feats, kernel, self.kernel_map(*stencil).transposed)
 
-    def kernel_map(self, in_stride: int, out_stride: int, kernel_size: int, dilation: int = 1) -> KernelMap:
-        """Map of a (down-)convolution from ``in_stride`` to ``out_stride``; makes the output voxels where needed."""
-        key = (in_stride, out_stride, kernel_size, dilation)
-        if key not in self._maps:
-            self._maps[key] = self._build(*key)
-        return self._maps[key]
+    def kernel_map(self, fine: int, coarse: int, kernel_size: int, dilation: int = 1) -> KernelMap:
+        """Map of a (down-)convolution, see :class:`Stencil`; makes the output voxels where needed."""
+        stencil = Stencil(fine, coarse, kernel_size, dilation)
+        if stencil not in self._maps:
+            self._maps[stencil] = self._build(stencil)
+        return self._maps[stencil]
 
-    def _build(self, in_stride: int, out_stride: int, kernel_size: int, dilation: int) -> KernelMap:
-        source = self.voxels(in_stride)
-        if in_stride == out_stride and kernel_size % 2:
-            pairs = self._submanifold(source, in_stride, kernel_size, dilation)
+    def _build(self, stencil: Stencil) -> KernelMap:
+        fine, coarse, size, dilation = stencil
+        source = self.voxels(fine)
+        if fine == coarse and size % 2:
+            pairs = self._submanifold(source, fine, size, dilation)
             return KernelMap.from_pairs(pairs, len(source), len(source), symmetric=True)
-        parent = self._downsample(in_stride, out_stride)
-        target = self.voxels(out_stride)
-        if kernel_size * in_stride == out_stride and kernel_size % 2 == 0 and dilation == 1:
-            return KernelMap.from_pairs(
-                partition_pairs(source.coords, parent, kernel_size, in_stride), len(source), len(target)
-            )
-        found = general_pairs(source.keys, target.keys, kernel_size, in_stride, dilation)
+        parent = self._downsample(fine, coarse)
+        target = self.voxels(coarse)
+        if stencil.partition:
+            return KernelMap.from_pairs(partition_pairs(source.coords, parent, size, fine), len(source), len(target))
+        found = general_pairs(source.keys, target.keys, size, fine, dilation)
         pairs = [(source.rows(i), target.rows(o)) for i, o in found]
         return KernelMap.from_pairs(pairs, len(source), len(target))
 
     def _submanifold(self, voxels: VoxelSet, stride: int, kernel_size: int, dilation: int) -> list[Pairs]:
         """Taken out of a larger kernel's map where there is one, else searched."""
-        for (first, second, size, dilated), known in self._maps.items():
-            if (first, second, dilated) == (stride, stride, dilation) and size > kernel_size and size % 2:
+        for other, known in self._maps.items():
+            size = other.kernel_size
+            if other == (stride, stride, size, dilation) and size > kernel_size and size % 2:
                 return inner_pairs(known.pairs(), size, kernel_size)
         found = submanifold_pairs(voxels.keys, kernel_size, stride, dilation)
         if voxels.order is None:

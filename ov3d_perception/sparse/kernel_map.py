@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -24,6 +25,20 @@ from ov3d_perception.sparse.workers import spread
 
 _BEYOND = torch.iinfo(torch.int64).max
 Pairs = tuple[Tensor, Tensor]
+
+
+class Stencil(NamedTuple):
+    """Which voxels a convolution connects: those at stride ``fine`` with those at ``coarse`` (which may be equal)."""
+
+    fine: int
+    coarse: int
+    kernel_size: int
+    dilation: int = 1
+
+    @property
+    def partition(self) -> bool:
+        """Each fine voxel has one coarse one and one offset: an even kernel as large as the stride."""
+        return self.kernel_size * self.fine == self.coarse and self.kernel_size % 2 == 0 and self.dilation == 1
 
 
 @dataclass(frozen=True)

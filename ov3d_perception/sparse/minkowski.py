@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ov3d_perception.errors import BackendError
 from ov3d_perception.sparse.coordinates import CoordinateManager, VoxelSet
+from ov3d_perception.sparse.kernel_map import Stencil
 
 INSTALL = "sh scripts/build_minkowski.sh"
 
@@ -56,35 +57,25 @@ class MinkowskiManager(CoordinateManager):
         self._keys = {stride: key}
 
     def convolve(
-        self,
-        feats: Float[Tensor, "n i"],
-        kernel: Float[Tensor, "k i o"],
-        in_stride: int,
-        out_stride: int,
-        kernel_size: int,
-        dilation: int = 1,
+        self, feats: Float[Tensor, "n i"], kernel: Float[Tensor, "k i o"], stencil: Stencil
     ) -> Float[Tensor, "m o"]:
         """See :meth:`CoordinateManager.convolve`."""
-        self._stride(in_stride, out_stride)
-        generator = self._generator(kernel_size, out_stride // in_stride, dilation)
-        return self._apply("MinkowskiConvolutionFunction", feats, kernel, generator, in_stride, out_stride)
+        fine, coarse, _, _ = stencil
+        self._stride(fine, coarse)
+        return self._apply("MinkowskiConvolutionFunction", feats, kernel, self._generator(stencil), fine, coarse)
 
     def convolve_transposed(
-        self,
-        feats: Float[Tensor, "m i"],
-        kernel: Float[Tensor, "k i o"],
-        in_stride: int,
-        out_stride: int,
-        kernel_size: int,
-        dilation: int = 1,
+        self, feats: Float[Tensor, "m i"], kernel: Float[Tensor, "k i o"], stencil: Stencil
     ) -> Float[Tensor, "n o"]:
         """See :meth:`CoordinateManager.convolve_transposed`."""
-        self.voxels(out_stride)
-        generator = self._generator(kernel_size, in_stride // out_stride, dilation)
-        return self._apply("MinkowskiConvolutionTransposeFunction", feats, kernel, generator, in_stride, out_stride)
+        fine, coarse, _, _ = stencil
+        self.voxels(fine)
+        generator = self._generator(stencil)
+        return self._apply("MinkowskiConvolutionTransposeFunction", feats, kernel, generator, coarse, fine)
 
-    def _generator(self, kernel_size: int, stride: int, dilation: int) -> Any:
-        return self._library.KernelGenerator(kernel_size, stride, dilation, dimension=3)
+    def _generator(self, stencil: Stencil) -> Any:
+        stride = stencil.coarse // stencil.fine
+        return self._library.KernelGenerator(stencil.kernel_size, stride, stencil.dilation, dimension=3)
 
     def _apply(
         self, function: str, feats: Tensor, kernel: Tensor, generator: Any, in_stride: int, out_stride: int

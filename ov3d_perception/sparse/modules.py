@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ov3d_perception.sparse.kernel_map import Stencil
 from ov3d_perception.sparse.memory import require
 from ov3d_perception.sparse.tensor import SparseTensor
 
@@ -71,7 +72,8 @@ class Conv3d(_Convolution):
             require(len(x) * self.out_channels * x.feats.element_size(), len(x), x.feats.device)
             return x.replace(self._finish(x.feats @ self.kernel))
         stride = x.stride * self.stride
-        feats = x.manager.convolve(x.feats, self._kernel(), x.stride, stride, self.kernel_size, self.dilation)
+        stencil = Stencil(x.stride, stride, self.kernel_size, self.dilation)
+        feats = x.manager.convolve(x.feats, self._kernel(), stencil)
         return SparseTensor(self._finish(feats), stride=stride, manager=x.manager)
 
 
@@ -92,8 +94,8 @@ class ConvTranspose3d(_Convolution):
     def forward(self, x: SparseTensor) -> SparseTensor:
         """(N, in) on stride t -> (M, out) on stride t / self.stride; ValueError if there are no such voxels."""
         stride = x.stride // self.stride
-        kernel, size = self._kernel(), self.kernel_size
-        feats = x.manager.convolve_transposed(x.feats, kernel, x.stride, stride, size, self.dilation)
+        stencil = Stencil(stride, x.stride, self.kernel_size, self.dilation)
+        feats = x.manager.convolve_transposed(x.feats, self._kernel(), stencil)
         return SparseTensor(self._finish(feats), stride=stride, manager=x.manager)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ov3d_perception.errors import BackendError
 from ov3d_perception.sparse.coordinates import CoordinateManager, VoxelSet
+from ov3d_perception.sparse.kernel_map import Stencil
 
 LIBRARIES = ("spconv_triton", "spconv")
 """By preference: the first is maintained, and multiplies bfloat16."""
@@ -98,7 +99,7 @@ class SpconvManager(CoordinateManager):
         self._origin = [c // _ALIGN * _ALIGN for c in low[1:]]
         self._size = [(c // _ALIGN + 1) * _ALIGN - o for c, o in zip(high[1:], self._origin, strict=True)]
         self._batch_size = high[0] + 1
-        self._row_pairs: dict[tuple[int, int, int, int, bool], _Pairs] = {}
+        self._row_pairs: dict[tuple[Stencil, bool], _Pairs] = {}
 
     def _require(self, device: torch.device) -> Any:
         """The library. Raises BackendError if there is none, or none for this device."""
@@ -111,50 +112,38 @@ class SpconvManager(CoordinateManager):
         return load_library()
 
     def convolve(
-        self,
-        feats: Float[Tensor, "n i"],
-        kernel: Float[Tensor, "k i o"],
-        in_stride: int,
-        out_stride: int,
-        kernel_size: int,
-        dilation: int = 1,
+        self, feats: Float[Tensor, "n i"], kernel: Float[Tensor, "k i o"], stencil: Stencil
     ) -> Float[Tensor, "m o"]:
         """See :meth:`CoordinateManager.convolve`."""
-        pairs = self._find(in_stride, out_stride, kernel_size, dilation)
+        pairs = self._find(stencil)
         if pairs is None or feats.dtype == torch.float64:
-            return super().convolve(feats, kernel, in_stride, out_stride, kernel_size, dilation)
-        return self._multiply(pairs, feats, kernel, kernel_size, len(self.voxels(out_stride)))
+            return super().convolve(feats, kernel, stencil)
+        return self._multiply(pairs, feats, kernel, stencil.kernel_size, len(self.voxels(stencil.coarse)))
 
     def convolve_transposed(
-        self,
-        feats: Float[Tensor, "m i"],
-        kernel: Float[Tensor, "k i o"],
-        in_stride: int,
-        out_stride: int,
-        kernel_size: int,
-        dilation: int = 1,
+        self, feats: Float[Tensor, "m i"], kernel: Float[Tensor, "k i o"], stencil: Stencil
     ) -> Float[Tensor, "n o"]:
         """See :meth:`CoordinateManager.convolve_transposed`."""
-        pairs = self._row_pairs.get((out_stride, in_stride, kernel_size, dilation, True))
-        if pairs is None or in_stride == out_stride or feats.dtype == torch.float64:
-            return super().convolve_transposed(feats, kernel, in_stride, out_stride, kernel_size, dilation)
-        return self._multiply(pairs, feats, kernel, kernel_size, len(self.voxels(out_stride)), inverse=True)
+        pairs = self._row_pairs.get((stencil, True))
+        if pairs is None or stencil.fine == stencil.coarse or feats.dtype == torch.float64:
+            return super().convolve_transposed(feats, kernel, stencil)
+        return self._multiply(pairs, feats, kernel, stencil.kernel_size, len(self.voxels(stencil.fine)), inverse=True)
 
-    def _find(self, in_stride: int, out_stride: int, kernel_size: int, dilation: int) -> _Pairs | None:
+    def _find(self, stencil: Stencil) -> _Pairs | None:
         """Pairs made once; None for a convolution that spconv has not, or whose voxels others have laid out."""
-        same = in_stride == out_stride
+        fine, coarse, size, dilation = stencil
+        same = fine == coarse
         training = torch.is_grad_enabled() or not same  # the way back needs what training needs
-        key = (in_stride, out_stride, kernel_size, dilation, training)
+        key = stencil, training
         if key not in self._row_pairs:
-            partition = kernel_size * in_stride == out_stride and kernel_size % 2 == 0 and dilation == 1
-            known = bool(kernel_size % 2) if same else partition and out_stride not in self._sets
-            if not known or _ALIGN % out_stride or len(self.voxels(in_stride)) == 0:
+            known = bool(size % 2) if same else stencil.partition and coarse not in self._sets
+            if not known or _ALIGN % coarse or len(self.voxels(fine)) == 0:
                 return None
-            self._row_pairs[key] = _Pairs(self._library, self._grid(in_stride), kernel_size, dilation, same, training)
+            self._row_pairs[key] = _Pairs(self._library, self._grid(fine), size, dilation, same, training)
             if not same:
                 coords = self._row_pairs[key].indices.long()
-                coords[:, 1:] = coords[:, 1:] * out_stride + coords.new_tensor(self._origin)
-                self._sets[out_stride] = VoxelSet.from_coords(coords)
+                coords[:, 1:] = coords[:, 1:] * coarse + coords.new_tensor(self._origin)
+                self._sets[coarse] = VoxelSet.from_coords(coords)
         return self._row_pairs[key]
 
     def _grid(self, stride: int) -> _Grid:

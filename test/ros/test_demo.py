@@ -12,6 +12,7 @@ import pytest
 from ov3d_perception.ros.client import ServiceError, ask
 
 SECONDS = 3
+RATE = 0.25  # a busy machine, too, labels most of the scans
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,8 @@ def out(tmp_path_factory: pytest.TempPathFactory, monkeymodule: pytest.MonkeyPat
     """The folder that `ov3d demo` leaves behind."""
     folder = tmp_path_factory.mktemp("demo")
     monkeymodule.setenv("OV3D_CACHE", str(folder / "cache"))
-    command = [sys.executable, "-m", "ov3d_perception.cli", "demo", "--seconds", str(SECONDS), "--out", str(folder)]
+    options = ["--seconds", str(SECONDS), "--rate", str(RATE), "--out", str(folder)]
+    command = [sys.executable, "-m", "ov3d_perception.cli", "demo", *options]
     result = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     return folder
@@ -50,8 +52,8 @@ def test_boxes_hold_what_was_asked_for_and_nothing_answers_to_giraffe(out: Path)
     summary = json.loads((out / "summary.json").read_text())
     answers = {answer["word"]: answer["boxes"] for answer in summary["answers"]}
     assert answers["giraffe"] == []
-    assert {box["truth"]["majority"] for box in answers["car"]} <= {"car"}
-    assert answers["tree"]
+    assert answers["car"] and answers["tree"], summary
+    assert {box["truth"]["majority"] for box in answers["car"]} == {"car"}
     assert {box["truth"]["majority"] for box in answers["tree"]} == {"vegetation"}
 
 
