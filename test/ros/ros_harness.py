@@ -101,13 +101,13 @@ class Probe:
     def call(self, kind: type, service: str, request: Any, timeout_s: float = PATIENCE_S) -> Any:
         """Call a service; the test fails if it is not there or does not answer.
 
-        Asked once more after a third of the time: DDS loses an answer whose client it discovers late (ros2/ros2#1253).
+        Asked once more after 15 s: DDS loses an answer whose client it discovers late (ros2/ros2#1253).
         """
         client = self.node.create_client(kind, service)
         answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
         try:
             assert client.wait_for_service(timeout_s), f"no service {service}"
-            for patience in (timeout_s / 3, timeout_s):
+            for patience in (15.0, timeout_s):
                 client.call_async(request).add_done_callback(lambda future: answers.put(future.result()))
                 with contextlib.suppress(queue.Empty):
                     return answers.get(timeout=patience)
