@@ -99,13 +99,17 @@ def _run_nodes(bag: Path, rate: float, log: Path) -> Live:
 
 
 def _wait_until_mapped(listener: Listener) -> None:
-    """Until no labelled scan has come for a while and each that came is in the map."""
+    """Until labelled scans have come and for a while neither one more nor one more in the map."""
     listener.wait_for(lambda: bool(listener.scans), START_S)
-    seen = -1
-    while seen != len(listener.scans):
-        seen = len(listener.scans)
+    seen, now = None, _progress(listener)
+    while seen != now:
         time.sleep(QUIET_S)
-    listener.wait_for(lambda: int(listener.status["map_node: map"].get("integrated", 0)) >= seen, START_S)
+        seen, now = now, _progress(listener)
+
+
+def _progress(listener: Listener) -> tuple[int, str]:
+    """Scans labelled; and in the map, as it says itself."""
+    return len(listener.scans), listener.status["map_node: map"].get("integrated", "")
 
 
 def _ask(word: str) -> tuple[str, list[ObjectMatch]]:
