@@ -30,7 +30,7 @@ class Cut(NamedTuple):
     tile: int
 
 
-CUTS = {"cpu": Cut(1 << 16, 1 << 6, 1 << 11), "cuda": Cut(1 << 22, 1, 1 << 30)}
+CUTS = {"cpu": Cut(3 << 14, 1 << 7, 1 << 11), "cuda": Cut(1 << 22, 1, 1 << 30)}
 """By type of device. A GPU wants few large products."""
 
 _FEW_PAIRS = 1 << 12

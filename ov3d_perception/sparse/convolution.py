@@ -3,8 +3,9 @@
 For each kernel offset the input rows are gathered and multiplied with the offset's matrix, the products lying one
 after the other in one buffer; then every output row is the sum of its bag of products (``embedding_bag``), which writes
 each row once and is an order of magnitude faster on a CPU than scattering with addition. This is done for one block of
-output rows after the other (see :mod:`~ov3d_perception.sparse.blocks`). A layer with few input
-channels (the stem) skips the products: each output row is a weighted bag of kernel rows.
+output rows after the other (see :mod:`~ov3d_perception.sparse.blocks`). The centre of a submanifold kernel meets every
+row with itself: nothing to gather, and its product is added where the sum goes. A layer with few input channels (the
+stem) skips the products: each output row is a weighted bag of kernel rows.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class _Convolve(torch.autograd.Function):
 
 def _products(feats: Tensor, kernel: Tensor, kernel_map: KernelMap) -> Tensor:
     """Gather, multiply, sum; one block of output rows after the other."""
-    matrices = [kernel[slot] for slot in kernel_map.slots]
+    matrices, centre = [kernel[slot] for slot in kernel_map.slots], kernel_map.centre
     out = feats.new_empty(kernel_map.n_out, kernel.shape[2])
 
     def work(blocks: Iterable[Block]) -> None:
@@ -75,7 +76,7 @@ def _products(feats: Tensor, kernel: Tensor, kernel_map: KernelMap) -> Tensor:
             products = _scratch("products", feats, len(block), kernel.shape[2])
             for tile, place in zip(block.tiles, products.split(block.heights), strict=True):
                 torch.mm(_gather("inputs", feats, tile.in_rows), matrices[tile.segment], out=place)
-            out[block.rows] = _sum(products, block)
+            _store(out, block, products, feats, None if centre is None else matrices[centre])
 
     spread(work, kernel_map.blocks, feats.device)
     return out
@@ -85,7 +86,7 @@ def _gradients(
     grad: Tensor, feats: Tensor, kernel: Tensor, back: KernelMap, want_feats: bool, want_kernel: bool
 ) -> tuple[Tensor | None, Tensor | None]:
     """Both gradients in one walk, so that the incoming one is gathered once. ``back``: the transposed map."""
-    matrices = [kernel[slot].T for slot in back.slots]
+    matrices, centre = [kernel[slot].T for slot in back.slots], back.centre
     feats_grad = torch.empty_like(feats)
     kernel_grads: list[Tensor] = []
 
@@ -102,7 +103,9 @@ def _gradients(
                     inputs = _gather("inputs", feats, tile.out_rows)
                     _add_product(kernel_grad[back.slots[tile.segment]], inputs.T, gathered)
             if want_feats:
-                feats_grad[block.rows] = _sum(products, block)
+                _store(feats_grad, block, products, grad, None if centre is None else matrices[centre])
+            if want_kernel and centre is not None:
+                _add_product(kernel_grad[back.slots[centre]], feats[block.rows].T, grad[block.rows])
         kernel_grads.append(kernel_grad)
 
     spread(work, back.blocks, feats.device)
@@ -137,8 +140,13 @@ def _gather(name: str, feats: Tensor, rows: Tensor) -> Tensor:
     return torch.index_select(feats, 0, rows, out=_scratch(name, feats, len(rows), feats.shape[1]))
 
 
-def _sum(products: Tensor, block: Block) -> Tensor:
-    return embedding_bag(block.pair, products, block.start, mode="sum", include_last_offset=True)
+def _store(out: Tensor, block: Block, products: Tensor, feats: Tensor, centre: Tensor | None) -> None:
+    """The block's rows of ``out``: their bags' sums, and the product of the centre where there is one."""
+    total = embedding_bag(block.pair, products, block.start, mode="sum", include_last_offset=True)
+    if centre is None:
+        out[block.rows] = total
+    else:
+        torch.addmm(total, feats[block.rows], centre, out=out[block.rows])
 
 
 def _weighted_bags(feats: Tensor, kernel: Tensor, kernel_map: KernelMap) -> Tensor:

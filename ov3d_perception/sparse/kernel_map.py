@@ -57,7 +57,7 @@ class KernelMap:
     in_rows, out_rows: the pairs, segment after segment; the output rows ascend within each segment;
     sizes: pairs of each segment;
     slots: row of the kernel that each segment is multiplied with, ``ix + k * (iy + k * iz)``, x fastest;
-    symmetric: segment i is segment -1 - i with input and output swapped.
+    symmetric: segment i is segment -1 - i with input and output swapped; the one in the middle is every row with itself.
     """
 
     in_rows: Int32[Tensor, " p"]
@@ -103,10 +103,22 @@ class KernelMap:
         rows = scipy.sparse.csc_array(columns, shape=(self.n_out, len(self.sizes))).tocsr()
         return Bags(*(torch.from_numpy(part) for part in (rows.data, rows.indices, rows.indptr)))
 
+    @property
+    def centre(self) -> int | None:
+        """Segment that is every row with itself; None where there is none."""
+        return len(self.sizes) // 2 if self.symmetric else None
+
     @cached_property
     def blocks(self) -> list[Block]:
-        """See :func:`~ov3d_perception.sparse.blocks.cut_into_blocks`."""
-        return cut_into_blocks(self)
+        """Of all segments but the centre, see :func:`~ov3d_perception.sparse.blocks.cut_into_blocks`."""
+        return cut_into_blocks(self if self.centre is None else self._without(self.centre))
+
+    def _without(self, segment: int) -> KernelMap:
+        """The same map with that segment empty."""
+        first = sum(self.sizes[:segment])
+        kept = [torch.cat([r[:first], r[first + self.sizes[segment] :]]) for r in (self.in_rows, self.out_rows)]
+        sizes = (*self.sizes[:segment], 0, *self.sizes[segment + 1 :])
+        return KernelMap(*kept, sizes, self.slots, self.n_in, self.n_out)
 
 
 def _ascending(in_rows: Tensor, out_rows: Tensor, sizes: tuple[int, ...]) -> Pairs:

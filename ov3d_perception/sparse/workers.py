@@ -41,9 +41,17 @@ def spread(work: Callable[[Iterable[T]], None], items: list[T], device: torch.de
 def _pool(threads: int, process: int) -> ThreadPoolExecutor:
     """Threads whose operations use one core each. One pool for each process, since threads do not survive a fork."""
     started = Barrier(threads + 1)
-    pool = ThreadPoolExecutor(threads, "sparse", initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(threads, "sparse", initializer=_one_core)
     for _ in range(threads):
         pool.submit(started.wait)
     started.wait()
     torch.set_num_threads(threads)  # which the workers have set for themselves and for threads to come
     return pool
+
+
+def _one_core() -> None:
+    """For this thread. PyTorch gives a thread the whole process's number at its first operation, or when it is asked
+    for the number: without asking, the one set here would be overwritten then.
+    """
+    torch.get_num_threads()
+    torch.set_num_threads(1)
