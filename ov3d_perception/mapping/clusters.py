@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Float64, Int32, Int64
+from jaxtyping import Bool, Float32, Float64, Int32, Int64
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -42,11 +42,11 @@ def cluster(centres: Float32[np.ndarray, "n 3"], gap: float, vertical_gap: float
     return result
 
 
-def members_of(group: Int64[np.ndarray, " n"], least: int) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " g"]]:
-    """The members of the groups that have ``least`` or more, one group after the other, and where each begins."""
-    if not len(group):
-        return np.empty(0, np.int64), np.empty(0, np.int64)
-    rows = np.flatnonzero((np.bincount(group) >= least)[group])
+def members_of(
+    group: Int64[np.ndarray, " n"], wanted: Bool[np.ndarray, " k"]
+) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " g"]]:
+    """The members of the ``wanted`` groups, one group after the other, and where each begins."""
+    rows = np.flatnonzero(wanted[group])
     rows = rows[_ascending(group[rows])]
     return rows, np.flatnonzero(np.diff(group[rows], prepend=-1))
 

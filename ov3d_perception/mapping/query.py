@@ -41,9 +41,12 @@ class TextQuery:
     vocabulary: classes, and the words that mean each) takes their place, less the words of the class that the word
     itself is in, and less its synonyms: those whose text has a cosine of ``synonym_cosine`` or more with the word's
     (with CLIP's prompt ensembles car-truck have 0.94, building-house 0.95). Where nothing is left, CANONICAL competes,
-    as far as the text source knows it. threshold: least probability of a voxel. limit: most matches a word, 0 for all.
-    region: where to look, None for everywhere. min_voxels: smaller groups are noise. min_observations: voxels hit by
-    fewer scans do not count: what moves leaves such traces where later scans cannot look. gap, vertical_gap: see
+    as far as the text source knows it. threshold: probability of a voxel that is sure; a match has at least
+    ``min_sure`` of them. extent: share of the threshold from which on voxels belong to a match with those (hysteresis,
+    as in Canny's edges): what is sure says that a thing is there, what is likely how far it reaches. limit: most
+    matches a word, 0 for all. region: where to look, None for everywhere. min_voxels: smaller groups are noise.
+    min_observations: voxels hit by fewer scans do not count: what moves leaves such traces where later scans cannot
+    look. gap, vertical_gap: see
     :func:`clusters.cluster`, in metres; no less than the map's voxels. position: from where distances are measured, in
     the map's frame. order: of a word's matches, "best" (score) or "nearest" first; the latter needs a position.
     """
@@ -52,6 +55,8 @@ class TextQuery:
     negatives: Sequence[str] = ()
     background: Mapping[str, Sequence[str]] = field(default_factory=dict)
     threshold: float = 0.5
+    extent: float = 0.5
+    min_sure: int = 5
     limit: int = 0
     region: Region | None = None
     min_voxels: int = 20
@@ -109,7 +114,7 @@ def ask(semantic_map: SemanticMap, query: TextQuery, text: TextSource) -> list[M
         match
         for asked in questions
         for match in _matches(
-            semantic_map, query, asked.word, Scorer(semantic_map, asked).hits(query.threshold, wanted)
+            semantic_map, query, asked.word, Scorer(semantic_map, asked).hits(query.threshold * query.extent, wanted)
         )
     ]
 
@@ -162,7 +167,8 @@ def _knows(text: TextSource, word: str) -> bool:
 def _matches(semantic_map: SemanticMap, query: TextQuery, word: str, hits: Hits) -> list[Match]:
     centres, edge = semantic_map.centres(hits.key), semantic_map.voxel_size
     group = cluster(centres, max(query.gap, edge), max(query.vertical_gap, edge))
-    rows, first = members_of(group, query.min_voxels)
+    believed = np.bincount(group[hits.probability >= query.threshold], minlength=group.max(initial=-1) + 1)
+    rows, first = members_of(group, (believed >= query.min_sure) & (np.bincount(group) >= query.min_voxels))
     if not len(rows):
         return []
     count, centres, keys = np.diff(first, append=len(rows)), centres[rows], hits.key[rows]

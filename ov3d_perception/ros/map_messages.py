@@ -62,6 +62,8 @@ def request_to_query(
         negatives=tuple(request.negatives),
         background=background,
         threshold=float(request.threshold) or values.threshold,
+        extent=values.extent,
+        min_sure=values.min_sure,
         limit=int(request.limit),
         region=region,
         min_voxels=values.min_voxels,

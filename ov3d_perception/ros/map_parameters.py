@@ -50,7 +50,11 @@ class MapParameters:
         read_only=True,
     )
     threshold: float = parameter(
-        0.5, "Least probability of a voxel, for queries that name none", minimum=0.01, maximum=1.0
+        0.5, "Probability of a voxel that is sure, for queries that name none", minimum=0.01, maximum=1.0
+    )
+    min_sure: int = parameter(5, "Groups with fewer sure voxels are no match", minimum=1, maximum=1_000_000)
+    extent: float = parameter(
+        0.5, "Share of the threshold from which on voxels belong to a match with sure ones", minimum=0.1, maximum=1.0
     )
     min_voxels: int = parameter(20, "Groups of fewer voxels are no match", minimum=1, maximum=1_000_000)
     min_observations: int = parameter(

@@ -116,9 +116,10 @@ class KernelMap:
     def _without(self, segment: int) -> KernelMap:
         """The same map with that segment empty."""
         first = sum(self.sizes[:segment])
-        kept = [torch.cat([r[:first], r[first + self.sizes[segment] :]]) for r in (self.in_rows, self.out_rows)]
+        last = first + self.sizes[segment]
+        in_rows, out_rows = (torch.cat([rows[:first], rows[last:]]) for rows in (self.in_rows, self.out_rows))
         sizes = (*self.sizes[:segment], 0, *self.sizes[segment + 1 :])
-        return KernelMap(*kept, sizes, self.slots, self.n_in, self.n_out)
+        return KernelMap(in_rows, out_rows, sizes, self.slots, self.n_in, self.n_out)
 
 
 def _ascending(in_rows: Tensor, out_rows: Tensor, sizes: tuple[int, ...]) -> Pairs:

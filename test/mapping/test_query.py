@@ -146,6 +146,22 @@ def test_threshold_and_best_first() -> None:
     assert [match.score for match in sure] == pytest.approx([matches[0].score], abs=1e-4)
 
 
+def test_what_is_likely_belongs_to_what_is_sure() -> None:
+    """Less sure than the threshold, but not by half: where it touches five sure voxels it is part of their thing."""
+    semantic_map = SemanticMap(0.2, np.eye(4, dtype=np.float32), IDENTITY, logit_scale=10.0)
+    sure, likely, other = TEXT[0], 0.48 * TEXT[0] + 0.52 * TEXT[1], TEXT[1]
+    blocks = [(0.0, (1, 1, 5), sure), (0.2, (5, 5, 5), likely), (1.2, (3, 5, 5), other)]
+    blocks += [(10.0, (1, 1, 4), sure), (10.2, (5, 5, 5), likely), (20.0, (5, 5, 5), likely)]
+    for x, shape, feature in blocks:
+        centres = block((x, 0, 0), shape)
+        semantic_map.integrate(centres, np.tile(feature, (len(centres), 1)), 1)
+    (match,) = ask(semantic_map, query(["car"], background=BACKGROUND), BANK)
+    assert match.count == 5 + 125 and match.box.size[0] == pytest.approx(1.2, abs=1e-4)
+    (match,) = ask(semantic_map, query(["car"], background=BACKGROUND, min_voxels=5, extent=1.0), BANK)
+    assert match.count == 5
+    assert len(ask(semantic_map, query(["car"], background=BACKGROUND, min_sure=4), BANK)) == 2
+
+
 def test_noise_is_no_match(street: SemanticMap) -> None:
     street.integrate(block((50, 0, 0), (3, 3, 1)), np.tile(TEXT[0], (9, 1)), 1)
     assert len(ask(street, query(["car"], background=BACKGROUND, min_voxels=10), BANK)) == 2
@@ -171,7 +187,7 @@ def test_narrow_scores_are_those_of_the_wide_features() -> None:
     wide = features @ W
     cosine = (wide / np.linalg.norm(wide, axis=1, keepdims=True)) @ BANK.embed(["car", "tree", "road"]).T
     probability = np.exp(10 * cosine[:, 0]) / np.exp(10 * cosine).sum(1)
-    asked = query(["car"], background=BACKGROUND, threshold=0.6, min_voxels=1, gap=9.0, vertical_gap=9.0)
+    asked = query(["car"], background=BACKGROUND, threshold=0.6, extent=1.0, gap=9.0, vertical_gap=9.0)
     (match,) = ask(semantic_map, asked, BANK)
     sure = (probability > 0.61).sum(), (probability > 0.59).sum()
     assert 0.97 * sure[0] <= match.count <= sure[1] and sure[0] > 200
