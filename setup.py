@@ -61,7 +61,7 @@ ROS_WHEELS = [
 
 EXTRAS = {
     "ros": ROS_WHEELS,
-    "train": ["lightning>=2.2", "torchmetrics>=1.3", "tensorboard"],
+    "train": ["lightning>=2.2", "torchmetrics>=1.3", "tensorboard", "scikit-image>=0.22"],
     "sim": ["trimesh>=4", "embreex"],
     "viz": ["rerun-sdk>=0.20"],
     "dev": [

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from ov3d_perception.errors import Ov3dError
+from ov3d_perception.training import commands
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 bag_app = typer.Typer(no_args_is_help=True, help="Record, play, inspect and make rosbag2 bags.")
@@ -21,12 +22,11 @@ app.add_typer(bag_app, name="bag")
 map_app = typer.Typer(no_args_is_help=True, help="Maps: save and load the running one; ask, export, merge files.")
 app.add_typer(bank_app, name="bank")
 app.add_typer(map_app, name="map")
+commands.register(app)
 
-Options = Annotated[list[str] | None, typer.Option("--option", "-o", help="Data set option, name=value in YAML")]
 MapPath = Annotated[Path, typer.Argument(help="A map file (.ov3dmap)")]
 Words = Annotated[str, typer.Option(help="Text bank (.npz) or model with a text tower; default: the bank shipped")]
 Background = Annotated[str, typer.Option("--vocabulary", help="Label set: classes, and what words compete with")]
-Root = Annotated[str, typer.Option(help="Folder of the data set, or the bag")]
 
 
 def main() -> None:
@@ -67,7 +67,7 @@ def up(
 def query(
     words: Annotated[list[str], typer.Argument(help="What to look for")],
     negative: Annotated[list[str] | None, typer.Option(help="What it may be instead")] = None,
-    threshold: Annotated[float, typer.Option(help="Least probability of a voxel; 0: the node's default")] = 0.0,
+    threshold: Annotated[float, typer.Option(help="Probability of a voxel that is sure; 0: the node's default")] = 0.0,
     limit: Annotated[int, typer.Option(help="Most matches a word; 0: all")] = 10,
     nearest: Annotated[bool, typer.Option(help="Nearest first, not best first")] = False,
     position: Annotated[
@@ -111,48 +111,21 @@ def view(
 
 
 @app.command()
-def distill(
-    recipe: Annotated[Path, typer.Argument(help="A YAML file such as config/train/openscene_semantickitti.yaml")],
-    out: Annotated[Path, typer.Option(help="The run's folder")],
-    override: Annotated[list[str] | None, typer.Option("--set", help="section.field=value, in YAML")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on where the run in --out stopped")] = False,
-) -> None:
-    """Distil an image teacher into a sparse 3D network, from a data set or a bag. No labels are used."""
-    from ov3d_perception.training.distill import distill as run
-    from ov3d_perception.training.recipe import load_recipe
-
-    print(run(load_recipe(recipe, override or []), out, resume=resume).to_markdown())
-
-
-@app.command()
-def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="A .safetensors checkpoint of ours")],
-    dataset: Annotated[str, typer.Option(help="semantickitti, pandaset, nuscenes_keyframe, simulated or bag")],
-    root: Root = "",
-    labelset: Annotated[str, typer.Option(help="Classes and prompts; default: the checkpoint's own")] = "",
-    text: Annotated[str, typer.Option(help="Text bank (.npz) or model with a text tower; default: the recipe's")] = "",
-    teacher: Annotated[bool, typer.Option(help="Score the image teacher's projection on the same points")] = True,
-    option: Options = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for evaluation.json and evaluation.md")] = None,
-) -> None:
-    """mIoU, mAcc and per-class IoU of a checkpoint: 3D only, in view and all points, its teacher beside it."""
-    options = _options(option)
-    from ov3d_perception.training.report import evaluate_checkpoint
-
-    result = evaluate_checkpoint(checkpoint, dataset, root, options, labelset=labelset, text=text, with_teacher=teacher)
-    print(result.to_markdown())
-    if out is not None:
-        result.write(out)
-
-
-@app.command()
 def simulate(
-    out: Annotated[Path, typer.Argument(help="The bag to write")],
+    out: Annotated[Path, typer.Argument(help="The bag, or the data set's folder, to write")],
     seed: Annotated[int, typer.Option(help="Which world")] = 2000,
     seconds: Annotated[float, typer.Option(help="Length of the drive")] = 12.0,
     image_every: Annotated[int, typer.Option(help="Render the cameras at every n-th scan")] = 1,
+    nuscenes: Annotated[
+        tuple[str, str] | None, typer.Option(help="nuScenes' format; training and validation seeds: 0-7 1000-1001")
+    ] = None,
 ) -> None:
     """Drive through a simulated street and write a standard bag, with ground truth for each point."""
+    if nuscenes:
+        from ov3d_perception.datasets.simulated_nuscenes import write_street
+
+        print(write_street(out, *nuscenes, seconds=seconds))
+        return
     from ov3d_perception.sim.bag import write_drive
     from ov3d_perception.sim.drive import simulate as drive
 
@@ -337,7 +310,7 @@ def map_query(
     path: MapPath,
     words: Annotated[list[str], typer.Argument(help="What to look for")],
     negative: Annotated[list[str] | None, typer.Option(help="What it may be instead")] = None,
-    threshold: Annotated[float, typer.Option(help="Least probability of a voxel; 0: the default")] = 0.0,
+    threshold: Annotated[float, typer.Option(help="Probability of a voxel that is sure; 0: the default")] = 0.0,
     limit: Annotated[int, typer.Option(help="Most matches a word; 0: all")] = 10,
     text: Words = "",
     background: Background = "street",
@@ -380,18 +353,6 @@ def map_merge(
 def _finish(answer: Any) -> None:
     print(answer.message)
     raise typer.Exit(0 if answer.success else 1)
-
-
-def _options(pairs: list[str] | None) -> dict[str, object]:
-    import yaml
-
-    parsed = {}
-    for pair in pairs or []:
-        name, separator, value = pair.partition("=")
-        if not separator:
-            raise typer.BadParameter(f"{pair!r} has no '='; write name=value")
-        parsed[name] = yaml.safe_load(value)
-    return parsed
 
 
 if __name__ == "__main__":

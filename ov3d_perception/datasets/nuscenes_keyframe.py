@@ -1,8 +1,8 @@
 """One key frame of nuScenes (Caesar et al., 2020): a 32-beam sweep, six cameras, boxes, in mmdetection3d's layout.
 
 ``root/info.json`` holds ``data_list`` of samples with ``ego2global``, ``lidar_points.lidar2ego`` and, for each camera,
-``cam2img`` and ``lidar2cam``; the latter has the ego motion between the sweep and the exposure in it. nuScenes' LiDAR
-axes (x right, y forward) are turned to REP 103 (x forward, y left). The world is nuScenes' global frame.
+``cam2img`` and ``lidar2cam``; the latter has the ego motion between the sweep and the exposure in it. The world is
+nuScenes' global frame; axes are turned as ``nuscenes_files`` does.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jaxtyping import Int32
 
+from ov3d_perception.datasets.images import read_image
 from ov3d_perception.datasets.labelset import LabelSet
+from ov3d_perception.datasets.nuscenes_files import POINT_BYTES, T_NUSCENES_REP103, read_scan
 from ov3d_perception.datasets.source import FrameSource, require
-from ov3d_perception.errors import ImageError, TransformError
+from ov3d_perception.errors import TransformError
 from ov3d_perception.geometry.boxes import Box, points_in_box
 from ov3d_perception.geometry.cameras import validate_camera
 from ov3d_perception.geometry.poses import invert, rigid
 from ov3d_perception.types import UNLABELLED, Camera, Frame, Pose, Scan, Sweep, View
 
-T_NUSCENES_REP103 = np.array([[0.0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 REMEDY = "The folder needs info.json (mmdetection3d's nuScenes info as JSON) and the files it names beside it"
 
 
@@ -100,32 +100,20 @@ class NuScenesKeyframe(FrameSource):
         except TransformError as error:
             problems.append(f"info.json, sample {sample.get('token')}: {error.cause}")
         path = self.root / lidar["lidar_path"]
-        if path.is_file() and (path.stat().st_size == 0 or path.stat().st_size % 20):
-            problems.append(f"{lidar['lidar_path']}: {path.stat().st_size} bytes are no whole points of 20")
+        if path.is_file() and (path.stat().st_size == 0 or path.stat().st_size % POINT_BYTES):
+            problems.append(f"{lidar['lidar_path']}: {path.stat().st_size} bytes are no whole points of {POINT_BYTES}")
         return problems
 
     def _scan(self, sample: dict) -> Scan:
-        raw = np.fromfile(self.root / sample["lidar_points"]["lidar_path"], np.float32).reshape(-1, 5)
-        kept = np.flatnonzero(np.isfinite(raw[:, :4]).all(axis=1))
-        raw = raw[kept]
-        xyz = np.stack([raw[:, 1], -raw[:, 0], raw[:, 2]], axis=1)
-        return Scan(
-            xyz,
-            np.clip(raw[:, 3] / 255, 0, 1),
-            _nanoseconds(sample["timestamp"]),
-            ring=raw[:, 4].astype(np.int32),
-            source_index=kept,
-        )
+        return read_scan(self.root / sample["lidar_points"]["lidar_path"], _nanoseconds(sample["timestamp"]))
 
     def _view(self, name: str, entry: dict, T_world_raw: Pose) -> View:
-        image = cv2.imread(str(self.root / entry["img_path"]), cv2.IMREAD_COLOR)
-        if image is None:
-            raise ImageError(f"{self.root / entry['img_path']} does not decode", "Download it again")
+        image = read_image(self.root / entry["img_path"])
         height, width = image.shape[:2]
         camera = Camera(name.lower(), width, height, np.array(entry["cam2img"], np.float64)[:3, :3])
         validate_camera(camera)
         T_world_camera = T_world_raw @ invert(rigid(entry["lidar2cam"]))
-        return View(camera, T_world_camera, np.ascontiguousarray(image[..., ::-1]), _nanoseconds(entry["timestamp"]))
+        return View(camera, T_world_camera, image, _nanoseconds(entry["timestamp"]))
 
     def _labels(self, boxes: list[Box], scan: Scan) -> Int32[np.ndarray, " n"]:
         labels = np.full(len(scan), UNLABELLED, np.int32)

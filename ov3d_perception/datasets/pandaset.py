@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jaxtyping import Float64, Int32
 
+from ov3d_perception.datasets.images import read_image
 from ov3d_perception.datasets.labelset import LabelSet
 from ov3d_perception.datasets.source import FrameSource, require
 from ov3d_perception.errors import CalibrationError, ImageError, TransformError
@@ -171,8 +171,7 @@ class PandaSet(FrameSource):
 def _view(drive: _Drive, position: int) -> View:
     assert drive.camera is not None and drive.intrinsics is not None
     path, number = drive.camera.folder / f"{drive.frames[position]}.jpg", int(drive.frames[position])
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None or image.shape[:2] != (HEIGHT, WIDTH):
-        raise ImageError(f"{path} does not decode to {WIDTH} x {HEIGHT} pixels", "Download it again")
-    rgb = np.ascontiguousarray(image[..., ::-1])
-    return View(drive.intrinsics, drive.camera.poses[number], rgb, drive.camera.stamps[number])
+    image = read_image(path)
+    if image.shape[:2] != (HEIGHT, WIDTH):
+        raise ImageError(f"{path} has {image.shape[1]} x {image.shape[0]} pixels", f"It needs {WIDTH} x {HEIGHT}")
+    return View(drive.intrinsics, drive.camera.poses[number], image, drive.camera.stamps[number])

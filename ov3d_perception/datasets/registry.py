@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+
+import yaml
 
 from ov3d_perception.datasets.source import FrameSource
 from ov3d_perception.errors import DatasetError
@@ -11,12 +14,13 @@ from ov3d_perception.errors import DatasetError
 SOURCES = {
     "semantickitti": ("ov3d_perception.datasets.semantickitti", "SemanticKitti"),
     "pandaset": ("ov3d_perception.datasets.pandaset", "PandaSet"),
+    "nuscenes": ("ov3d_perception.datasets.nuscenes", "NuScenes"),
     "nuscenes_keyframe": ("ov3d_perception.datasets.nuscenes_keyframe", "NuScenesKeyframe"),
     "simulated": ("ov3d_perception.datasets.simulated", "Simulated"),
     "bag": ("ov3d_perception.datasets.bag", "Bag"),
 }
 
-__all__ = ["SOURCES", "FrameSource", "open_dataset"]
+__all__ = ["SOURCES", "FrameSource", "open_dataset", "parse_options"]
 
 
 def open_dataset(name: str, root: str | Path, **options: object) -> FrameSource:
@@ -34,3 +38,14 @@ def open_dataset(name: str, root: str | Path, **options: object) -> FrameSource:
         if "unexpected keyword argument" not in str(error):
             raise
         raise DatasetError(f"Data set {name!r}: {error}", f"See the options of {module}.{cls}") from error
+
+
+def parse_options(pairs: Sequence[str]) -> dict[str, object]:
+    """Options as typed: ``name=value``, the value in YAML. Raises DatasetError where there is no '='."""
+    parsed = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator:
+            raise DatasetError(f"The option {pair!r} has no '='", "Write name=value")
+        parsed[name] = yaml.safe_load(value)
+    return parsed

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from ov3d_perception.datasets.labelset import LabelSet
 from ov3d_perception.datasets.source import FrameSource
+from ov3d_perception.datasets.splits import ranges
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.paths import cache_dir
 from ov3d_perception.sim import VERSION, rig
@@ -40,7 +41,7 @@ class Rendered:
 
 @dataclass(frozen=True)
 class _Options:
-    """What the rendered files depend on, besides the simulator's version."""
+    """What the rendered files depend on, besides the simulator's version. The LiDAR turns at 10 Hz."""
 
     frames: int
     stride: int
@@ -48,6 +49,17 @@ class _Options:
 
     def drive(self, seed: int) -> SimulatedDrive:
         return _drive(seed, self.frames * self.stride / 10.0, self.stride, self.image_size)
+
+    def sweep(self, seed: int, revolution: int) -> Sweep:
+        """Any revolution of the drive, without images."""
+        drive = self.drive(seed)
+        dense = replace(drive, frames=drive.frames * drive.stride, stride=1, cameras=False)
+        return dense[revolution].frame().sweeps[0]
+
+    def earlier(self, number: int, sweeps: int) -> range:
+        """The revolutions before key frame ``number`` that make it one of ``sweeps``, latest first."""
+        key = number * self.stride
+        return range(key - 1, max(key - sweeps, -1), -1)
 
     def folder(self, root: Path) -> Path:
         key = hashlib.sha256(json.dumps([VERSION, asdict(self)]).encode()).hexdigest()[:12]
@@ -64,7 +76,8 @@ class Simulated(FrameSource):
 
     root: folder of the cache; an empty path (``Path()``) means ``cache_dir()/sim``.
     seeds: worlds: integers, or a string such as "0-19,1000". frames: per drive. stride: scans at 10 Hz between two
-    frames. image_size: width, height. Frames that are not in the cache are rendered when asked (seconds each);
+    frames. image_size: width, height. sweeps: a frame's own and the drive's sweeps before it, newest first, as far as
+    there are that many. Frames that are not in the cache are rendered when asked (seconds each);
     :meth:`prepare` renders all of them with several processes. cache: the folder of these options' files.
     """
 
@@ -76,12 +89,14 @@ class Simulated(FrameSource):
         frames: int = 20,
         stride: int = 5,
         image_size: tuple[int, int] = (480, 270),
+        sweeps: int = 1,
     ) -> None:
-        if frames < 1 or stride < 1:
-            raise DatasetError(f"frames={frames}, stride={stride}", "Both must be at least 1")
+        if min(frames, stride, sweeps) < 1:
+            raise DatasetError(f"frames={frames}, stride={stride}, sweeps={sweeps}", "All must be at least 1")
         self.labelset = LabelSet.load("street")
         self._seeds = parse_seeds(seeds)
         self._options = _Options(int(frames), int(stride), (int(image_size[0]), int(image_size[1])))
+        self._sweeps = sweeps
         base = cache_dir() / "sim" if root == Path() else root
         self.cache = self._options.folder(base)
         self.sequences = tuple(str(seed) for seed in self._seeds)
@@ -91,27 +106,42 @@ class Simulated(FrameSource):
 
     def frame(self, index: int) -> Frame:
         """The frame at ``index``; its name is "<seed>/<number>"."""
-        return self.rendered(index).frame
+        key = self.rendered(index).frame
+        seed, number = self._place(index)
+        earlier = (self._sweep(seed, revolution) for revolution in self._options.earlier(number, self._sweeps))
+        return replace(key, sweeps=(*key.sweeps, *earlier))
 
     def rendered(self, index: int) -> Rendered:
-        """The frame at ``index`` with instances and class images."""
-        seed, number = self._seeds[index // self._options.frames], index % self._options.frames
+        """The frame at ``index`` with instances and class images, and with the key sweep alone."""
+        seed, number = self._place(index)
+        return _load(self._rendered_path(index), f"{seed}/{number:03d}", self._options.image_size)
+
+    def _place(self, index: int) -> tuple[int, int]:
+        return self._seeds[index // self._options.frames], index % self._options.frames
+
+    def _rendered_path(self, index: int) -> Path:
+        """Of a frame's file, which is rendered now if it is not there."""
+        seed, number = self._place(index)
         path = _path(self.cache, seed, number)
         if not path.is_file():
             _save(path, self._options.drive(seed)[number])
-        return _load(path, f"{seed}/{number:03d}", self._options.image_size)
+        return path
 
     def prepare(self, workers: int = 2, *, progress: bool = True) -> None:
         """Render every frame that the cache lacks, with ``workers`` processes, one drive each at a time."""
-        missing = [
-            s for s in self._seeds if not all(_path(self.cache, s, n).is_file() for n in range(self._options.frames))
-        ]
+        missing = [seed for seed in self._seeds if any(_missing(self.cache, seed, self._options, self._sweeps))]
         if not missing:
             return
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            jobs = [pool.submit(_render_drive, self.cache, seed, self._options) for seed in missing]
+            jobs = [pool.submit(_render_drive, self.cache, seed, self._options, self._sweeps) for seed in missing]
             for job in tqdm(jobs, desc="rendering drives", disable=not progress):
                 job.result()
+
+    def _sweep(self, seed: int, revolution: int) -> Sweep:
+        path = _sweep_path(self.cache, seed, revolution)
+        if not path.is_file():
+            _save_sweep(path, self._options.sweep(seed, revolution))
+        return _load_sweep(path)
 
 
 def prepare(seeds: Sequence[int] | str, workers: int = 2, root: Path = Path(), **options: object) -> Simulated:
@@ -124,11 +154,7 @@ def prepare(seeds: Sequence[int] | str, workers: int = 2, root: Path = Path(), *
 def parse_seeds(seeds: Sequence[int] | str) -> tuple[int, ...]:
     """Seeds from integers, or from "0-19,1000". Raises DatasetError where there is none or it is no number."""
     try:
-        if isinstance(seeds, str):
-            parts = [part.split("-") for part in seeds.replace(" ", "").split(",") if part]
-            found = tuple(s for part in parts for s in range(int(part[0]), int(part[-1]) + 1))
-        else:
-            found = tuple(int(seed) for seed in seeds)
+        found = ranges(seeds) if isinstance(seeds, str) else tuple(int(seed) for seed in seeds)
     except ValueError as error:
         raise DatasetError(f"Seeds {seeds!r} cannot be read", 'Give numbers, or a string like "0-19,1000"') from error
     if not found or min(found) < 0:
@@ -140,24 +166,33 @@ def _path(folder: Path, seed: int, number: int) -> Path:
     return folder / str(seed) / f"{number:03d}.npz"
 
 
-def _render_drive(folder: Path, seed: int, options: _Options) -> None:
-    for number in range(options.frames):
-        path = _path(folder, seed, number)
-        if not path.is_file():
-            _save(path, options.drive(seed)[number])
+def _sweep_path(folder: Path, seed: int, revolution: int) -> Path:
+    return folder / str(seed) / f"sweep_{revolution:04d}.npz"
+
+
+def _missing(folder: Path, seed: int, options: _Options, sweeps: int) -> tuple[list[int], list[int]]:
+    """Frames and revolutions of a drive that the cache lacks."""
+    frames = range(options.frames)
+    earlier = sorted({revolution for number in frames for revolution in options.earlier(number, sweeps)})
+    return (
+        [number for number in frames if not _path(folder, seed, number).is_file()],
+        [revolution for revolution in earlier if not _sweep_path(folder, seed, revolution).is_file()],
+    )
+
+
+def _render_drive(folder: Path, seed: int, options: _Options, sweeps: int) -> None:
+    frames, earlier = _missing(folder, seed, options, sweeps)
+    for number in frames:
+        _save(_path(folder, seed, number), options.drive(seed)[number])
+    for revolution in earlier:
+        _save_sweep(_sweep_path(folder, seed, revolution), options.sweep(seed, revolution))
 
 
 def _save(path: Path, shot: SimFrame) -> None:
-    """One file a frame, written whole or not at all. Pictures as JPEG, class images as PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, np.ndarray] = {
-        "xyz": shot.scan.xyz,
-        "intensity": shot.scan.intensity.astype(np.float16),
-        "ring": np.asarray(shot.scan.ring, np.uint8),
+    """One file a frame. Pictures as JPEG, class images as PNG."""
+    arrays = _sweep_arrays(Sweep(shot.scan, shot.T_world_lidar)) | {
         "labels": shot.labels.astype(np.uint8),
         "instances": shot.instances.astype(np.uint16),
-        "stamp": np.array(shot.stamp, np.int64),
-        "T_world_lidar": shot.T_world_lidar,
         "view_stamps": np.array([v.stamp for v in shot.views], np.int64),
         "T_world_camera": np.array([v.T_world_camera for v in shot.views]),
     }
@@ -165,22 +200,45 @@ def _save(path: Path, shot: SimFrame) -> None:
         bgr = cv2.cvtColor(view.image, cv2.COLOR_RGB2BGR)
         arrays[f"image_{number}"] = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
         arrays[f"truth_{number}"] = cv2.imencode(".png", np.where(truth == UNLABELLED, _SKY, truth).astype(np.uint8))[1]
+    _write(path, arrays)
+
+
+def _save_sweep(path: Path, sweep: Sweep) -> None:
+    _write(path, _sweep_arrays(sweep))
+
+
+def _sweep_arrays(sweep: Sweep) -> dict[str, np.ndarray]:
+    return {
+        "xyz": sweep.scan.xyz,
+        "intensity": sweep.scan.intensity.astype(np.float16),
+        "ring": np.asarray(sweep.scan.ring, np.uint8),
+        "stamp": np.array(sweep.scan.stamp, np.int64),
+        "T_world_lidar": sweep.T_world_lidar,
+    }
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """A file that is whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")
     with partial.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]  # its stub takes names for options
     partial.replace(path)
 
 
+def _sweep_of(data: Mapping[str, np.ndarray]) -> Sweep:
+    ring, intensity = data["ring"].astype(np.int32), data["intensity"].astype(np.float32)
+    scan = Scan(data["xyz"], intensity, int(data["stamp"]), "lidar", None, ring)
+    return Sweep(scan, data["T_world_lidar"])
+
+
+def _load_sweep(path: Path) -> Sweep:
+    with np.load(path) as data:
+        return _sweep_of(data)
+
+
 def _load(path: Path, name: str, image_size: tuple[int, int]) -> Rendered:
     with np.load(path) as data:
-        scan = Scan(
-            data["xyz"],
-            data["intensity"].astype(np.float32),
-            int(data["stamp"]),
-            "lidar",
-            None,
-            data["ring"].astype(np.int32),
-        )
         views, truths = [], []
         for number, mounted in enumerate(rig.cameras(*image_size)):
             image = cv2.cvtColor(_decoded(data[f"image_{number}"], cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
@@ -188,7 +246,7 @@ def _load(path: Path, name: str, image_size: tuple[int, int]) -> Rendered:
             views.append(View(mounted.camera, data["T_world_camera"][number], image, int(data["view_stamps"][number])))
             truths.append(np.where(truth == _SKY, UNLABELLED, truth))
         labels, instances = data["labels"].astype(np.int32), data["instances"].astype(np.int32)
-        frame = Frame(name, (Sweep(scan, data["T_world_lidar"]),), tuple(views), labels)
+        frame = Frame(name, (_sweep_of(data),), tuple(views), labels)
     return Rendered(frame, instances, tuple(truths))
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from ov3d_perception.datasets.labelset import LabelSet
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.types import Frame
+
+log = logging.getLogger(__name__)
 
 
 class FrameSource(Sequence[Frame], ABC):
@@ -20,6 +25,17 @@ class FrameSource(Sequence[Frame], ABC):
 
     labelset: LabelSet | None = None
     sequences: tuple[str, ...]
+
+    @cached_property
+    def left_out(self) -> Counter[str]:
+        """What was left out of the frames so far because it was damaged or missing, and how often."""
+        return Counter()
+
+    def leave_out(self, kind: str, detail: object, count: int = 1) -> None:
+        """Count a harmless loss, and log the first of its kind."""
+        if not self.left_out[kind]:
+            log.warning("Left out: %s (%s); further ones are only counted", kind, detail)
+        self.left_out[kind] += count
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ class DenseSettings:
     features of the others are brought to its grid and averaged (small sides see large things whole). window, stride:
     side of the square windows, in pixels of the resized image, that the tower sees one at a time, and their spacing;
     0 = the whole image at once. A tower that was trained on small crops needs windows of that size; CLIP itself is fine
-    without. batch: windows or images a pass.
+    without. batch: windows or images a pass. key_smoothing: see :func:`.maskclip.dense_features`.
     """
 
     scale: float = 1.0
@@ -41,6 +41,7 @@ class DenseSettings:
     window: int = 0
     stride: int = 0
     batch: int = 8
+    key_smoothing: bool = False
 
 
 class Encoder:
@@ -79,6 +80,10 @@ class Encoder:
         """(height, width) of a patch in pixels."""
         maskclip.check_supported(self.model.visual)
         return self.model.visual.patch_size
+
+    def smooth_keys(self) -> None:
+        """From here on dense features are smoothed by the patches' keys (MaskCLIP)."""
+        self.settings = replace(self.settings, key_smoothing=True)
 
     @torch.inference_mode()
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
@@ -153,7 +158,7 @@ class Encoder:
 
     def _dense_batch(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d gh gw"]:
         with self._autocast():
-            return maskclip.dense_features(self.model.visual, pixels)
+            return maskclip.dense_features(self.model.visual, pixels, self.settings.key_smoothing)
 
     def _autocast(self) -> torch.autocast:
         dtype = self._precision or torch.bfloat16

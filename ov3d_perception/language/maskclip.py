@@ -77,9 +77,27 @@ def value_path(visual: VisionTransformer, tokens: Float[Tensor, "b n d"]) -> Flo
     return value if visual.proj is None else value @ visual.proj.to(value.dtype)
 
 
-def dense_features(visual: VisionTransformer, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b e gh gw"]:
-    """Unit-norm features in the text space, one per patch, in float32. ``pixels`` are normalised already."""
+def key_likeness(visual: VisionTransformer, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n n"]:
+    """Cosines between the keys of the last attention, for tokens that enter its block."""
+    block, width = visual.transformer.resblocks[-1], tokens.shape[-1]
+    bias = None if block.attn.in_proj_bias is None else block.attn.in_proj_bias[width : 2 * width]
+    keys = functional.linear(block.ln_1(tokens), block.attn.in_proj_weight[width : 2 * width], bias)
+    keys = functional.normalize(keys.float(), dim=-1)
+    return keys @ keys.transpose(1, 2)
+
+
+def dense_features(
+    visual: VisionTransformer, pixels: Float[Tensor, "b 3 h w"], key_smoothing: bool = False
+) -> Float[Tensor, "b e gh gw"]:
+    """Unit-norm features in the text space, one per patch, in float32. ``pixels`` are normalised already.
+
+    key_smoothing: MaskCLIP's equation (4), sum_j cos(k_i, k_j) pred_j, on the features. That is the same sum of the
+    patches' cosines with words, where MaskCLIP's release adds up probabilities.
+    """
     patch_height, patch_width = visual.patch_size
     grid = (pixels.shape[2] // patch_height, pixels.shape[3] // patch_width)
-    features = value_path(visual, tokens_before_last_block(visual, pixels)[:, 1:])
-    return functional.normalize(features.float(), dim=-1).transpose(1, 2).unflatten(2, grid)
+    tokens = tokens_before_last_block(visual, pixels)[:, 1:]
+    features = functional.normalize(value_path(visual, tokens).float(), dim=-1)
+    if key_smoothing:
+        features = functional.normalize(key_likeness(visual, tokens) @ features, dim=-1)
+    return features.transpose(1, 2).unflatten(2, grid)

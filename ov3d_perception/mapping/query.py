@@ -42,13 +42,13 @@ class TextQuery:
     itself is in, and less its synonyms: those whose text has a cosine of ``synonym_cosine`` or more with the word's
     (with CLIP's prompt ensembles car-truck have 0.94, building-house 0.95). Where nothing is left, CANONICAL competes,
     as far as the text source knows it. threshold: probability of a voxel that is sure; a match has at least
-    ``min_sure`` of them. extent: share of the threshold from which on voxels belong to a match with those (hysteresis,
-    as in Canny's edges): what is sure says that a thing is there, what is likely how far it reaches. limit: most
-    matches a word, 0 for all. region: where to look, None for everywhere. min_voxels: smaller groups are noise.
-    min_observations: voxels hit by fewer scans do not count: what moves leaves such traces where later scans cannot
-    look. gap, vertical_gap: see
-    :func:`clusters.cluster`, in metres; no less than the map's voxels. position: from where distances are measured, in
-    the map's frame. order: of a word's matches, "best" (score) or "nearest" first; the latter needs a position.
+    ``min_sure`` of them. extent: share of the threshold from which on voxels belong to a match with those, if nothing
+    that competes is likelier there (hysteresis, as in Canny's edges): what is sure says that a thing is there, what is
+    likely how far it reaches. limit: most matches a word, 0 for all. region: where to look, None for everywhere.
+    min_voxels: smaller groups are noise. min_observations: voxels hit by fewer scans do not count: what moves leaves
+    such traces where later scans cannot look. gap, vertical_gap: see :func:`clusters.cluster`, in metres; no less than
+    the map's voxels. position: from where distances are measured, in the map's frame. order: of a word's matches,
+    "best" (score) or "nearest" first; the latter needs a position.
     """
 
     words: Sequence[str]

@@ -28,6 +28,7 @@ _CHUNK = 16384  # rows that are read at a time, so long the writer waits
 _WORKERS = ThreadPoolExecutor(2, "scoring")
 _ALIGNMENT = 16
 _FEW, _MANY = 50_000, 80_000  # so many voxels are scored by their own features whatever their codes say, and at most
+_TIE = 0.1  # log-odds: a rival that is ahead by less is no likelier
 _NEGLIGIBLE = 1e-5  # share of the probability; rivals below it at all codes in doubt are left out
 
 
@@ -41,7 +42,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Hits:
-    """Voxels where a word has at least the threshold's probability. last_seen: stamps in ns."""
+    """Voxels where a word has at least the threshold's probability and no rival has more. last_seen: stamps in ns."""
 
     key: Int64[np.ndarray, " n"]
     probability: Float32[np.ndarray, " n"]
@@ -61,7 +62,7 @@ class Scorer:
         text /= np.maximum(np.linalg.norm(text, axis=1, keepdims=True), 1e-12)
         self._rivals = ((text[1:] - text[0]) @ semantic_map.basis.T).astype(np.float32)  # (p - 1, c)
         self._codes = semantic_map.codes()
-        self._shares, self._table = self._of_codes(self._codes.vectors)
+        self._shares, self._table, self._best = self._of_codes(self._codes.vectors)
 
     def probabilities(self) -> Float32[np.ndarray, " r"]:
         """Probability of the word in each of the map's rows by its code; 0 in rows without a voxel."""
@@ -73,9 +74,9 @@ class Scorer:
         return np.concatenate([probability_of(part, self._rivals, self._scale) for part in parts])
 
     def hits(self, threshold: float, wanted: Wanted) -> Hits:
-        """The voxels that reach the threshold, of those ``wanted``."""
+        """The voxels that reach the threshold and that no rival fits better, of those ``wanted``."""
         doubt = self._doubt(threshold)
-        above = self._table >= threshold
+        above = (self._table >= threshold) & self._best
         possible = above | (doubt < _SURE)
         rivals = self._rivals[(self._shares[possible] > _NEGLIGIBLE).any(0)]
         looked_at = possible & (doubt <= _limit(doubt, self._map.tally(len(doubt)) * possible))
@@ -88,8 +89,8 @@ class Scorer:
 
         def by_feature(chunk: MapChunk) -> Hits:
             """Those that have to be looked at."""
-            exact = probability_of(chunk.features, rivals, self._scale)
-            hit = np.flatnonzero(exact >= threshold)
+            exact, best = _fit(chunk.features, rivals, self._scale)
+            hit = np.flatnonzero((exact >= threshold) & best)
             return Hits(chunk.key[hit], exact[hit], chunk.last_seen[hit])
 
         def read(rows: Int64[np.ndarray, " n"]) -> MapChunk:
@@ -103,13 +104,14 @@ class Scorer:
 
     def _of_codes(
         self, vectors: Float32[np.ndarray, "k c"]
-    ) -> tuple[Float32[np.ndarray, "k r"], Float32[np.ndarray, " k"]]:
-        """Probability of each rival, and of the word, by code; the word's is 0 at codes that no voxel had yet."""
+    ) -> tuple[Float32[np.ndarray, "k r"], Float32[np.ndarray, " k"], Bool[np.ndarray, " k"]]:
+        """Probability of each rival and of the word, and if no rival has more, by code; the word's is 0 at codes that
+        no voxel had yet."""
         odds = _odds(torch.from_numpy(vectors), self._rivals, self._scale)
-        table = 1 / (1 + odds.sum(1))
+        table, best = 1 / (1 + odds.sum(1)), odds.amax(1) <= np.exp(_TIE)
         shares = odds.mul_(table[:, None]).numpy()
         table[(vectors == 0).all(1)] = 0
-        return shares, table.numpy()
+        return shares, table.numpy(), best.numpy()
 
     def _doubt(self, threshold: float) -> Float32[np.ndarray, " k"]:
         """How far each code is from the threshold, either side, in deviations of its log-odds; inf: very far."""
@@ -151,11 +153,20 @@ def probability_of(
     features: Float32[np.ndarray, "n c"], rivals: Float32[np.ndarray, "r c"], logit_scale: float
 ) -> Float32[np.ndarray, " n"]:
     """1 / (1 + sum exp(logit_scale * cosine difference)) of features of any length. rivals: rival less word."""
-    unit, result = torch.from_numpy(normalised(features)), np.empty(len(features), np.float32)
+    return _fit(features, rivals, logit_scale)[0]
+
+
+def _fit(
+    features: Float32[np.ndarray, "n c"], rivals: Float32[np.ndarray, "r c"], logit_scale: float
+) -> tuple[Float32[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+    """:func:`probability_of`, and if no rival has more."""
+    unit = torch.from_numpy(normalised(features))
+    result, best = np.empty(len(features), np.float32), np.empty(len(features), bool)
     for start in range(0, len(features), _ROWS):
-        odds = _odds(unit[start : start + _ROWS], rivals, logit_scale)
-        result[start : start + _ROWS] = (1 / (1 + odds.sum(1))).numpy()
-    return result
+        rows = slice(start, start + _ROWS)
+        odds = _odds(unit[rows], rivals, logit_scale)
+        result[rows], best[rows] = (1 / (1 + odds.sum(1))).numpy(), (odds.amax(1) <= np.exp(_TIE)).numpy()
+    return result, best
 
 
 def _odds(unit: torch.Tensor, rivals: Float32[np.ndarray, "r c"], logit_scale: float) -> torch.Tensor:

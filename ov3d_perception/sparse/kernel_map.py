@@ -57,7 +57,7 @@ class KernelMap:
     in_rows, out_rows: the pairs, segment after segment; the output rows ascend within each segment;
     sizes: pairs of each segment;
     slots: row of the kernel that each segment is multiplied with, ``ix + k * (iy + k * iz)``, x fastest;
-    symmetric: segment i is segment -1 - i with input and output swapped; the one in the middle is every row with itself.
+    symmetric: segment i is segment -1 - i with input and output swapped, the middle one every row with itself.
     """
 
     in_rows: Int32[Tensor, " p"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -35,6 +35,7 @@ def score(
     pairs: PairSpec,
     teacher: Teacher | None = None,
     about: dict[str, Any] | None = None,
+    watch: Callable[[Frame, Int32[np.ndarray, " n"]], None] | None = None,
 ) -> Result:
     """Score a checkpoint on the labelled frames of a source.
 
@@ -48,6 +49,7 @@ def score(
         pairs: association settings; sweeps > 1 merges sweeps for the student's input.
         teacher: adds its projection on the same points.
         about: what to record with the figures (split, seeds, ...).
+        watch: is shown each frame with the student's labels.
 
     Raises:
         DatasetError: no frame with labels.
@@ -68,6 +70,8 @@ def score(
         truth = frame.labels
         student = label_points(segmenter, frame, vocabulary, pairs.sweeps)
         modes[STUDENT_ALL].update(student, truth)
+        if watch is not None:
+            watch(frame, student)
         own = pair(frame, pairs)
         seen = np.unique(own.point[own.point < len(truth)])
         counts.used, counts.unseen = counts.used + 1, counts.unseen + (len(seen) == 0)
@@ -83,8 +87,13 @@ def score(
     if counts.used == 0:
         raise DatasetError(f"The source has no labelled frame ({counts})", "Evaluate on a data set with point labels")
     origin = _origin(segmenter, vocabulary, pairs, teacher) | {"frames": counts.to_dict()}
-    scores = {name: confusion.scores() for name, confusion in modes.items()}
-    return Result({name: s for name, s in scores.items() if s.points}, origin | (about or {}))
+    scored = {name: confusion for name, confusion in modes.items() if confusion.scores().points}
+    return Result(
+        {name: confusion.scores() for name, confusion in scored.items()},
+        origin | (about or {}),
+        vocabulary.names,
+        {name: confusion.matrix().tolist() for name, confusion in scored.items()},
+    )
 
 
 def label_points(segmenter: Segmenter, frame: Frame, vocabulary: Vocabulary, sweeps: int) -> Int32[np.ndarray, " n"]:

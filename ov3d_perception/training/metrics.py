@@ -36,7 +36,11 @@ class Confusion:
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
-        self._metric = MulticlassConfusionMatrix(num_classes=len(names) + 1, validate_args=False)
+        self._metric = MulticlassConfusionMatrix(
+            num_classes=len(names) + 1,
+            validate_args=False,
+            sync_on_compute=False,  # one process evaluates; the others do not wait for it
+        )
 
     def update(self, predicted: Int[np.ndarray, " n"], truth: Int[np.ndarray, " n"]) -> None:
         """Add points. Both are class indices into ``names`` or UNLABELLED."""

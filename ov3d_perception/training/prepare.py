@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from ov3d_perception.errors import DatasetError, Ov3dError
-from ov3d_perception.training.pairs import make_sample, save_sample
+from ov3d_perception.training.pairs import make_sample, pair, save_sample
 from ov3d_perception.training.recipe import PairSpec
 from ov3d_perception.training.teacher import Teacher
 from ov3d_perception.types import Frame, View
@@ -93,3 +94,28 @@ def prepare(source: Sequence[Frame], teacher: Teacher, spec: PairSpec, folder: P
     if not paths:
         raise DatasetError(f"No frame has a pixel in view ({counts})", "Check the calibration and the poses")
     return paths, counts
+
+
+def prepare_maps(source: Sequence[Frame], teacher: Teacher, spec: PairSpec) -> tuple[list[int], dict[str, Any]]:
+    """Store the teacher's features of every image; the indices of frames with a pixel in view, and the counts.
+
+    Raises:
+        DatasetError: the teacher's features exceed their budget, or no frame has a pixel in view.
+    """
+    found: list[int] = []
+    counts = Counts()
+    for index, frame in read_frames(source, counts):
+        if not found and frame.views:
+            teacher.check_budget(len(source) * len(frame.views), frame.views[0].image)
+        pairs = pair(frame, replace(spec, sweeps=1))
+        if len(pairs) == 0:
+            counts.unseen += 1
+            continue
+        for view in frame.views:
+            teacher.path(view.image)
+        found.append(index)
+        counts.used, counts.pairs = counts.used + 1, counts.pairs + len(pairs)
+    log.info("Frames: %s", counts)
+    if not found:
+        raise DatasetError(f"No frame has a pixel in view ({counts})", "Check the calibration and the poses")
+    return found, counts.to_dict()

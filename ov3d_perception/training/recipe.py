@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -12,6 +13,9 @@ import yaml
 
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.networks.registry import ARCHITECTURES
+
+METHODS = ("openscene", "clip2scene", "kl", "ppkt", "slidr", "labels")
+PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}  # by Lightning's names
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,9 @@ class TeacherSpec:
     scales: factors on ``size`` whose features are averaged. flip: average with the mirrored image's features too.
     precision: of the encoder, as for ``load_encoder``.
     cache_gb: stated budget of the fp16 dense features on disk; a run that needs more stops before it starts.
+    online: encode images in each step, which their augmentations need, instead of once (CLIP2Scene and its like).
+    key_smoothing: MaskCLIP's; each patch takes the sum of all patches' features, weighted by the cosine of their keys.
+    denoise: MaskCLIP's prompt denoising: words whose probability is below this all over an image are not in it; 0: off.
     """
 
     model: str
@@ -45,6 +52,9 @@ class TeacherSpec:
     flip: bool = False
     precision: str = "auto"
     cache_gb: float = 20.0
+    online: bool = False
+    key_smoothing: bool = False
+    denoise: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -89,6 +99,8 @@ class AugmentSpec:
     dropout: greatest fraction of points removed. intensity: gain in [1 - i, 1 + i]. wedge: fraction of the circle
     around the sensor that is kept, towards a random taught point; a third makes a step three times as cheap.
     mix: probability that a second cloud, augmented by itself, is laid over the first (Mix3D, Nekrasov et al. 2021).
+    image_flip, image_crop: of the images, with ``teacher.online``: mirrored with probability 1/2; cropped to a random
+    part of at least this share of the area. A crop without ``online`` only leaves out what lies outside it.
     """
 
     rotate: bool = True
@@ -100,19 +112,24 @@ class AugmentSpec:
     intensity: float = 0.1
     wedge: float = 1.0
     mix: float = 0.0
+    image_flip: bool = False
+    image_crop: float = 1.0
 
 
 @dataclass(frozen=True)
 class OptimiserSpec:
-    """AdamW with OneCycle ("onecycle") or polynomial decay of power 0.9 ("poly", OpenScene's).
+    """AdamW ("adamw"), or SGD with momentum 0.9 and dampening 0.1 ("sgd", SLidR's and CLIP2Scene's).
 
-    batch: frames a step. balance: power of the inverse frequency of the teacher's own argmax over the vocabulary, used
-    as a weight of each pair (0 = off; annotation-free). words: weight of the agreement over the vocabulary, added to
-    equation (1) (0 = off; see :func:`~ov3d_perception.methods.openscene.agreement_loss`). targets: at most so many
-    voxels of a frame enter the loss.
+    schedule: OneCycle ("onecycle"), polynomial decay of power 0.9 ("poly", OpenScene's), half a cosine ("cosine").
+    batch: frames a step and process; accumulate: steps whose gradients are added up.
+    balance: power of the inverse frequency of the teacher's own argmax over the vocabulary, used as a weight of each
+    pair (0 = off; annotation-free). words: weight of the agreement over the vocabulary, added to equation (1) (0 = off;
+    see :func:`~ov3d_perception.methods.openscene.agreement_loss`); both for openscene. targets: at most so many voxels
+    (openscene) or pairs of a frame enter the loss.
     context: metres; voxels in no coarse cell of that size at or beside a target are left out (None keeps all).
-    precision: "fp32" or "bf16" (autocast). average: decay a step of the moving average of the weights that is evaluated
-    and kept instead of the last weights (0 = off; 0.99 looks back about 100 steps).
+    precision: "fp32", "bf16" or, on a GPU, "fp16" (autocast).
+    average: decay a step of the moving average of the weights that is evaluated and kept instead of the last weights
+    (0 = off; 0.99 looks back about 100 steps).
     """
 
     epochs: int = 100
@@ -129,6 +146,8 @@ class OptimiserSpec:
     precision: str = "fp32"
     average: float = 0.0
     workers: int = 0
+    algorithm: str = "adamw"
+    accumulate: int = 1
 
 
 @dataclass(frozen=True)
@@ -144,6 +163,57 @@ class VocabularySpec:
 
 
 @dataclass(frozen=True)
+class MethodSpec:
+    """Whose loss trains the student; the defaults are CLIP2Scene's: its paper's, else its release's.
+
+    name: openscene (equation (1) of GGSD; the fields below are the others'), clip2scene, kl (Table 1's distillation of
+    logits), ppkt, slidr; labels is fine-tuning's own.
+    sweeps: K, drawn anew in each epoch from the key sweep and those within ``seconds`` of it.
+    merged: the network sees the K sweeps as one cloud, not one after the other.
+    semantic, spatial: weights of equations (1) and (2). tau, attention: the temperatures tau and lambda.
+    grid: edge of the grids in metres; grid_points: most pairs of a grid.
+    switch_after, switch: epochs before switchable self-training, and its probability after them.
+    prompts: another label set whose words teach ("" takes the vocabulary's).
+    temperature: of InfoNCE; samples: PPKT's pairs a frame; segments, compactness, sigma: SLidR's superpixels an image.
+    """
+
+    name: str = "openscene"
+    sweeps: int = 3
+    seconds: float = 0.5
+    merged: bool = False
+    semantic: float = 1.0
+    spatial: float = 1.0
+    tau: float = 0.5
+    attention: float = 1.0
+    grid: float = 0.1
+    grid_points: int = 8
+    switch_after: int = 10
+    switch: float = 0.5
+    prompts: str = ""
+    temperature: float = 0.07
+    samples: int = 4096
+    segments: int = 150
+    compactness: float = 6.0
+    sigma: float = 3.0
+
+
+@dataclass(frozen=True)
+class FinetuneSpec:
+    """Training on labels that starts from a pre-trained network or from random weights; cross-entropy.
+
+    splits: labelled sources by name, such as "1%"; each is validated by the recipe's validation source.
+    learning_rate: of the pre-trained part; head_rate: of the new head; SGD and a cosine, as SLidR. The rest is the
+    recipe's own (batch, augmentations of the cloud, precision).
+    """
+
+    splits: dict[str, Any] = field(default_factory=dict)
+    epochs: int = 100
+    learning_rate: float = 0.02
+    head_rate: float = 2.0
+    weight_decay: float = 1e-4
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One run. validation may be None; validate_every counts epochs, each of ``repeat`` passes over the data."""
 
@@ -156,6 +226,8 @@ class Recipe:
     network: NetworkSpec = field(default_factory=NetworkSpec)
     augment: AugmentSpec = field(default_factory=AugmentSpec)
     optimiser: OptimiserSpec = field(default_factory=OptimiserSpec)
+    method: MethodSpec = field(default_factory=MethodSpec)
+    finetune: FinetuneSpec = field(default_factory=FinetuneSpec)
     seed: int = 1
     repeat: int = 1
     validate_every: int = 10
@@ -187,13 +259,36 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 def from_dict(data: dict[str, Any]) -> Recipe:
     """A recipe from plain data, checked field by field. Raises DatasetError naming the field."""
     recipe: Recipe = _build(Recipe, data, "recipe")
-    if recipe.optimiser.schedule not in ("onecycle", "poly"):
-        raise DatasetError(f"Unknown schedule {recipe.optimiser.schedule!r}", "Use onecycle or poly")
-    if recipe.optimiser.precision not in ("fp32", "bf16"):
-        raise DatasetError(f"Unknown precision {recipe.optimiser.precision!r}", "Use fp32 or bf16")
-    if recipe.network.arch not in ARCHITECTURES:
-        raise DatasetError(f"Unknown architecture {recipe.network.arch!r}", f"Use one of {', '.join(ARCHITECTURES)}")
+    choices: dict[str, tuple[str, Sequence[str]]] = {
+        "schedule": (recipe.optimiser.schedule, ("onecycle", "poly", "cosine")),
+        "algorithm": (recipe.optimiser.algorithm, ("adamw", "sgd")),
+        "precision": (recipe.optimiser.precision, tuple(PRECISIONS)),
+        "method": (recipe.method.name, METHODS),
+        "architecture": (recipe.network.arch, tuple(ARCHITECTURES)),
+    }
+    for what, (value, known) in choices.items():
+        if value not in known:
+            raise DatasetError(f"Unknown {what} {value!r}", f"Use one of {', '.join(known)}")
     return recipe
+
+
+def split_of(recipe: Recipe, name: str) -> SourceSpec:
+    """The labelled source of one of the recipe's ``finetune.splits``. Raises DatasetError where there is none."""
+    if name not in recipe.finetune.splits:
+        raise DatasetError(
+            f"The recipe has no split {name!r}",
+            f"Its finetune.splits are {', '.join(recipe.finetune.splits) or 'none'}",
+        )
+    source: SourceSpec = _build(SourceSpec, recipe.finetune.splits[name], f"recipe.finetune.splits.{name}")
+    return source
+
+
+def changed(recipe: Recipe, overrides: Mapping[str, Any]) -> Recipe:
+    """The recipe with ``section.field`` set to other values. Raises DatasetError naming a field that is wrong."""
+    data = json.loads(json.dumps(recipe.to_dict()))
+    for key, value in overrides.items():
+        _set(data, key.split("."), value)
+    return from_dict(data)
 
 
 def _set(data: dict[str, Any], keys: list[str], value: Any) -> None:

@@ -13,9 +13,10 @@ from ov3d_perception.inference import Segmenter
 from ov3d_perception.language.encoder import load_encoder
 from ov3d_perception.paths import cache_dir
 from ov3d_perception.training.evaluate import score
+from ov3d_perception.training.pictures import Pictures
 from ov3d_perception.training.recipe import PairSpec, Recipe, SourceSpec, TeacherSpec, VocabularySpec, from_dict
 from ov3d_perception.training.result import Result
-from ov3d_perception.training.sources import open_source, open_vocabulary
+from ov3d_perception.training.sources import LABELS, open_source, open_vocabulary
 from ov3d_perception.training.teacher import Teacher
 
 
@@ -32,6 +33,7 @@ def evaluate_checkpoint(
     teacher: TeacherSpec | None = None,
     pairs: PairSpec | None = None,
     device: str = "auto",
+    pictures: tuple[Path, int] | None = None,
 ) -> Result:
     """Score a checkpoint file; whatever is not given is taken from the recipe that the checkpoint carries.
 
@@ -43,6 +45,7 @@ def evaluate_checkpoint(
         teacher: how to load it, where the recipe's paths do not hold on this machine.
         pairs: association settings.
         device: auto, cpu or cuda.
+        pictures: a folder, and of how many frames to draw truth and answer into it.
 
     Raises:
         CheckpointError: the checkpoint cannot be used, or carries no recipe to take a missing argument from.
@@ -54,6 +57,7 @@ def evaluate_checkpoint(
     given = SourceSpec(dataset, str(root), dict(options or {})) if dataset else None
     source = given or (recipe.validation if recipe else None)
     words = _words(recipe, labelset, text, key)
+    with_teacher = with_teacher and segmenter.identity.model != LABELS
     spec = (teacher or (recipe.teacher if recipe else None)) if with_teacher else None
     if source is None or words is None or (with_teacher and spec is None):
         raise CheckpointError(f"{checkpoint} carries no recipe to evaluate it by", "Give data set, words and teacher")
@@ -66,7 +70,8 @@ def evaluate_checkpoint(
     }
     frames, vocabulary = open_source(source), open_vocabulary(words, segmenter.identity)
     pairs = pairs or (recipe.pairs if recipe else PairSpec())
-    return score(segmenter, frames, vocabulary, pairs, _teacher(spec, device) if spec else None, about)
+    watch = Pictures(pictures[0], vocabulary.names, pictures[1]) if pictures else None
+    return score(segmenter, frames, vocabulary, pairs, _teacher(spec, device) if spec else None, about, watch)
 
 
 def _words(recipe: Recipe | None, labelset: str, text: str, key: str | None) -> VocabularySpec | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,21 @@ from ov3d_perception.training.metrics import Scores
 
 @dataclass(frozen=True)
 class Result:
-    """Scores of each mode over one source, and what they were computed from (``about``)."""
+    """Scores of each mode over one source, and what they were computed from (``about``).
+
+    confusion: points by true class (rows) and said class (columns, the last for none), of each mode; classes: their
+    names.
+    """
 
     modes: dict[str, Scores]
     about: dict[str, Any]
+    classes: tuple[str, ...] = ()
+    confusion: dict[str, list[list[int]]] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """All figures and their origin."""
-        return json.dumps({"modes": {k: asdict(v) for k, v in self.modes.items()}, "about": self.about}, indent=2)
+        figures = {"modes": {k: asdict(v) for k, v in self.modes.items()}, "about": self.about}
+        return json.dumps({**figures, "classes": self.classes, "confusion": self.confusion}, indent=2)
 
     def to_markdown(self) -> str:
         """The same as two tables and a list."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -32,11 +33,14 @@ class DenseEncoder(Protocol):
     def identity(self) -> EncoderIdentity:
         """Which model it is."""
 
-    def dense(self, images: list[np.ndarray], size: tuple[int, int] | None = None) -> Tensor:
-        """RGB images to (B, D, gh, gw) float32 features of unit norm."""
+    def dense(self, images: list[Any], size: tuple[int, int] | None = None) -> Tensor:
+        """RGB images, (h, w, 3) arrays or (3, h, w) tensors, to (B, D, gh, gw) float32 features of unit norm."""
 
     def dense_size(self, image_size: tuple[int, int], size: tuple[int, int] | None = None) -> tuple[int, int]:
         """(height, width) at which :meth:`dense` sees images of ``image_size``."""
+
+    def smooth_keys(self) -> None:
+        """Have :meth:`dense` smooth its features by the patches' keys."""
 
 
 class Teacher:
@@ -52,7 +56,10 @@ class Teacher:
         self.encoder = encoder
         self.identity = encoder.identity
         self.spec = spec
+        if spec.key_smoothing:
+            encoder.smooth_keys()
         settings = f"{encoder.identity}|{spec.size}|{spec.scales}|{spec.flip}|{spec.precision}"
+        settings += "|key smoothing" * spec.key_smoothing
         self.folder = folder / hashlib.blake2b(settings.encode(), digest_size=8).hexdigest()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._bytes = sum(path.stat().st_size for path in self.folder.glob("*.npy"))
@@ -88,6 +95,10 @@ class Teacher:
         if total is None:
             raise DatasetError("The teacher has no scale to encode at", "Give teacher.scales at least one number")
         return F.normalize(total, dim=1)[0]
+
+    def encode_now(self, images: Sequence[UInt8[Tensor, "3 h w"]]) -> Float[Tensor, "b d gh gw"]:
+        """Images of one size, as they are, without scales, mirror images and cache; on the encoder's device."""
+        return self.encoder.dense(list(images), self.spec.size)
 
     def check_budget(self, images: int, example: UInt8[np.ndarray, "h w 3"]) -> None:
         """Say how much disk ``images`` such images take; raise DatasetError if that is beyond the budget."""

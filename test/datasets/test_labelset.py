@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ov3d_perception.datasets.labelset import FOLDER, LabelSet
+from ov3d_perception.datasets.nuscenes_files import CATEGORIES
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.paths import test_data_dir as data_dir
 from ov3d_perception.types import UNLABELLED
@@ -14,11 +15,20 @@ SHIPPED = sorted(entry.name.removesuffix(".yaml") for entry in FOLDER.iterdir() 
 
 
 def test_all_label_sets_load_and_map():
-    assert SHIPPED == ["nuscenes16", "pandaset", "semantickitti19", "semantickitti_coarse9", "street"]
+    assert SHIPPED == [
+        "cityscapes19_names",
+        "nuscenes16",
+        "nuscenes16_names",
+        "pandaset",
+        "semantickitti19",
+        "semantickitti19_names",
+        "semantickitti_coarse9",
+        "street",
+    ]
     for name in SHIPPED:
         labels = LabelSet.load(name)
         for index, cls in enumerate(labels.names):
-            np.testing.assert_array_equal(labels.map(np.array(labels.ids[cls])), index)
+            np.testing.assert_array_equal(labels.map(np.array(labels.ids[cls], int)), index)
 
 
 def test_openscenes_prompts_for_nuscenes():
@@ -26,6 +36,42 @@ def test_openscenes_prompts_for_nuscenes():
     assert len(labels) == 16 and sum(len(words) for words in labels.prompts.values()) == 43
     assert labels.prompts["manmade"] == ["building", "wall", "pole", "awning"]
     assert labels.names.index("car") == 3 and labels.names[-1] == "vegetation"
+
+
+def test_clip2scenes_prompts_are_the_names_of_the_classes():
+    for name, count in (("nuscenes16", 16), ("semantickitti19", 19)):
+        labels, asked = LabelSet.load(name), LabelSet.load(f"{name}_names")
+        assert asked.names == labels.names and asked.ids == labels.ids and len(asked) == count
+        assert all(words == [cls.replace("_", " ").replace("-", " ")] for cls, words in asked.prompts.items())
+    cities = LabelSet.load("cityscapes19_names")
+    assert len(cities) == 19 and cities.prompts["traffic_light"] == ["traffic light"]
+    assert (cities.map(np.arange(300)) == UNLABELLED).all()
+
+
+def test_nuscenes_ids_are_those_of_lidarsegs_challenge():
+    """Its table of 32 categories, by name."""
+    gathered = {
+        "barrier": ["movable_object.barrier"],
+        "bicycle": ["vehicle.bicycle"],
+        "bus": ["vehicle.bus.bendy", "vehicle.bus.rigid"],
+        "car": ["vehicle.car"],
+        "construction_vehicle": ["vehicle.construction"],
+        "motorcycle": ["vehicle.motorcycle"],
+        "pedestrian": [
+            f"human.pedestrian.{who}" for who in ("adult", "child", "construction_worker", "police_officer")
+        ],
+        "traffic_cone": ["movable_object.trafficcone"],
+        "trailer": ["vehicle.trailer"],
+        "truck": ["vehicle.truck"],
+        "driveable_surface": ["flat.driveable_surface"],
+        "other_flat": ["flat.other"],
+        "sidewalk": ["flat.sidewalk"],
+        "terrain": ["flat.terrain"],
+        "manmade": ["static.manmade"],
+        "vegetation": ["static.vegetation"],
+    }
+    labels = LabelSet.load("nuscenes16")
+    assert {name: [CATEGORIES[i] for i in labels.ids[name]] for name in labels.names} == gathered
 
 
 def test_street_is_nuscenes16_with_its_index_as_id():

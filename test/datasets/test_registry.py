@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
-from ov3d_perception.datasets.registry import SOURCES, open_dataset
+from ov3d_perception.datasets.registry import SOURCES, open_dataset, parse_options
 from ov3d_perception.datasets.source import FrameSource, require
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.types import Frame
@@ -23,11 +25,27 @@ def test_an_empty_folder_is_a_dataset_error(tmp_path, name):
         open_dataset(name, tmp_path)
 
 
+def test_an_empty_folder_lacks_every_piece_of_nuscenes(tmp_path):
+    with pytest.raises(DatasetError, match="16 missing or inconsistent"):  # 8 tables, 7 sensors, labels
+        open_dataset("nuscenes", tmp_path)
+
+
 def test_every_source_is_a_frame_source():
     from importlib import import_module
 
     for module, cls in SOURCES.values():
         assert issubclass(getattr(import_module(module), cls), FrameSource)
+
+
+def test_options_as_typed():
+    assert parse_options(["sweeps=3", "split=val", "cameras=[CAM_FRONT]", "root="]) == {
+        "sweeps": 3,
+        "split": "val",
+        "cameras": ["CAM_FRONT"],
+        "root": None,
+    }
+    with pytest.raises(DatasetError, match=r"'sweeps' has no '='"):
+        parse_options(["sweeps"])
 
 
 class Three(FrameSource):
@@ -55,3 +73,14 @@ def test_all_problems_are_in_one_error(tmp_path):
     with pytest.raises(DatasetError) as caught:
         require(tmp_path, ["a: missing", "b: too short"], "Download again")
     assert all(text in str(caught.value) for text in ("2 missing", "a: missing", "b: too short", "Download again"))
+
+
+def test_harmless_losses_are_counted_and_the_first_of_a_kind_is_logged(caplog):
+    source = Three()
+    assert not source.left_out
+    with caplog.at_level(logging.WARNING):
+        for detail in ("first", "second"):
+            source.leave_out("point", detail, 3)
+        source.leave_out("image", "third")
+    assert source.left_out == {"point": 6, "image": 1} and Three().left_out == {}
+    assert "first" in caplog.text and "second" not in caplog.text and "third" in caplog.text

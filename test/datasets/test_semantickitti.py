@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from ov3d_perception.datasets.semantickitti import SemanticKitti
-from ov3d_perception.errors import DatasetError, ImageError
+from ov3d_perception.errors import DatasetError, ImageError, PointCloudError
 from ov3d_perception.geometry.association import associate
 from ov3d_perception.geometry.poses import transform
 from ov3d_perception.paths import test_data_dir as data_dir
@@ -65,6 +66,74 @@ def test_sweeps_go_back_in_time_and_share_one_world(root):
     assert len(SemanticKitti(root, sweeps=2)[0].sweeps) == 1
 
 
+@pytest.fixture
+def benchmark(root: Path) -> Path:
+    """All twenty-two sequences: the hand-made one 22 times."""
+    for number in range(22):
+        if number != 7:
+            shutil.copytree(root / "sequences" / "07", root / "sequences" / f"{number:02d}")
+    return root
+
+
+def test_the_benchmarks_split(benchmark):
+    train, val, test = (SemanticKitti(benchmark, split=split, images=False) for split in ("train", "val", "test"))
+    assert train.sequences == ("00", "01", "02", "03", "04", "05", "06", "07", "09", "10")
+    assert val.sequences == ("08",) and test.sequences == tuple(str(number) for number in range(11, 22))
+    assert len(SemanticKitti(benchmark)) == 66
+    with pytest.raises(DatasetError, match=r"split='training'.*train, val, test"):
+        SemanticKitti(benchmark, split="training")
+    with pytest.raises(DatasetError, match="not both"):
+        SemanticKitti(benchmark, split="train", sequences=["07"])
+
+
+def test_a_split_needs_all_its_sequences(root):
+    with pytest.raises(DatasetError) as caught:
+        SemanticKitti(root, split="train")
+    assert all(f"sequences/{number:02d}/velodyne" in str(caught.value) for number in (0, 1, 2, 3, 4, 5, 6, 9, 10))
+
+
+def test_one_percent_is_every_hundredth_scan_of_all(root):
+    folder = root / "sequences"
+    for name, count in (("07", 150), ("09", 60)):
+        for kind in ("velodyne", "labels", "image_2"):
+            (folder / name / kind).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            POINTS.tofile(folder / name / "velodyne" / f"{i:06d}.bin")
+        (folder / name / "calib.txt").write_text(f"P2: {P2}\nTr: {TR}\n")
+        (folder / name / "poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n" * count)
+        (folder / name / "times.txt").write_text("0\n" * count)
+    source = SemanticKitti(root, subset="1%-scans", images=False, labels=False)
+    assert [frame.name for frame in source] == ["07/000000", "07/000100", "09/000050"]
+    with pytest.raises(DatasetError, match=r"subset='1%-scenes'.*1%-scans"):
+        SemanticKitti(root, subset="1%-scenes")
+
+
+def test_a_scan_missing_between_others_is_counted(root):
+    (root / "sequences" / "07" / "velodyne" / "000001.bin").unlink()
+    source = SemanticKitti(root, sweeps=2)
+    assert [frame.name for frame in source] == ["07/000000", "07/000002"]
+    assert source.left_out == {"scan that is missing between others": 1}
+    assert SemanticKitti(root, sequences=["07"])[1].sweeps[0].scan.stamp == 200_000_000
+
+
+def test_points_that_are_not_finite_are_left_out_with_their_labels(root):
+    raw = POINTS.copy()
+    raw[0, 1] = np.nan
+    path = root / "sequences" / "07" / "velodyne" / "000001.bin"
+    raw.tofile(path)
+    source = SemanticKitti(root, sweeps=2)
+    frame = source[1]
+    np.testing.assert_array_equal(frame.sweeps[0].scan.xyz, POINTS[1:, :3])
+    np.testing.assert_array_equal(frame.sweeps[0].scan.source_index, [1, 2, 3])
+    names = source.labelset.names
+    np.testing.assert_array_equal(frame.labels, [names.index("car"), UNLABELLED, names.index("sidewalk")])
+    assert source.left_out == {"point that is not finite": 1} and frame.sweeps[1].scan.source_index is None
+    np.full_like(raw, np.inf).tofile(path)
+    with pytest.raises(PointCloudError, match=r"000001.*no finite point"):
+        source[1]
+    assert len(source[2].sweeps) == 1 and source.left_out["sweep before the key sweep that is damaged"] == 1
+
+
 def test_without_labels_and_images_their_files_are_not_needed(root):
     for path in [*root.rglob("*.label"), *root.rglob("*.png")]:
         path.unlink()
@@ -111,10 +180,12 @@ def test_inconsistent_text_files(root, file, content, message):
 
 
 def test_an_image_that_does_not_decode(root):
-    (root / "sequences" / "07" / "image_2" / "000000.png").write_bytes(b"no image")
-    source = SemanticKitti(root)
-    with pytest.raises(ImageError, match=r"000000\.png does not decode"):
-        source[0]
+    path = root / "sequences" / "07" / "image_2" / "000000.png"
+    source, whole = SemanticKitti(root), path.read_bytes()
+    for damaged in (b"no image", b"", whole[: len(whole) // 2], whole[:-8]):
+        path.write_bytes(damaged)
+        with pytest.raises(ImageError, match=r"000000\.png does not decode"):
+            source[0]
 
 
 @pytest.fixture(scope="module")

@@ -51,10 +51,23 @@ def test_the_cache_is_found_again(source: Simulated, monkeypatch: pytest.MonkeyP
         again[0]
 
 
+def test_sweeps_before_the_key_sweep_are_the_revolutions_before_it(source: Simulated) -> None:
+    root = next(path for path in source.cache.parents if path.name.startswith("cache"))
+    several = Simulated(root, sweeps=3, **OPTIONS)  # type: ignore[arg-type]
+    assert several.cache == source.cache and len(several[0].sweeps) == 1
+    truth = simulate(2106, 0.6, cameras=False)
+    for _ in range(2):  # simulated, then read
+        for sweep, number in zip(several[1].sweeps, (3, 2, 1), strict=True):
+            np.testing.assert_array_equal(sweep.scan.xyz, truth[number].scan.xyz)
+            np.testing.assert_array_equal(sweep.T_world_lidar, truth[number].T_world_lidar)
+            assert sweep.scan.stamp == truth[number].stamp
+    assert sorted(path.name for path in several.cache.rglob("sweep*")) == ["sweep_0001.npz", "sweep_0002.npz"]
+
+
 @pytest.mark.slow
 def test_prepare_renders_all(tmp_path: Path) -> None:
-    source = prepare("2107", workers=1, root=tmp_path, frames=2, stride=1, image_size=(64, 36))
-    assert sorted(path.name for path in source.cache.rglob("*")) == ["000.npz", "001.npz", "2107"]
+    source = prepare("2107", workers=1, root=tmp_path, frames=2, stride=1, image_size=(64, 36), sweeps=2)
+    assert sorted(path.name for path in source.cache.rglob("*")) == ["000.npz", "001.npz", "2107", "sweep_0000.npz"]
 
 
 def test_seeds() -> None:

@@ -96,3 +96,21 @@ def test_towers_without_patch_values_are_refused():
     with pytest.raises(EncoderError, match="attention pool"):
         maskclip.check_supported(vit(attentional_pool=True, attn_pooler_heads=2))
     maskclip.check_supported(vit(pool_type="avg"))
+
+
+@torch.no_grad()
+def test_key_smoothing_is_the_sum_over_patches_by_the_cosine_of_their_keys(image):
+    visual = vit()
+    tokens = maskclip.tokens_before_last_block(visual, image)[:, 1:]
+    block = visual.transformer.resblocks[-1]
+    weight, bias = block.attn.in_proj_weight[24:48], block.attn.in_proj_bias[24:48]
+    keys = block.ln_1(tokens) @ weight.T + bias
+    plain = maskclip.dense_features(visual, image).flatten(2).transpose(1, 2)
+    expected = torch.zeros_like(plain)
+    for b in range(2):
+        for i in range(16):
+            for j in range(16):
+                expected[b, i] += functional.cosine_similarity(keys[b, i], keys[b, j], dim=0) * plain[b, j]
+    smooth = maskclip.dense_features(visual, image, key_smoothing=True).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(smooth, functional.normalize(expected, dim=-1), atol=1e-5, rtol=1e-5)
+    assert (smooth - plain).abs().max() > 0.01

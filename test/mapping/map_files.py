@@ -39,7 +39,7 @@ def town(seed: int = 0, scans: int = 6, east: float = 0.0, **options: Any) -> Se
 
 def answers(semantic_map: SemanticMap) -> list[Match]:
     """To all words, each against the others."""
-    query = TextQuery(WORDS, negatives=WORDS, threshold=0.25, min_observations=1, position=np.zeros(3))
+    query = TextQuery(WORDS, negatives=WORDS, threshold=0.25, extent=1.0, min_observations=1, position=np.zeros(3))
     return ask(semantic_map, query, BANK)
 
 

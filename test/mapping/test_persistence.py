@@ -231,7 +231,10 @@ def test_merging_does_not_depend_on_the_order(tmp_path: Path, bound: int) -> Non
     assert_equal_content(ahead, back, 0.05)
     every = set().union(*(content(load_map(path)) for path in paths))
     assert len(ahead) == (bound or len(every)) and ahead.max_voxels == (bound or 100_000)
-    assert [m.word for m in answers(ahead)] == [m.word for m in answers(back)]
+    # Codes depend on what came first; what is in doubt by them may make or break a group of some twenty voxels.
+    one, other = ([(m.word, m.count) for m in answers(each) if m.count > 100] for each in (ahead, back))
+    assert [word for word, _ in one] == [word for word, _ in other] and len(one) >= 3
+    np.testing.assert_allclose([count for _, count in one], [count for _, count in other], rtol=0.05)
 
 
 def test_merging_into_a_map_in_use(site: SemanticMap, tmp_path: Path) -> None:

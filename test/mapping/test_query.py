@@ -147,16 +147,18 @@ def test_threshold_and_best_first() -> None:
 
 
 def test_what_is_likely_belongs_to_what_is_sure() -> None:
-    """Less sure than the threshold, but not by half: where it touches five sure voxels it is part of their thing."""
+    """Less sure than the threshold, but likelier than all else: so part of what it touches."""
     semantic_map = SemanticMap(0.2, np.eye(4, dtype=np.float32), IDENTITY, logit_scale=10.0)
-    sure, likely, other = TEXT[0], 0.48 * TEXT[0] + 0.52 * TEXT[1], TEXT[1]
-    blocks = [(0.0, (1, 1, 5), sure), (0.2, (5, 5, 5), likely), (1.2, (3, 5, 5), other)]
+    sure, likely, less = TEXT[0], np.float32([0.35, 0.325, 0.325, 0]), 0.48 * TEXT[0] + 0.52 * TEXT[1]
+    blocks = [(0.0, (1, 1, 5), sure), (0.2, (5, 5, 5), likely), (1.2, (3, 5, 5), less)]
     blocks += [(10.0, (1, 1, 4), sure), (10.2, (5, 5, 5), likely), (20.0, (5, 5, 5), likely)]
     for x, shape, feature in blocks:
         centres = block((x, 0, 0), shape)
         semantic_map.integrate(centres, np.tile(feature, (len(centres), 1)), 1)
     (match,) = ask(semantic_map, query(["car"], background=BACKGROUND), BANK)
     assert match.count == 5 + 125 and match.box.size[0] == pytest.approx(1.2, abs=1e-4)
+    odds = 2 * np.exp(-10 * 0.025 / np.sqrt(0.35**2 + 2 * 0.325**2))
+    assert match.score == pytest.approx((5 / (1 + 2 * np.exp(-10)) + 125 / (1 + odds)) / 130, abs=5e-3)
     (match,) = ask(semantic_map, query(["car"], background=BACKGROUND, min_voxels=5, extent=1.0), BANK)
     assert match.count == 5
     assert len(ask(semantic_map, query(["car"], background=BACKGROUND, min_sure=4), BANK)) == 2

@@ -37,12 +37,14 @@ def filled(count: int = 20_000, views: int = 3) -> SemanticMap:
     return semantic_map
 
 
-def plain(semantic_map: SemanticMap) -> tuple[np.ndarray, np.ndarray]:
-    """Keys, and the softmax probability of word 0, from the map's own features made wide."""
+def plain(semantic_map: SemanticMap) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Keys, the softmax probability of word 0 from the map's own features made wide, and how much less the best rival's
+    logit is."""
     chunks = list(semantic_map.chunks())
     wide = np.concatenate([chunk.features for chunk in chunks]).astype(np.float64) @ semantic_map.basis
     logits = 20.0 * wide / np.linalg.norm(wide, axis=1, keepdims=True) @ TEXT.T
-    return np.concatenate([chunk.key for chunk in chunks]), np.exp(logits[:, 0]) / np.exp(logits).sum(1)
+    keys = np.concatenate([chunk.key for chunk in chunks])
+    return keys, np.exp(logits[:, 0]) / np.exp(logits).sum(1), logits[:, 0] - logits[:, 1:].max(1)
 
 
 def everything(chunk: scoring.MapChunk) -> np.ndarray:
@@ -52,22 +54,24 @@ def everything(chunk: scoring.MapChunk) -> np.ndarray:
 @pytest.mark.parametrize("threshold", [0.05, 0.5, 0.9, 0.999])
 def test_hits_are_those_of_the_plain_softmax(threshold: float) -> None:
     semantic_map = filled()
-    keys, expected = plain(semantic_map)
+    keys, expected, ahead = plain(semantic_map)
     hits = Scorer(semantic_map, Question("word", TEXT)).hits(threshold, everything)
     assert len(np.unique(hits.key)) == len(hits.key)
-    truth = keys[expected >= threshold]
+    truth = keys[(expected >= threshold) & (ahead >= -scoring._TIE)]
     common, at, where = np.intersect1d(hits.key, keys, return_indices=True)
     np.testing.assert_allclose(hits.probability[at], expected[where], atol=2e-3)
-    clear = np.abs(expected - threshold) > 2e-3
-    assert set(common[clear[where]].tolist()) <= set(truth.tolist())
-    assert len(np.setdiff1d(keys[(expected >= threshold) & clear], hits.key)) <= 0.03 * len(truth)
+    clear = (np.abs(expected - threshold) > 2e-3) & (np.abs(ahead + scoring._TIE) > 1e-2)
+    wrong = np.setxor1d(common[clear[where]], truth[np.isin(truth, keys[clear])])
+    assert len(wrong) <= 0.03 * len(truth)
+    if threshold >= 0.5:  # where the word has no more than a half, a code may take a rival for likelier
+        assert set(common[clear[where]].tolist()) <= set(truth.tolist())
 
 
 def test_many_are_scored_by_code_and_few_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scoring, "_FEW", 0)
     monkeypatch.setattr(scoring, "_MANY", 2000)
     semantic_map = filled()
-    keys, expected = plain(semantic_map)
+    keys, expected, _ = plain(semantic_map)
     hits = Scorer(semantic_map, Question("word", TEXT)).hits(0.5, everything)
     truth = keys[expected >= 0.5]
     assert len(np.setxor1d(hits.key, truth)) < 0.05 * len(truth)
@@ -77,7 +81,7 @@ def test_many_are_scored_by_code_and_few_are_wrong(monkeypatch: pytest.MonkeyPat
 
 def test_probabilities_of_all_rows() -> None:
     semantic_map = filled()
-    keys, expected = plain(semantic_map)
+    keys, expected, _ = plain(semantic_map)
     rows, its = semantic_map.occupied()
     found = Scorer(semantic_map, Question("word", TEXT)).probabilities()
     order = np.argsort(its)

@@ -6,9 +6,21 @@ import numpy as np
 import torch
 
 from ov3d_perception.datasets.labelset import LabelSet
+from ov3d_perception.datasets.registry import SOURCES
 from ov3d_perception.datasets.source import FrameSource
 from ov3d_perception.errors import ImageError
 from ov3d_perception.language.bank import TextBank
+from ov3d_perception.training.recipe import (
+    AugmentSpec,
+    MethodSpec,
+    NetworkSpec,
+    OptimiserSpec,
+    PairSpec,
+    Recipe,
+    SourceSpec,
+    TeacherSpec,
+    VocabularySpec,
+)
 from ov3d_perception.types import Camera, EncoderIdentity, Frame, Scan, Sweep, View
 
 IDENTITY = EncoderIdentity("colour", "test", 3)
@@ -33,8 +45,9 @@ class ColourEncoder:
 
     def dense(self, images, size=None):
         self.calls += 1
-        pixels = torch.stack([torch.from_numpy(np.array(image)) for image in images]).permute(0, 3, 1, 2).float()
-        grid = [side // 4 for side in (size or images[0].shape[:2])]
+        tensors = [torch.tensor(i).permute(2, 0, 1) if isinstance(i, np.ndarray) else i for i in images]
+        pixels = torch.stack(tensors).float()
+        grid = [side // 4 for side in (size or pixels.shape[2:])]
         pooled = torch.nn.functional.adaptive_avg_pool2d(pixels, grid)
         return torch.nn.functional.normalize(pooled + 1e-3, dim=1)
 
@@ -62,11 +75,24 @@ def wall(seed, count=600):
     return Scan(xyz, np.where(labels == 0, 0.9, 0.1).astype(np.float32)), labels
 
 
-class Walls(FrameSource):
-    """Frames of one wall each. blind: frames whose camera looks away. corrupt: frames whose image cannot be read."""
+def earlier(seed, number):
+    """A sweep ``number`` * 0.1 s before the key sweep, from ``number`` * (0.5, -0.1) m behind it, of other points."""
+    scan, _ = wall(1000 * number + seed)
+    pose = np.eye(4)
+    pose[:2, 3] = -0.5 * number, 0.1 * number
+    xyz = (scan.xyz - pose[:3, 3]).astype(np.float32)
+    return Sweep(Scan(xyz, scan.intensity, stamp=-100_000_000 * number), pose)
 
-    def __init__(self, root, frames=4, blind=(), corrupt=(), first=0):
+
+class Walls(FrameSource):
+    """Frames of one wall each. blind: frames whose camera looks away. corrupt: frames whose image cannot be read.
+
+    sweeps: the key sweep and those before it.
+    """
+
+    def __init__(self, root, frames=4, blind=(), corrupt=(), first=0, sweeps=1):
         self.root, self.count, self.blind, self.corrupt, self.first = Path(root), frames, blind, corrupt, first
+        self.sweeps = sweeps
         self.labelset = LabelSet(
             "colours", ("red", "green"), {"red": ["red"], "green": ["green"]}, {"red": [0], "green": [1]}
         )
@@ -81,4 +107,28 @@ class Walls(FrameSource):
         scan, labels = wall(self.first + index)
         away = np.diag([-1.0, -1, 1, 1]) @ OPTICAL
         pose = away if index in self.blind else OPTICAL
-        return Frame(f"a/{index:06d}", (Sweep(scan, np.eye(4)),), (view(split_image(), pose),), labels)
+        sweeps = (Sweep(scan, np.eye(4)), *(earlier(self.first + index, k) for k in range(1, self.sweeps)))
+        return Frame(f"a/{index:06d}", sweeps, (view(split_image(), pose),), labels)
+
+
+def walls_recipe(tmp_path, monkeypatch):
+    """A short CLIP2Scene run on walls; one frame of four is blind and one is corrupt."""
+    monkeypatch.setenv("OV3D_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("ov3d_perception.training.distill.load_encoder", lambda *_: ColourEncoder())
+    monkeypatch.setitem(SOURCES, "walls", ("colour_scene", "Walls"))
+    bank().save(tmp_path / "bank.npz")
+    labelset = tmp_path / "colours.yaml"
+    labelset.write_text("name: colours\nclasses: {red: {prompts: [red]}, green: {prompts: [green]}}\n")
+    return Recipe(
+        name="walls",
+        train=SourceSpec("walls", "", {"frames": 4, "blind": [3], "corrupt": [0], "sweeps": 4}),
+        validation=SourceSpec("walls", "", {"frames": 2, "first": 50}),
+        teacher=TeacherSpec("colour"),
+        vocabulary=VocabularySpec(str(labelset), str(tmp_path / "bank.npz")),
+        pairs=PairSpec(occlusion=False),
+        network=NetworkSpec(width=0.1, voxel_size=0.3, inputs=("ones", "intensity")),
+        augment=AugmentSpec(intensity=0.02),
+        optimiser=OptimiserSpec(epochs=6, batch=2, learning_rate=0.01),
+        method=MethodSpec("clip2scene", grid=0.3, switch_after=3),
+        repeat=4,
+    )

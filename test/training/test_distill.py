@@ -12,6 +12,7 @@ from ov3d_perception.errors import CheckpointError, DatasetError, IdentityError
 from ov3d_perception.networks.checkpoint import load_checkpoint
 from ov3d_perception.training import distill as run
 from ov3d_perception.training.evaluate import STUDENT_ALL, STUDENT_IN_VIEW, TEACHER_IN_VIEW
+from ov3d_perception.training.module import Distillation
 from ov3d_perception.training.recipe import (
     AugmentSpec,
     NetworkSpec,
@@ -81,7 +82,7 @@ def test_a_killed_run_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch)
     )
     run.distill(recipe, tmp_path / "whole", device="cpu")
 
-    step, calls = run.Distillation.training_step, []
+    step, calls = Distillation.training_step, []
 
     def dies(self, batch, number):
         calls.append(number)
@@ -90,7 +91,7 @@ def test_a_killed_run_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch)
         return step(self, batch, number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run.Distillation, "training_step", dies)
+        patch.setattr(Distillation, "training_step", dies)
         with pytest.raises(KilledError):
             run.distill(recipe, tmp_path / "broken", device="cpu")
     torch.rand(100)

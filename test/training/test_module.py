@@ -26,7 +26,7 @@ def test_power_zero_weighs_all_alike():
     torch.testing.assert_close(weights, torch.ones(3))
 
 
-@pytest.mark.parametrize("schedule", ["onecycle", "poly"])
+@pytest.mark.parametrize("schedule", ["onecycle", "poly", "cosine"])
 def test_rate_ends_near_zero_and_peaks_where_it_should(schedule):
     spec = OptimiserSpec(schedule=schedule, learning_rate=0.01, warmup=0.2)
     module = Distillation(MinkUNet("MinkUNet14A", 1, 4, 0.1), spec, steps=100)
@@ -38,10 +38,20 @@ def test_rate_ends_near_zero_and_peaks_where_it_should(schedule):
         optimiser.step()
         scheduler.step()
     assert max(rates) == pytest.approx(0.01, rel=1e-3)
-    assert int(np.argmax(rates)) == {"onecycle": 20, "poly": 0}[schedule]
+    assert int(np.argmax(rates)) == {"onecycle": 20, "poly": 0, "cosine": 0}[schedule]
     assert rates[-1] < 0.0003
     if schedule == "poly":
         assert rates[50] == pytest.approx(0.01 * 0.5**0.9)
+    if schedule == "cosine":
+        assert rates[25] == pytest.approx(0.01 * (1 + np.cos(np.pi / 4)) / 2)
+
+
+def test_stochastic_gradient_descent_has_the_papers_momentum():
+    spec = OptimiserSpec(algorithm="sgd", schedule="cosine", weight_decay=1e-4, learning_rate=0.1)
+    optimiser = Distillation(MinkUNet("MinkUNet14A", 1, 4, 0.1), spec, steps=3).configure_optimizers()["optimizer"]
+    group = optimiser.param_groups[0]
+    assert isinstance(optimiser, torch.optim.SGD)
+    assert (group["momentum"], group["dampening"], group["weight_decay"], group["lr"]) == (0.9, 0.1, 1e-4, 0.1)
 
 
 def test_the_average_follows_weights_and_statistics():

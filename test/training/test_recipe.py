@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from ov3d_perception.errors import DatasetError
-from ov3d_perception.training.recipe import Recipe, SourceSpec, TeacherSpec, from_dict, load_recipe
+from ov3d_perception.training.recipe import Recipe, SourceSpec, TeacherSpec, changed, from_dict, load_recipe, split_of
 
 MINIMAL = {
     "name": "r",
@@ -45,8 +45,11 @@ def test_environment_variables_are_filled_in(tmp_path, monkeypatch):
     [
         ("optimiser.lr=1", "lr"),
         ("optimiser.epochs=many", "recipe.optimiser.epochs"),
-        ("optimiser.schedule=cosine", "cosine"),
+        ("optimiser.schedule=saw", "saw"),
         ("optimiser.precision=fp8", "fp8"),
+        ("optimiser.algorithm=lion", "lion"),
+        ("method.name=guess", "guess"),
+        ("method.tau=warm", "recipe.method.tau"),
         ("network.arch=PointNet", "PointNet"),
         ("pairs.occlusion=3", "recipe.pairs.occlusion"),
         ("train.root=${SURELY_NOT_SET_ANYWHERE}", "SURELY_NOT_SET_ANYWHERE"),
@@ -66,8 +69,31 @@ def test_missing_parts_and_files_are_named(tmp_path):
         load_recipe(tmp_path / "nowhere.yaml")
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("openscene_*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    sorted([*FOLDER.glob("openscene_*.yaml"), *FOLDER.glob("clip2scene_[!t]*.yaml")]),
+    ids=lambda path: path.stem,
+)
 def test_shipped_recipes_load(path, monkeypatch):
-    for name in ("SEMANTICKITTI", "CLIP_VITB16", "COCO_STUFF_BANK"):
+    for name in ("SEMANTICKITTI", "CLIP_VITB16", "COCO_STUFF_BANK", "NUSCENES"):
         monkeypatch.setenv(name, name.lower())
     assert load_recipe(path).name == path.stem
+
+
+def test_a_recipe_with_other_values_is_checked_too(tmp_path):
+    recipe = load_recipe(write(tmp_path, MINIMAL))
+    assert changed(recipe, {}) == recipe
+    other = changed(recipe, {"method.name": "clip2scene", "seed": 3})
+    assert (other.method.name, other.seed, other.train) == ("clip2scene", 3, recipe.train)
+    with pytest.raises(DatasetError, match="colour"):
+        changed(recipe, {"method.colour": 1})
+
+
+def test_splits_are_sources(tmp_path):
+    data = {**MINIMAL, "finetune": {"splits": {"1%": {"dataset": "bag", "root": "x", "every": 100}}}}
+    recipe = load_recipe(write(tmp_path, data))
+    assert split_of(recipe, "1%") == SourceSpec("bag", "x", every=100)
+    with pytest.raises(DatasetError, match="are 1%"):
+        split_of(recipe, "10%")
+    with pytest.raises(DatasetError, match=r"splits\.1%"):
+        split_of(load_recipe(write(tmp_path, data), ["finetune.splits={1%: {dataset: bag, rot: x}}"]), "1%")

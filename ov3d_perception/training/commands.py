@@ -1,0 +1,113 @@
+"""The part of ``ov3d`` that trains and evaluates; imports are inside the commands, so that help needs no PyTorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Recipe = Annotated[Path, typer.Argument(help="A YAML file of config/train")]
+Out = Annotated[Path, typer.Option(help="The run's folder")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="section.field=value, in YAML")]
+Resume = Annotated[bool, typer.Option(help="Go on where the run in --out stopped")]
+Fast = Annotated[bool, typer.Option("--fast-dev-run", help="Two steps and one validated frame")]
+
+train_app = typer.Typer(no_args_is_help=True, help="Train a sparse 3D network by a paper's method.")
+ablate_app = typer.Typer(no_args_is_help=True, help="Repeat a paper's tables.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``ov3d``."""
+    app.command()(distill)
+    app.command()(finetune)
+    app.command()(evaluate)
+    app.add_typer(train_app, name="train")
+    app.add_typer(ablate_app, name="ablate")
+
+
+def distill(recipe: Recipe, out: Out, override: Overrides = None, resume: Resume = False, fast: Fast = False) -> None:
+    """Distil an image teacher into a sparse 3D network, from a data set or a bag. No labels are used."""
+    from ov3d_perception.training.distill import distill as run
+    from ov3d_perception.training.recipe import load_recipe
+
+    print(run(load_recipe(recipe, override or []), out, resume=resume, fast=fast).to_markdown())
+
+
+@train_app.command()
+def clip2scene(
+    recipe: Recipe, out: Out, override: Overrides = None, resume: Resume = False, fast: Fast = False
+) -> None:
+    """CLIP2Scene, and by `--set method.name=` kl, ppkt or slidr, which it is compared with. No labels are used."""
+    from ov3d_perception.errors import DatasetError
+    from ov3d_perception.training.distill import distill as run
+    from ov3d_perception.training.recipe import load_recipe
+
+    loaded = load_recipe(recipe, override or [])
+    if loaded.method.name == "openscene":
+        raise DatasetError(f"{recipe} is a recipe for `ov3d distill`", "Take config/train/clip2scene_*.yaml")
+    print(run(loaded, out, resume=resume, fast=fast).to_markdown())
+
+
+def finetune(
+    recipe: Recipe,
+    out: Out,
+    split: Annotated[str, typer.Option(help="A name under the recipe's finetune.splits")],
+    init: Annotated[Path | None, typer.Option(help="Pre-trained checkpoint; default: random weights")] = None,
+    override: Overrides = None,
+    resume: Resume = False,
+    fast: Fast = False,
+) -> None:
+    """Train on labels, from a pre-trained checkpoint or from random weights, and evaluate by class."""
+    from ov3d_perception.training.finetune import finetune as run
+    from ov3d_perception.training.recipe import load_recipe
+
+    loaded = load_recipe(recipe, override or [])
+    print(run(loaded, out, split, init, resume=resume, fast=fast).to_markdown())
+
+
+@ablate_app.command("clip2scene")
+def ablate_clip2scene(
+    recipe: Recipe,
+    out: Annotated[Path, typer.Option(help="Folder of all runs and of the table")],
+    table: Annotated[str, typer.Option(help="table1 (annotation-free) or table2 (fine-tuned)")] = "table1",
+    tables: Annotated[str, typer.Option(help="The file of tables")] = "config/train/clip2scene_tables.yaml",
+    seeds: Annotated[str, typer.Option(help="Such as 1-3 or 1,2,3")] = "1,2,3",
+    row: Annotated[list[str] | None, typer.Option(help="Only this row, by name; may be given several times")] = None,
+    override: Overrides = None,
+) -> None:
+    """CLIP2Scene's Table 1 or 2 on the recipe's data: mean and spread over seeds. Goes on where it was killed."""
+    from ov3d_perception.paths import shipped
+    from ov3d_perception.training.ablate import ablate, load_table, parse_seeds, to_markdown
+    from ov3d_perception.training.recipe import load_recipe
+
+    numbers = parse_seeds(seeds)
+    chosen = load_table(Path(shipped(tables)), table)
+    print(to_markdown(ablate(load_recipe(recipe, override or []), chosen, out, numbers, row or ())))
+
+
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="A .safetensors checkpoint of ours")],
+    dataset: Annotated[str, typer.Option(help="A name of docs/datasets.md, such as nuscenes or bag")],
+    root: Annotated[str, typer.Option(help="Folder of the data set, or the bag")] = "",
+    labelset: Annotated[str, typer.Option(help="Classes and prompts; default: the checkpoint's own")] = "",
+    text: Annotated[str, typer.Option(help="Text bank (.npz) or model with a text tower; default: the recipe's")] = "",
+    teacher: Annotated[bool, typer.Option(help="Score the image teacher's projection on the same points")] = True,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", "-o", help="Data set option, name=value in YAML")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for evaluation.json, evaluation.md and pictures")] = None,
+    pictures: Annotated[int, typer.Option(help="Draw truth and answer of so many frames into --out")] = 0,
+) -> None:
+    """mIoU, mAcc and per-class IoU of a checkpoint: 3D only, in view and all points, its teacher beside it."""
+    from ov3d_perception.datasets.registry import parse_options
+    from ov3d_perception.training.report import evaluate_checkpoint
+
+    options = parse_options(option or [])
+    drawn = (out / "pictures", pictures) if out is not None and pictures > 0 else None
+    result = evaluate_checkpoint(
+        checkpoint, dataset, root, options, labelset=labelset, text=text, with_teacher=teacher, pictures=drawn
+    )
+    print(result.to_markdown())
+    if out is not None:
+        result.write(out)

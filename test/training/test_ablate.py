@@ -1,0 +1,111 @@
+"""Tables: their rows, what a run of them leaves, and their arithmetic."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from colour_scene import walls_recipe
+
+from ov3d_perception.errors import DatasetError
+from ov3d_perception.training import ablate as tables
+from ov3d_perception.training.ablate import Row, Table, ablate, load_table, parse_seeds, summarise, to_markdown
+from ov3d_perception.training.recipe import changed, load_recipe
+
+FOLDER = Path(__file__).parents[2] / "config" / "train"
+SHIPPED = FOLDER / "clip2scene_tables.yaml"
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    split = {"dataset": "walls", "root": "", "options": {"frames": 2}}
+    settings = {"finetune.splits": {"walls": split}, "finetune.epochs": 1, "optimiser.epochs": 1, "repeat": 1}
+    return changed(walls_recipe(tmp_path, monkeypatch), settings)
+
+
+@pytest.mark.parametrize("name", ["street", "nuscenes", "semantickitti"])
+@pytest.mark.parametrize("table", ["table1", "table2"])
+def test_shipped_rows_are_recipes(name, table, monkeypatch):
+    for variable in ("SEMANTICKITTI", "CLIP_VITB16", "COCO_STUFF_BANK", "NUSCENES"):
+        monkeypatch.setenv(variable, variable.lower())
+    base = load_recipe(FOLDER / f"clip2scene_{name}.yaml")
+    assert base.method.name == "clip2scene"
+    loaded = load_table(SHIPPED, table)
+    assert len({json.dumps(changed(base, row.set).to_dict()) for row in loaded.rows}) >= len(loaded.rows) - 3
+    assert any(row.paper for row in loaded.rows)
+
+
+def test_table_1_says_what_the_paper_says():
+    rows = {row.name: row for row in load_table(SHIPPED, "table1").rows}
+    assert rows["CLIP2Scene"].set == {}
+    assert [rows[name].paper["all points"] for name in ("baseline", "w/o S3", "ST", "merged")] == [
+        15.1,
+        18.8,
+        10.1,
+        18.6,
+    ]
+
+
+def test_rows_of_one_setting_share_a_run_and_done_runs_are_not_repeated(recipe, tmp_path, monkeypatch):
+    rows = (
+        Row("full", paper={"all points": 20.8}),
+        Row("same", set={"method.sweeps": 3}),
+        Row("kl", set={"method.name": "kl"}),
+    )
+    table, made, real = Table("Test", rows), [], tables.distill
+    monkeypatch.setattr(tables, "distill", lambda *a, **k: (made.append(a[1]), real(*a, **k)))
+    summary = ablate(recipe, table, tmp_path / "out", [1, 2], device="cpu")
+    assert len(made) == 4
+    full, same = summary["rows"]["full"]["all points"], summary["rows"]["same"]["all points"]
+    assert full["values"] == same["values"]
+    assert len(full["values"]) == 2
+    assert full["paper"] == 20.8
+    ablate(recipe, table, tmp_path / "out", [1, 2], device="cpu")
+    assert len(made) == 4
+    written = json.loads((tmp_path / "out" / "ablation.json").read_text())
+    assert written["rows"] == summary["rows"]
+    assert written["recipe"]["name"] == "walls"
+    assert "| full |" in (tmp_path / "out" / "ablation.md").read_text()
+
+
+def test_fine_tuned_rows(recipe, tmp_path):
+    table = Table("Test", (Row("random", pretrain=False), Row("pre")), finetune=True)
+    summary = ablate(recipe, table, tmp_path / "out", [1], device="cpu")
+    assert set(summary["rows"]["random"]) == set(summary["rows"]["pre"]) == {"walls"}
+    runs = [json.loads(path.read_text()) for path in (tmp_path / "out").rglob("evaluation.json")]
+    starts = [run["about"]["training frames"].get("from") for run in runs]
+    assert starts.count("random") == 1
+    assert sum(str(start).endswith("student.safetensors") for start in starts) == 1
+
+
+def test_mean_and_spread_by_hand():
+    rows = [Row("a", "g", paper={"x": 20.8}), Row("b")]
+    summary = summarise(Table("T", tuple(rows)), rows, {"a": {"x": [0.2, 0.3, 0.4]}, "b": {"y": [0.5]}}, [1, 2, 3])
+    a = summary["rows"]["a"]["x"]
+    assert (a["mean"], a["std"]) == (pytest.approx(0.3), pytest.approx(0.1))
+    assert to_markdown(summary).splitlines()[2:] == [
+        "| | row | x | y |",
+        "|---|---|---|---|",
+        "| g | a | 30.0 ± 10.0 (20.8) |  |",
+        "|  | b |  | 50.0 |",
+    ]
+
+
+def test_seeds():
+    assert parse_seeds("1-3, 7") == (1, 2, 3, 7)
+    for bad in ("", "one", "3-1"):
+        with pytest.raises(DatasetError, match="names no seed"):
+            parse_seeds(bad)
+
+
+def test_mistakes_are_named(recipe, tmp_path):
+    with pytest.raises(DatasetError, match="no row"):
+        ablate(recipe, Table("T", (Row("a"),)), tmp_path, [1], ["b"])
+    with pytest.raises(DatasetError, match="table9"):
+        load_table(SHIPPED, "table9")
+    with pytest.raises(DatasetError, match="nowhere"):
+        load_table(tmp_path / "nowhere.yaml", "table1")
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(yaml.safe_dump({"t": {"title": "x", "rows": {"a": {"colour": 1}}}}))
+    with pytest.raises(DatasetError, match="colour"):
+        load_table(bad, "t")

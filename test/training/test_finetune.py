@@ -1,0 +1,103 @@
+"""Fine-tuning on the wall of two colours."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from colour_scene import Walls, walls_recipe
+
+from ov3d_perception.datasets.labelset import LabelSet
+from ov3d_perception.errors import CheckpointError, DatasetError
+from ov3d_perception.networks.checkpoint import load_checkpoint
+from ov3d_perception.training import distill as run
+from ov3d_perception.training.evaluate import STUDENT_ALL, classify
+from ov3d_perception.training.finetune import Labelled, LabelledClouds, collate_labelled, finetune
+from ov3d_perception.training.plans import network_of
+from ov3d_perception.training.recipe import changed, split_of
+from ov3d_perception.training.report import evaluate_checkpoint
+from ov3d_perception.training.sources import class_vocabulary
+from ov3d_perception.types import UNLABELLED
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    split = {"dataset": "walls", "root": "", "options": {"frames": 3, "corrupt": [1]}}
+    settings = {"finetune.splits": {"two walls": split}, "finetune.epochs": 8, "optimiser.epochs": 1, "repeat": 1}
+    rates = {"finetune.learning_rate": 0.05, "finetune.head_rate": 0.5}
+    return changed(walls_recipe(tmp_path, monkeypatch), {**settings, **rates})
+
+
+def test_labels_teach_a_random_network(recipe, tmp_path):
+    result = finetune(recipe, tmp_path / "out", "two walls", device="cpu")
+    assert result.modes[STUDENT_ALL].miou > 0.9
+    about = result.about["training frames"]
+    assert (about["split"], about["labelled frames"], about["from"]) == ("two walls", 3, "random")
+    assert "image 1 is broken" in about["left out"][0]
+    again = evaluate_checkpoint(tmp_path / "out" / "student.safetensors", device="cpu")
+    assert again.modes[STUDENT_ALL] == result.modes[STUDENT_ALL]
+    network, info = load_checkpoint(tmp_path / "out" / "student.safetensors")
+    assert (network.out_channels, info.identity.model, info.recipe["method"]["name"]) == (2, "labels", "labels")
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["modes"][STUDENT_ALL]["iou"].keys() == {
+        "red",
+        "green",
+    }
+
+
+def test_a_pretrained_body_comes_along_and_its_head_does_not(recipe, tmp_path):
+    run.distill(recipe, tmp_path / "pre", device="cpu")
+    init = tmp_path / "pre" / "student.safetensors"
+    identity = class_vocabulary(LabelSet.load(recipe.vocabulary.labelset)).identity
+    network = network_of(changed(recipe, {"network.init": str(init)}), identity)
+    before = load_checkpoint(init)[0]
+    torch.testing.assert_close(network.block1[0].conv1.kernel, before.block1[0].conv1.kernel)
+    assert network.final.kernel.shape[1] == 2
+    result = finetune(recipe, tmp_path / "out", "two walls", init, device="cpu", fast=True)
+    assert result.about["training frames"]["from"] == str(init)
+    with pytest.raises(CheckpointError, match="recipe asks for"):
+        finetune(changed(recipe, {"network.width": 0.2}), tmp_path / "other", "two walls", init, device="cpu")
+
+
+def test_head_and_body_learn_at_their_own_rates(recipe):
+    network = network_of(recipe, class_vocabulary(LabelSet.load(recipe.vocabulary.labelset)).identity)
+    module = Labelled(network, recipe, 10, head_rate=2.0)
+    (body, slow), (head, quick) = module.groups()
+    assert (slow, quick) == (recipe.optimiser.learning_rate, 2.0)
+    assert [id(p) for p in head] == [id(network.final.kernel)]
+    assert len(body) + 1 == len(list(network.parameters()))
+
+
+def test_labels_stay_with_their_points(recipe):
+    """Left points shine and are of class 0."""
+    dataset = LabelledClouds(Walls("", 2), changed(recipe, {"augment.intensity": 0.0}))
+    batch = collate_labelled([dataset[0, 0], dataset[0, 1]])
+    shines = batch.feats[batch.voxel, 1] > 0.5
+    assert (shines == (batch.label == 0)).float().mean() > 0.97
+    assert set(batch.coords[batch.voxel, 0].tolist()) == {0, 1}
+
+
+def test_points_without_a_label_teach_nothing(recipe):
+    class Partly(Walls):
+        def frame(self, index):
+            frame = super().frame(index)
+            frame.labels[10 if index == 0 else 0 :] = UNLABELLED
+            return frame
+
+    batch = LabelledClouds(Partly("", 2), recipe)[0, 1]
+    assert "has no label" in batch.faults[0]
+    assert 1 <= len(batch.label) <= 10
+    assert set(batch.label.tolist()) <= {0, 1}
+
+
+def test_the_highest_output_is_the_class_of_the_highest_cosine():
+    vocabulary = class_vocabulary(LabelSet.load("street"))
+    outputs = np.random.default_rng(0).normal(size=(50, len(vocabulary))).astype(np.float32)
+    np.testing.assert_array_equal(classify(outputs, vocabulary), outputs.argmax(1))
+
+
+def test_unknown_splits_and_missing_classes_are_named(recipe, tmp_path):
+    with pytest.raises(DatasetError, match="two walls"):
+        split_of(recipe, "1%")
+    bare = changed(recipe, {"vocabulary": None})
+    with pytest.raises(DatasetError, match="vocabulary"):
+        finetune(bare, tmp_path / "out", "two walls")
