@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +16,7 @@ _THREADS = 4
 
 
 def run(make_node: Callable[[], Any], arguments: list[str] | None = None) -> None:
-    """Make the node and spin it until SIGINT or SIGTERM; then close it and shut down. Returns normally on both.
+    """Make the node and spin it until SIGINT or SIGTERM; then close it, shut down and end the process with status 0.
 
     The node has a ``close()`` besides what every node has: it ends the threads that the node started itself.
     """
@@ -28,9 +30,21 @@ def run(make_node: Callable[[], Any], arguments: list[str] | None = None) -> Non
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except Exception:
+        if rclpy.ok():  # else it was told to stop while it was being made: nothing can be made any more
+            raise
     finally:
         if node is not None:
             node.close()
             executor.shutdown(timeout_sec=5.0)
             node.destroy_node()
         rclpy.try_shutdown()
+    _leave()
+
+
+def _leave() -> None:
+    """Here and now. Twice in some four hundred ends a node that had been closed still ended in a segmentation fault;
+    the middleware's threads and static objects, which the interpreter's end takes down in any order, are suspected."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
