@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from ov3d_perception.datasets.labelset import LabelSet
@@ -10,6 +11,8 @@ from ov3d_perception.datasets.registry import SOURCES
 from ov3d_perception.datasets.source import FrameSource
 from ov3d_perception.errors import ImageError
 from ov3d_perception.language.bank import TextBank
+from ov3d_perception.networks.checkpoint import load_checkpoint
+from ov3d_perception.training.distill import distill
 from ov3d_perception.training.recipe import (
     AugmentSpec,
     MethodSpec,
@@ -132,3 +135,30 @@ def walls_recipe(tmp_path, monkeypatch):
         method=MethodSpec("clip2scene", grid=0.3, switch_after=3),
         repeat=4,
     )
+
+
+class KilledError(Exception):
+    """What a run dies of."""
+
+
+def assert_resumes(recipe, folder, monkeypatch, module):
+    """A run of eight steps an epoch, killed in its third and resumed, ends in the uninterrupted run's weights."""
+    torch.set_num_threads(1)
+    distill(recipe, folder / "whole", device="cpu")
+    step, calls = module.training_step, []
+
+    def dies(self, batch, number):
+        calls.append(number)
+        if len(calls) == 19:
+            raise KilledError
+        return step(self, batch, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "training_step", dies)
+        with pytest.raises(KilledError):
+            distill(recipe, folder / "broken", device="cpu")
+    torch.rand(100)
+    distill(recipe, folder / "broken", resume=True, device="cpu")
+    whole, broken = (load_checkpoint(folder / name / "student.safetensors")[0] for name in ("whole", "broken"))
+    for (name, a), b in zip(whole.state_dict().items(), broken.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0, msg=name)

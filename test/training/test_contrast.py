@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from colour_scene import ColourEncoder, Walls, bank, walls_recipe
+from colour_scene import ColourEncoder, Walls, assert_resumes, bank, walls_recipe
 
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.language.vocabulary import Vocabulary
@@ -129,31 +129,9 @@ def test_online_runs_tell_which_frames_they_left_out(recipe, tmp_path):
     assert [fault.split(":")[0] for fault in sorted(left_out)] == ["frame 0", "frame 3"]
 
 
-class KilledError(Exception):
-    pass
-
-
 def test_a_killed_run_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch):
-    torch.set_num_threads(1)
     recipe = changed(recipe, {"optimiser.epochs": 4, "method.switch_after": 1, "optimiser.batch": 1})
-    run.distill(recipe, tmp_path / "whole", device="cpu")
-    step, calls = Contrast.training_step, []
-
-    def dies(self, batch, number):
-        calls.append(number)
-        if len(calls) == 19:  # in the middle of the third epoch of eight steps
-            raise KilledError
-        return step(self, batch, number)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Contrast, "training_step", dies)
-        with pytest.raises(KilledError):
-            run.distill(recipe, tmp_path / "broken", device="cpu")
-    torch.rand(100)
-    run.distill(recipe, tmp_path / "broken", resume=True, device="cpu")
-    whole, broken = (load_checkpoint(tmp_path / name / "student.safetensors")[0] for name in ("whole", "broken"))
-    for (name, a), b in zip(whole.state_dict().items(), broken.state_dict().values(), strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=0, msg=name)
+    assert_resumes(recipe, tmp_path, monkeypatch, Contrast)
 
 
 def test_words_of_another_label_set_can_teach(recipe, tmp_path):

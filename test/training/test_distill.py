@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from colour_scene import ColourEncoder, bank
+from colour_scene import ColourEncoder, assert_resumes, bank
 
 from ov3d_perception.datasets.registry import SOURCES
 from ov3d_perception.errors import CheckpointError, DatasetError, IdentityError
@@ -71,35 +71,11 @@ def test_student_learns_from_colours_to_tell_shine(recipe, tmp_path):
     assert list((tmp_path / "out" / "logs").rglob("events.*"))
 
 
-class KilledError(Exception):
-    pass
-
-
 def test_a_killed_run_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch):
-    torch.set_num_threads(1)
     recipe = dataclasses.replace(
         recipe, optimiser=dataclasses.replace(recipe.optimiser, epochs=4, balance=0.5, words=0.3, average=0.9)
     )
-    run.distill(recipe, tmp_path / "whole", device="cpu")
-
-    step, calls = Distillation.training_step, []
-
-    def dies(self, batch, number):
-        calls.append(number)
-        if len(calls) == 19:  # in the middle of the third epoch of eight steps
-            raise KilledError
-        return step(self, batch, number)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Distillation, "training_step", dies)
-        with pytest.raises(KilledError):
-            run.distill(recipe, tmp_path / "broken", device="cpu")
-    torch.rand(100)
-    run.distill(recipe, tmp_path / "broken", resume=True, device="cpu")
-
-    whole, broken = (load_checkpoint(tmp_path / name / "student.safetensors")[0] for name in ("whole", "broken"))
-    for (name, a), b in zip(whole.state_dict().items(), broken.state_dict().values(), strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=0, msg=name)
+    assert_resumes(recipe, tmp_path, monkeypatch, Distillation)
 
 
 def test_a_folder_belongs_to_one_run(recipe, tmp_path):
