@@ -5,45 +5,28 @@ import json
 
 import pytest
 import torch
-from colour_scene import ColourEncoder, assert_resumes, bank
+from colour_scene import ColourEncoder, assert_resumes, walls_recipe
 
-from ov3d_perception.datasets.registry import SOURCES
 from ov3d_perception.errors import CheckpointError, DatasetError, IdentityError
 from ov3d_perception.networks.checkpoint import load_checkpoint
 from ov3d_perception.training import distill as run
 from ov3d_perception.training.evaluate import STUDENT_ALL, STUDENT_IN_VIEW, TEACHER_IN_VIEW
 from ov3d_perception.training.module import Distillation
 from ov3d_perception.training.recipe import (
-    AugmentSpec,
+    MethodSpec,
     NetworkSpec,
     OptimiserSpec,
-    PairSpec,
-    Recipe,
     SourceSpec,
-    TeacherSpec,
-    VocabularySpec,
 )
 
 
 @pytest.fixture
 def recipe(tmp_path, monkeypatch):
-    monkeypatch.setenv("OV3D_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(run, "load_encoder", lambda *_: ColourEncoder())
-    monkeypatch.setitem(SOURCES, "walls", ("colour_scene", "Walls"))
-    bank().save(tmp_path / "bank.npz")
-    labelset = tmp_path / "colours.yaml"
-    labelset.write_text("name: colours\nclasses: {red: {prompts: [red]}, green: {prompts: [green]}}\n")
-    return Recipe(
-        name="walls",
+    return dataclasses.replace(
+        walls_recipe(tmp_path, monkeypatch),
         train=SourceSpec("walls", "", {"frames": 4, "blind": [3], "corrupt": [0]}),
-        validation=SourceSpec("walls", "", {"frames": 2, "first": 50}),
-        teacher=TeacherSpec("colour"),
-        vocabulary=VocabularySpec(str(labelset), str(tmp_path / "bank.npz")),
-        pairs=PairSpec(occlusion=False),
-        network=NetworkSpec(width=0.1, voxel_size=0.3, inputs=("ones", "intensity")),
-        augment=AugmentSpec(intensity=0.02),
         optimiser=OptimiserSpec(epochs=10, batch=1, learning_rate=0.01),
-        repeat=4,
+        method=MethodSpec(),
         validate_every=5,
     )
 
