@@ -65,9 +65,8 @@ def distill(recipe: Recipe, out: Path, resume: bool = False, device: str = "auto
         validation = Chosen(validation, range(1)) if validation is not None else None
     planned = plan(recipe, out, source, teacher, vocabulary)
     keeper = Keeper(recipe, out, teacher.identity, vocabulary, validation, teacher)
-    module = fit(recipe, out, planned, keeper, device, last)
-    lost = left_out(source)
-    return keeper.finish(module, planned.counts | ({"left out of frames": lost} if lost else {}))
+    keeper.lost = left_out(source)
+    return keeper.finish(fit(recipe, out, planned, keeper, device, last), planned.counts)
 
 
 def fit(recipe: Recipe, out: Path, planned: Plan, keeper: Keeper, device: str, last: Path | None) -> Student:

@@ -6,8 +6,9 @@ vectors, so that the class of the highest cosine is that of the highest output.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import lightning
@@ -107,6 +108,7 @@ class LabelledBatch:
     voxel: Int64[Tensor, " m"]
     label: Int64[Tensor, " m"]
     faults: tuple[str, ...] = ()
+    lost: Counter[str] = field(default_factory=Counter)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> LabelledBatch:
         """The same on another device."""
@@ -126,8 +128,8 @@ class LabelledClouds(Dataset[LabelledBatch]):
     def __getitem__(self, key: tuple[int, int]) -> LabelledBatch:
         turn, index = key
         rng = np.random.default_rng((self.recipe.seed, turn, index))
-        batch, faults = first_usable(self.source, index, lambda frame: self._cloud(frame, rng))
-        return replace(batch, faults=faults)
+        batch, faults, lost = first_usable(self.source, index, lambda frame: self._cloud(frame, rng))
+        return replace(batch, faults=faults, lost=lost)
 
     def _cloud(self, frame: Frame, rng: np.random.Generator) -> LabelledBatch:
         spec, scan = self.recipe.network, frame.sweeps[0].scan
@@ -153,6 +155,7 @@ def collate_labelled(items: Sequence[LabelledBatch]) -> LabelledBatch:
         torch.cat([item.voxel + offset for item, offset in zip(items, first, strict=True)]),
         torch.cat([item.label for item in items]),
         tuple(fault for item in items for fault in item.faults),
+        sum((item.lost for item in items), Counter()),
     )
 
 

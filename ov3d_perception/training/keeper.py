@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -50,11 +51,13 @@ class Keeper(lightning.Callback):
         self.recipe, self.out, self.identity, self.teacher = recipe, out, identity, teacher
         self.vocabulary, self.validation = vocabulary, validation
         self.faults: dict[str, None] = {}
+        self.lost: Counter[str] = Counter()
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *what: Any
     ) -> None:
-        """Tell of frames that could not be used, each once."""
+        """Tell of frames that could not be used, each once, and count what was left out of others."""
+        self.lost.update(getattr(what[0], "lost", {}))
         for fault in getattr(what[0], "faults", ()):
             if fault not in self.faults:
                 log.warning("Left out %s", fault)
@@ -84,7 +87,8 @@ class Keeper(lightning.Callback):
         if Processes.of_torchrun().rank > 0:
             return Result({}, {})
         result = self.evaluate(module, with_teacher=True) or Result({}, {})
-        result.about["training frames"] = counts | ({"left out": list(self.faults)} if self.faults else {})
+        lost = {"left out": list(self.faults), "left out of frames, times": dict(self.lost)}
+        result.about["training frames"] = counts | {name: what for name, what in lost.items() if what}
         result.write(self.out)
         log.info("\n%s", result.to_markdown())
         return result

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +24,7 @@ from ov3d_perception.training.batches import near
 from ov3d_perception.training.crops import draw_crop
 from ov3d_perception.training.pairs import image_size, merge_sweeps, pair
 from ov3d_perception.training.recipe import Recipe
+from ov3d_perception.training.sources import left_out
 from ov3d_perception.training.superpixels import superpixels
 from ov3d_perception.training.sweeps import draw_sweeps
 from ov3d_perception.types import Frame, PixelPointPairs, View
@@ -38,7 +40,8 @@ class Scenes:
     place among all sweeps, without gaps; sweep: 0 is the key sweep; frame; view: row of ``maps`` or ``images``; uv: the
     pixel; segment: superpixel (SLidR).
     maps: (d, gh, gw) teacher features, or else images: (3, h, w), of each view; sizes: (height, width) that uv is in.
-    clouds, frames: how many. faults: what was wrong with frames that were to be here, and others took their place.
+    clouds, frames: how many. faults: what was wrong with frames that were to be here, and others took their place;
+    lost: what their source left out of the frames that were read, by kind.
     """
 
     coords: Int64[Tensor, "v 4"]
@@ -56,6 +59,7 @@ class Scenes:
     clouds: int
     frames: int
     faults: tuple[str, ...] = ()
+    lost: Counter[str] = field(default_factory=Counter)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Scenes:
         """The same on another device."""
@@ -68,16 +72,20 @@ class Scenes:
         return Scenes(**{name: moved(value) for name, value in vars(self).items()})  # type: ignore[arg-type]
 
 
-def first_usable(source: Sequence[Frame], index: int, make: Callable[[Frame], T]) -> tuple[T, tuple[str, ...]]:
+def first_usable(
+    source: Sequence[Frame], index: int, make: Callable[[Frame], T]
+) -> tuple[T, tuple[str, ...], Counter[str]]:
     """What ``make`` makes of frame ``index`` or of the first one after it that can be used, and why others cannot.
 
-    Raises DatasetError where no frame can be used.
+    Last comes what the source left out of the frames that were read for it, by kind. Raises DatasetError where no
+    frame can be used.
     """
     faults: list[str] = []
+    before = left_out(source)
     for step in range(len(source)):
         number = (index + step) % len(source)
         try:
-            return make(source[number]), tuple(faults)
+            return make(source[number]), tuple(faults), left_out(source) - before
         except Ov3dError as error:
             faults.append(f"frame {number}: {error}")
     raise DatasetError(f"None of {len(source)} frames can be used; {''.join(faults[:1])}", "Check the data set")
@@ -108,8 +116,8 @@ class SceneDataset(Dataset[Scenes]):
     def __getitem__(self, key: tuple[int, int]) -> Scenes:
         turn, index = key
         rng = np.random.default_rng((self.recipe.seed, turn, index))
-        scene, faults = first_usable(self.source, index, lambda frame: self._scene(frame, rng))
-        return replace(scene, faults=faults)
+        scene, faults, lost = first_usable(self.source, index, lambda frame: self._scene(frame, rng))
+        return replace(scene, faults=faults, lost=lost)
 
     def _scene(self, frame: Frame, rng: np.random.Generator) -> Scenes:
         recipe, method = self.recipe, self.recipe.method
@@ -234,6 +242,7 @@ def collate_scenes(items: Sequence[Scenes]) -> Scenes:
         clouds=sum(item.clouds for item in items),
         frames=sum(item.frames for item in items),
         faults=tuple(fault for item in items for fault in item.faults),
+        lost=sum((item.lost for item in items), Counter()),
     )
 
 

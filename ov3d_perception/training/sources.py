@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,11 +32,11 @@ class Chosen(Sequence[Frame]):
         return self.source[self.indices[index]]
 
 
-def left_out(source: Sequence[Frame]) -> dict[str, int]:
-    """What a source has left out of its frames so far, by kind (see ``FrameSource.left_out``)."""
+def left_out(source: Sequence[Frame]) -> Counter[str]:
+    """What a source has left out of its frames so far in this process, by kind (see ``FrameSource.left_out``)."""
     while isinstance(source, Chosen):
         source = source.source
-    return dict(getattr(source, "left_out", {}))
+    return Counter(getattr(source, "left_out", {}))
 
 
 def open_source(spec: SourceSpec) -> Sequence[Frame]:

@@ -90,12 +90,12 @@ def earlier(seed, number):
 class Walls(FrameSource):
     """Frames of one wall each. blind: frames whose camera looks away. corrupt: frames whose image cannot be read.
 
-    sweeps: the key sweep and those before it.
+    sweeps: the key sweep and those before it. lossy: frames whose last sweep is missing.
     """
 
-    def __init__(self, root, frames=4, blind=(), corrupt=(), first=0, sweeps=1):
+    def __init__(self, root, frames=4, blind=(), corrupt=(), first=0, sweeps=1, lossy=()):
         self.root, self.count, self.blind, self.corrupt, self.first = Path(root), frames, blind, corrupt, first
-        self.sweeps = sweeps
+        self.sweeps, self.lossy = sweeps, lossy
         self.labelset = LabelSet(
             "colours", ("red", "green"), {"red": ["red"], "green": ["green"]}, {"red": [0], "green": [1]}
         )
@@ -110,7 +110,10 @@ class Walls(FrameSource):
         scan, labels = wall(self.first + index)
         away = np.diag([-1.0, -1, 1, 1]) @ OPTICAL
         pose = away if index in self.blind else OPTICAL
-        sweeps = (Sweep(scan, np.eye(4)), *(earlier(self.first + index, k) for k in range(1, self.sweeps)))
+        if index in self.lossy:
+            self.leave_out("missing sweep", index)
+        count = self.sweeps - (index in self.lossy)
+        sweeps = (Sweep(scan, np.eye(4)), *(earlier(self.first + index, k) for k in range(1, count)))
         return Frame(f"a/{index:06d}", sweeps, (view(split_image(), pose),), labels)
 
 

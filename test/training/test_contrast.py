@@ -129,6 +129,46 @@ def test_online_runs_tell_which_frames_they_left_out(recipe, tmp_path):
     assert [fault.split(":")[0] for fault in sorted(left_out)] == ["frame 0", "frame 3"]
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_was_missing_in_frames_is_counted_in_worker_processes_too(recipe, tmp_path, workers):
+    """Frame 1 lacks a sweep; it is read for itself, for 0 (corrupt) and for 3 (blind), in two epochs of four turns."""
+    recipe = changed(recipe, {"teacher.online": True, "optimiser.epochs": 2, "optimiser.workers": workers})
+    recipe.train.options["lossy"] = [1]
+    result = run.distill(recipe, tmp_path / "out")
+    lost = result.about["training frames"]["left out of frames, times"]
+    assert lost == {"missing sweep": 24}
+
+
+def test_accumulated_steps_are_those_of_the_doubled_batch(recipe, tmp_path):
+    """Where batch normalisation does not mix frames: frozen statistics, one optimiser step on two frames."""
+    grads = []
+    for frames in ([[0], [1]], [[0, 1]]):
+        teacher = Teacher(ColourEncoder(), recipe.teacher, tmp_path / "maps")
+        dataset = SceneDataset(Walls("", 2, sweeps=3), recipe, teacher.path)
+        module = module_of(recipe).eval()
+        for numbers in frames:
+            batch = collate_scenes([dataset[0, number] for number in numbers])
+            (module.training_step(batch, 0) / len(frames)).backward()
+        grads.append([p.grad.clone() for p in module.parameters() if p.grad is not None])
+    for one, both in zip(*grads, strict=True):
+        torch.testing.assert_close(one, both, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimiser.precision": "bf16"},
+        {"optimiser.accumulate": 2, "optimiser.epochs": 12},
+        {"optimiser.precision": "fp16"},
+    ],
+)
+def test_students_learn_in_half_precision_and_over_accumulated_batches(recipe, tmp_path, settings):
+    if settings.get("optimiser.precision") == "fp16" and not torch.cuda.is_available():
+        pytest.skip("16-bit floats with a scaled loss are trained on CUDA only")
+    result = run.distill(changed(recipe, settings), tmp_path / "out", device="auto")
+    assert result.modes[STUDENT_ALL].miou > 0.9
+
+
 def test_a_killed_run_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch):
     recipe = changed(recipe, {"optimiser.epochs": 4, "method.switch_after": 1, "optimiser.batch": 1})
     assert_resumes(recipe, tmp_path, monkeypatch, Contrast)
