@@ -76,6 +76,16 @@ def semantic_consistency(
     return loss
 
 
+def word_cross_entropy(
+    points: Float[Tensor, "m d"], word: Int64[Tensor, " m"], text: Float[Tensor, "w d"]
+) -> Float[Tensor, ""]:
+    """What the paper's release computes in the place of equation (1): points among words, each point for itself.
+
+    L = - mean_i log( exp(D(t_i, p_i)) / sum_w exp(D(t_w, p_i)) ), zero without a point; p is not of unit norm here.
+    """
+    return F.cross_entropy(points @ text.T, word) if len(points) else points.sum() * 0.0
+
+
 def first_sweep_words(
     word: Int64[Tensor, " m"], grid: Int64[Tensor, " m"], sweep: Int64[Tensor, " m"], words: int
 ) -> Int64[Tensor, " m"]:

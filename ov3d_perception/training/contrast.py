@@ -20,6 +20,7 @@ from ov3d_perception.methods.clip2scene import (
     prompt_denoising,
     semantic_consistency,
     spatio_temporal_consistency,
+    word_cross_entropy,
 )
 from ov3d_perception.methods.contrastive import info_nce, superpixel_info_nce
 from ov3d_perception.methods.openscene import agreement_loss
@@ -108,7 +109,8 @@ class Contrast(Student):
 
     def _losses(self, taught: Taught) -> dict[str, Float[Tensor, ""]]:
         """The weighted losses of one frame, by name."""
-        method, points = self.method, F.normalize(self.network.head(taught.narrow).float(), dim=1)
+        method, features = self.method, self.network.head(taught.narrow).float()
+        points = F.normalize(features, dim=1)
         if method.name == "kl":
             return {"kl": agreement_loss(points, taught.pixels, self.text, self.logit_scale)}
         if method.name == "ppkt":
@@ -121,7 +123,10 @@ class Contrast(Student):
         own = self.self_training.own_turn(self.current_epoch, self.recipe.seed, self.global_step)
         word = pixel_words(points.detach(), self.text) if own else taught.word
         if method.semantic > 0:
-            loss = semantic_consistency(points, word, self.text, self.word_class, method.tau)
+            if method.form == "release":
+                loss = word_cross_entropy(features, word, self.text)
+            else:
+                loss = semantic_consistency(points, word, self.text, self.word_class, method.tau)
             losses["semantic"] = method.semantic * loss
         if self.spatial_head is not None:
             losses["spatial"] = method.spatial * self._spatial(taught, word)

@@ -170,7 +170,8 @@ class MethodSpec:
     logits), ppkt, slidr; labels is fine-tuning's own.
     sweeps: K, drawn anew in each epoch from the key sweep and those within ``seconds`` of it.
     merged: the network sees the K sweeps as one cloud, not one after the other.
-    semantic, spatial: weights of equations (1) and (2). tau, attention: the temperatures tau and lambda.
+    semantic, spatial: weights of equations (1) and (2). tau, attention: the temperatures tau and lambda. form: of
+    equation (1), "equation" as printed or "release" for the release's cross-entropy.
     grid: edge of the grids in metres; grid_points: most pairs of a grid.
     switch_after, switch: epochs before switchable self-training, and its probability after them.
     prompts: another label set whose words teach ("" takes the vocabulary's).
@@ -185,6 +186,7 @@ class MethodSpec:
     spatial: float = 1.0
     tau: float = 0.5
     attention: float = 1.0
+    form: str = "equation"
     grid: float = 0.1
     grid_points: int = 8
     switch_after: int = 10
@@ -264,6 +266,7 @@ def from_dict(data: dict[str, Any]) -> Recipe:
         "algorithm": (recipe.optimiser.algorithm, ("adamw", "sgd")),
         "precision": (recipe.optimiser.precision, tuple(PRECISIONS)),
         "method": (recipe.method.name, METHODS),
+        "form of equation (1)": (recipe.method.form, ("equation", "release")),
         "architecture": (recipe.network.arch, tuple(ARCHITECTURES)),
     }
     for what, (value, known) in choices.items():

@@ -14,6 +14,7 @@ from ov3d_perception.methods.clip2scene import (
     prompt_denoising,
     semantic_consistency,
     spatio_temporal_consistency,
+    word_cross_entropy,
 )
 
 WORD_CLASS = torch.tensor([0, 1, 1, 2])
@@ -97,6 +98,14 @@ def test_equation_1_stays_finite_where_exponentials_do_not():
     points, text = torch.eye(2), torch.eye(2)
     loss = semantic_consistency(points, torch.tensor([0, 1]), text, torch.tensor([0, 1]), 0.001)
     assert loss.item() == pytest.approx(-2 / 0.001)
+
+
+def test_the_releases_form_by_hand():
+    """Two points on words of length 1 and 2: log(1 + e^-1) and log(1 + e^-2); nothing without a point."""
+    points, word = torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 1])
+    hand = (math.log1p(math.exp(-1)) + math.log1p(math.exp(-2))) / 2
+    assert word_cross_entropy(points, word, torch.eye(2)).item() == pytest.approx(hand)
+    assert word_cross_entropy(points[:0], word[:0], torch.eye(2)).item() == 0.0
 
 
 @pytest.mark.parametrize("grid", [[0, 0, 1, 1, 1, 2, 2], [0, 1, 2, 3, 4, 5, 6], [0] * 7], ids=str)

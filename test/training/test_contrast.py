@@ -111,6 +111,12 @@ def test_denoised_words_are_not_said(recipe, tmp_path):
     assert said == {0.0: {0, 1}, 0.5: {0}}
 
 
+def test_the_releases_form_learns_too(recipe, tmp_path):
+    result = run.distill(changed(recipe, {"method.form": "release"}), tmp_path / "out", device="cpu")
+    assert result.modes[STUDENT_ALL].miou > 0.9
+    assert load_checkpoint(tmp_path / "out" / "student.safetensors")[1].recipe["method"]["form"] == "release"
+
+
 @pytest.mark.parametrize("online", [False, True])
 @pytest.mark.parametrize("method", ["kl", "ppkt", "slidr", "clip2scene"])
 def test_methods_of_the_tables_run(recipe, tmp_path, method, online):

@@ -49,6 +49,7 @@ def test_environment_variables_are_filled_in(tmp_path, monkeypatch):
         ("optimiser.precision=fp8", "fp8"),
         ("optimiser.algorithm=lion", "lion"),
         ("method.name=guess", "guess"),
+        ("method.form=mine", "mine"),
         ("method.tau=warm", "recipe.method.tau"),
         ("network.arch=PointNet", "PointNet"),
         ("pairs.occlusion=3", "recipe.pairs.occlusion"),
