@@ -23,7 +23,7 @@ from ov3d_perception.errors import CheckpointError, DatasetError
 from ov3d_perception.training.distill import distill
 from ov3d_perception.training.evaluate import STUDENT_ALL, STUDENT_IN_VIEW, TEACHER_IN_VIEW
 from ov3d_perception.training.finetune import finetune
-from ov3d_perception.training.recipe import Recipe, changed
+from ov3d_perception.training.recipe import Recipe, changed, split_of
 
 log = logging.getLogger(__name__)
 
@@ -77,15 +77,26 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def ablate(
-    recipe: Recipe, table: Table, out: Path, seeds: Sequence[int], rows: Sequence[str] = (), device: str = "auto"
+    recipe: Recipe,
+    table: Table,
+    out: Path,
+    seeds: Sequence[int],
+    rows: Sequence[str] = (),
+    splits: Sequence[str] = (),
+    device: str = "auto",
 ) -> dict[str, Any]:
     """Run the table's rows for each seed, and write ``<out>/ablation.{json,md}`` after each run.
 
     A run that is done is not repeated, one that was interrupted goes on, and rows of the same settings share a run.
-    rows: names of those to run; all by default.
+    rows, splits: names of the rows to run and of the recipe's splits to fine-tune them on; all by default.
 
-    Raises DatasetError for an unknown row.
+    Raises DatasetError for an unknown row or split.
     """
+    for split in splits:
+        split_of(recipe, split)
+    labelled = tuple(splits or recipe.finetune.splits) if table.finetune else ()
+    if table.finetune and not labelled:
+        raise DatasetError("The recipe has no split to fine-tune on", "Give it finetune.splits")
     if unknown := set(rows) - {row.name for row in table.rows}:
         raise DatasetError(f"The table has no row {sorted(unknown)}", f"It has {', '.join(r.name for r in table.rows)}")
     chosen = [row for row in table.rows if not rows or row.name in rows]
@@ -94,7 +105,7 @@ def ablate(
     for seed in seeds:
         for row in chosen:
             log.info("Row %r, seed %d", row.name, seed)
-            for column, score in _run(recipe, row, table.finetune, out, seed, device).items():
+            for column, score in _run(recipe, row, labelled, out, seed, device).items():
                 found[row.name].setdefault(column, []).append(score)
             summary = summarise(table, chosen, found, seeds)
             out.mkdir(parents=True, exist_ok=True)
@@ -142,18 +153,18 @@ def _cell(figure: dict[str, Any] | None) -> str:
     return f"{100 * figure['mean']:.1f}{spread}{paper}"
 
 
-def _run(recipe: Recipe, row: Row, labels: bool, out: Path, seed: int, device: str) -> dict[str, float]:
-    """mIoU by column: of the annotation-free evaluation, or by the split that the row was fine-tuned on."""
+def _run(recipe: Recipe, row: Row, splits: Sequence[str], out: Path, seed: int, device: str) -> dict[str, float]:
+    """mIoU by column: of the annotation-free evaluation, or by the split that the row was fine-tuned on, if any."""
     settings = {**row.set, "seed": seed}
     tuned = changed(recipe, settings)
     folder = out / "runs" / hashlib.blake2b(json.dumps(tuned.to_dict()).encode(), digest_size=6).hexdigest()
     if row.pretrain and not _done(folder):
         distill(tuned, folder, resume=True, device=device)
-    if not labels:
+    if not splits:
         return _scores(folder, MODES)
     init = folder / "student.safetensors" if row.pretrain else None
     found = {}
-    for split in recipe.finetune.splits:
+    for split in splits:
         place = (folder if row.pretrain else out / "runs" / f"random-{seed}") / f"finetune {split}".replace(" ", "_")
         if not _done(place):
             finetune(tuned, place, split, init, resume=True, device=device)

@@ -74,6 +74,9 @@ def ablate_clip2scene(
     tables: Annotated[str, typer.Option(help="The file of tables")] = "config/train/clip2scene_tables.yaml",
     seeds: Annotated[str, typer.Option(help="Such as 1-3 or 1,2,3")] = "1,2,3",
     row: Annotated[list[str] | None, typer.Option(help="Only this row, by name; may be given several times")] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help="Fine-tune on this split only; several times likewise")
+    ] = None,
     override: Overrides = None,
 ) -> None:
     """CLIP2Scene's Table 1 or 2 on the recipe's data: mean and spread over seeds. Goes on where it was killed."""
@@ -83,7 +86,7 @@ def ablate_clip2scene(
 
     numbers = parse_seeds(seeds)
     chosen = load_table(Path(shipped(tables)), table)
-    print(to_markdown(ablate(load_recipe(recipe, override or []), chosen, out, numbers, row or ())))
+    print(to_markdown(ablate(load_recipe(recipe, override or []), chosen, out, numbers, row or (), split or ())))
 
 
 def evaluate(

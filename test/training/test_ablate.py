@@ -19,7 +19,12 @@ SHIPPED = FOLDER / "clip2scene_tables.yaml"
 @pytest.fixture
 def recipe(tmp_path, monkeypatch):
     split = {"dataset": "walls", "root": "", "options": {"frames": 2}}
-    settings = {"finetune.splits": {"walls": split}, "finetune.epochs": 1, "optimiser.epochs": 1, "repeat": 1}
+    settings = {
+        "finetune.splits": {"walls": split, "more": split},
+        "finetune.epochs": 1,
+        "optimiser.epochs": 1,
+        "repeat": 1,
+    }
     return changed(walls_recipe(tmp_path, monkeypatch), settings)
 
 
@@ -70,7 +75,7 @@ def test_rows_of_one_setting_share_a_run_and_done_runs_are_not_repeated(recipe, 
 
 def test_fine_tuned_rows(recipe, tmp_path):
     table = Table("Test", (Row("random", pretrain=False), Row("pre")), finetune=True)
-    summary = ablate(recipe, table, tmp_path / "out", [1], device="cpu")
+    summary = ablate(recipe, table, tmp_path / "out", [1], splits=["walls"], device="cpu")
     assert set(summary["rows"]["random"]) == set(summary["rows"]["pre"]) == {"walls"}
     runs = [json.loads(path.read_text()) for path in (tmp_path / "out").rglob("evaluation.json")]
     starts = [run["about"]["training frames"].get("from") for run in runs]
@@ -101,6 +106,11 @@ def test_seeds():
 def test_mistakes_are_named(recipe, tmp_path):
     with pytest.raises(DatasetError, match="no row"):
         ablate(recipe, Table("T", (Row("a"),)), tmp_path, [1], ["b"])
+    labels = Table("T", (Row("a"),), finetune=True)
+    with pytest.raises(DatasetError, match="no split '2%'"):
+        ablate(recipe, labels, tmp_path, [1], splits=["2%"])
+    with pytest.raises(DatasetError, match="no split to fine-tune on"):
+        ablate(changed(recipe, {"finetune.splits": {}}), labels, tmp_path, [1])
     with pytest.raises(DatasetError, match="table9"):
         load_table(SHIPPED, "table9")
     with pytest.raises(DatasetError, match="nowhere"):
