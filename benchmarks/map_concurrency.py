@@ -54,7 +54,7 @@ class WatchedLock:
     @staticmethod
     def _note(table: dict[str, list[float]], seconds: float) -> None:
         name = threading.current_thread().name
-        table.setdefault("2 queries" if name.startswith("scoring") else name, []).append(seconds * 1e3)
+        table.setdefault("2 queries" if name.startswith("queries") else name, []).append(seconds * 1e3)
 
 
 def stage(

@@ -14,6 +14,7 @@ import argparse
 import ctypes
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -45,6 +46,19 @@ class Section:
     sensors: np.ndarray
     advance: np.ndarray
 
+    def save(self, path: Path) -> None:
+        """Keep it in a file (.npz)."""
+        stops = np.cumsum([len(centres) for centres in self.centres])
+        parts = {"centres": np.concatenate(self.centres), "features": np.concatenate(self.features), "stops": stops}
+        np.savez(path, **parts, sensors=self.sensors, advance=self.advance)
+
+    @classmethod
+    def load(cls, path: Path) -> Section:
+        """What was kept."""
+        with np.load(path) as kept:
+            centres, features = (np.split(kept[name], kept["stops"][:-1]) for name in ("centres", "features"))
+            return cls(centres, features, kept["sensors"], kept["advance"])
+
 
 @dataclass
 class Log:
@@ -52,7 +66,7 @@ class Log:
     a scan's integration, wall time of a query or a save; memory: resident MB more than before the first scan, voxels,
     MB by the map's own count."""
 
-    scan: list[tuple[float, float, float]] = field(default_factory=list)
+    scan: np.ndarray  # (scans, 3), made beforehand; NaN in scans that the process was stopped in
     query: list[tuple[float, float]] = field(default_factory=list)
     save: list[tuple[float, float]] = field(default_factory=list)
     memory: list[tuple[float, float, int, float]] = field(default_factory=list)
@@ -84,27 +98,47 @@ def vocabulary() -> tuple[TextBank, np.ndarray, np.ndarray]:
     return bank, head, words
 
 
+class Stops:
+    """Notices that the process was stopped and went on (SIGSTOP, SIGCONT): such a scan's wall time says nothing."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        signal.signal(signal.SIGCONT, self._went_on)
+
+    def _went_on(self, *_: object) -> None:
+        self.count += 1
+
+
 def drive(section: Section, semantic_map: SemanticMap, query: TextQuery, bank: TextBank, scans: int) -> Log:
     """Integrate so many scans; ask and save on the way."""
-    log, length, before = Log(), len(section.centres), resident()
+    log, length, stops = Log(np.full((scans, 3), np.nan)), len(section.centres), Stops()
+    before = resident()
     with tempfile.TemporaryDirectory() as folder:
         for number in range(scans):
             place, at = number % length, number / RATE
             shift = section.advance * (number // length // 2)
             centres, sensor = section.centres[place] + shift.astype(np.float32), section.sensors[place] + shift
-            start, began = time.perf_counter(), time.process_time()
+            start, began, stopped = time.perf_counter(), time.process_time(), stops.count
             semantic_map.integrate(centres, section.features[place], (number + 1) * 10**8, sensor)
-            log.scan.append((at, (time.perf_counter() - start) * 1e3, (time.process_time() - began) * 1e3))
+            wall, busy = (time.perf_counter() - start) * 1e3, (time.process_time() - began) * 1e3
+            if stops.count == stopped:
+                log.scan[number] = at, wall, busy
             if number % EVERY == EVERY - 1:
-                start = time.perf_counter()
+                start, stopped = time.perf_counter(), stops.count
                 ask(semantic_map, query, bank)
-                log.query.append((at, (time.perf_counter() - start) * 1e3))
+                if stops.count == stopped:
+                    log.query.append((at, (time.perf_counter() - start) * 1e3))
                 log.memory.append((at, (resident() - before) / 1e6, len(semantic_map), semantic_map.nbytes / 1e6))
             if number % SAVES == SAVES - 1:
                 start = time.perf_counter()
                 save_map(semantic_map, Path(folder) / "soak.ov3dmap")
                 log.save.append((at, (time.perf_counter() - start) * 1e3))
     return log
+
+
+def timed(log: Log) -> np.ndarray:
+    """The scans whose times were measured."""
+    return log.scan[~np.isnan(log.scan[:, 0])]
 
 
 def resident() -> int:
@@ -117,16 +151,17 @@ def resident() -> int:
 
 def summary(log: Log, semantic_map: SemanticMap, section: Section, wall: float) -> dict[str, object]:
     """Figures; from when the bound was reached (98 % of it) to the end, what grew a minute of the drive."""
-    memory = np.array(log.memory)
+    memory, scans = np.array(log.memory), len(log.scan)
     loop = float(np.linalg.norm(np.diff(section.sensors, axis=0), axis=1).sum())
     seen = memory[[0, memory[:, 1].argmax(), -1], 1]
     full = memory[:, 2] >= 0.98 * semantic_map.max_voxels
     since = float(memory[np.argmax(full), 0]) if full.any() else float("inf")
     result: dict[str, object] = {
-        "scans": len(log.scan),
-        "seconds of driving": len(log.scan) / RATE,
+        "scans": scans,
+        "of these left out of the times, as the process was stopped in them": int(np.isnan(log.scan[:, 0]).sum()),
+        "seconds of driving": scans / RATE,
         "seconds it took": round(wall, 1),
-        "metres": round(loop * len(log.scan) / len(section.centres)),
+        "metres": round(loop * scans / len(section.centres)),
         "voxels a scan": round(float(np.mean([len(centres) for centres in section.centres]))),
         "bound": semantic_map.max_voxels,
         "most voxels": int(memory[:, 2].max()),
@@ -134,7 +169,7 @@ def summary(log: Log, semantic_map: SemanticMap, section: Section, wall: float) 
         "bound reached after [s]": since,
         "resident beyond the start [MB]: at first, most, at last": np.round(seen, 1).tolist(),
     }
-    scan = np.array(log.scan)
+    scan = timed(log)
     measured = {"resident beyond the start [MB]": memory[:, :2], "integration [ms]": scan[:, :2]}
     measured |= {"integration, processors' time [ms]": scan[:, [0, 2]], "query [ms]": np.array(log.query)}
     for name, series in measured.items():
@@ -159,7 +194,7 @@ def draw(log: Log, figures: dict[str, object], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    memory, scan, query = (np.array(series) for series in (log.memory, log.scan, log.query))
+    memory, scan, query = np.array(log.memory), timed(log), np.array(log.query)
     figure, (top, middle, bottom) = pyplot.subplots(3, 1, figsize=(11, 8), sharex=True, constrained_layout=True)
     top.plot(memory[:, 0] / 60, memory[:, 1], label="resident memory of the process, less that before the first scan")
     top.plot(memory[:, 0] / 60, memory[:, 3], label="the map's own count")
@@ -196,23 +231,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--max-voxels", type=int, default=1_000_000)
     parser.add_argument("--section", type=float, default=40.0, help="seconds of the drive that is looped")
     parser.add_argument("--seed", type=int, default=2000, help="which simulated world")
+    parser.add_argument("--cache", type=Path, help="file (.npz) to keep the simulated section in, or to take it from")
     parser.add_argument("--eviction", default="oldest", choices=("oldest", "farthest"))
     parser.add_argument("--out", type=Path, default=Path("docs/images/soak.png"), help="JSON goes beside it")
     options = parser.parse_args(arguments)
     bank, head, words = vocabulary()
-    section = simulated(options.seed, options.section, head, words)
+    if options.cache and options.cache.exists():
+        section = Section.load(options.cache)
+    else:
+        section = simulated(options.seed, options.section, head, words)
+        if options.cache:
+            section.save(options.cache)
     semantic_map = SemanticMap(
         VOXEL, head, bank.identity, bank.logit_scale, options.max_voxels, eviction=options.eviction
     )
     query = TextQuery(["car"], background={name: [name] for name in bank.words})
     start = time.perf_counter()
-    log = drive(section, semantic_map, query, bank, round(options.minutes * 60 * RATE))
+    scans = round(options.minutes * 60 * RATE)
+    log = drive(section, semantic_map, query, bank, scans)
     command = " ".join(["python benchmarks/soak.py", *(sys.argv[1:] if arguments is None else arguments)])
     figures = {"command": command, **summary(log, semantic_map, section, time.perf_counter() - start)}
     print(json.dumps(figures, indent=2))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     rounded = {name: [[round(v, 2) for v in row] for row in getattr(log, name)] for name in ("memory", "query", "save")}
-    rounded["scan, every 10th"] = [[round(v, 2) for v in row] for row in log.scan[::10]]
+    rounded["scan, every 10th"] = [[round(v, 2) for v in row] for row in timed(log)[::10]]
     options.out.with_suffix(".json").write_text(json.dumps({"figures": figures, "series": rounded}) + "\n")
     draw(log, figures, options.out)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -13,8 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 from ov3d_perception.geometry.boxes import Box
 from ov3d_perception.geometry.voxels import BITS, HALF, MASK
-
-_WORKERS = ThreadPoolExecutor(2, "clusters")
+from ov3d_perception.mapping.ordering import ascending
 
 
 def cluster(centres: Float32[np.ndarray, "n 3"], gap: float, vertical_gap: float) -> Int64[np.ndarray, " n"]:
@@ -26,39 +24,43 @@ def cluster(centres: Float32[np.ndarray, "n 3"], gap: float, vertical_gap: float
     """
     if not len(centres):
         return np.empty(0, np.int64)
-    cells = np.floor(centres.astype(np.float64) / [gap, gap, vertical_gap]).astype(np.int64)
-    cells -= cells.min(0)
-    _, width, height = (cells.max(0) + 3).tolist()  # of the grid, with room beside: neighbours do not wrap
-    packed = (cells[:, 0] * width + cells[:, 1]) * height + cells[:, 2]  # few bits: quick to sort
-    order = _ascending(packed)
-    packed = packed[order]
-    first = np.diff(packed, prepend=-1) > 0
-    keys = packed[first]
-    left, right = _touching(keys, width, height)
-    edges = np.ones(len(left)), (left, right)  # of float64, or they are copied
-    _, group = connected_components(coo_array(edges, shape=(len(keys), len(keys))), directed=False)
+    packed, width, height = _packed_cells(centres, gap, vertical_gap)
+    order = ascending(packed)
+    packed = packed.take(order)
+    first = np.flatnonzero(np.diff(packed, prepend=-9) > 1)  # cells one above the other are one column from the start
+    last = np.append(first[1:], len(packed)) - 1
+    edges = _touching(packed[first], packed[last], width, height)
+    graph = coo_array((np.ones(len(edges[0])), edges), shape=(len(first), len(first)))  # of float64, or it is copied
+    _, group = connected_components(graph, directed=False)
     result = np.empty(len(centres), np.int64)
-    result[order] = group[np.cumsum(first) - 1]
+    result[order] = np.repeat(group, last + 1 - first)
     return result
+
+
+def _packed_cells(
+    centres: Float32[np.ndarray, "n 3"], gap: float, vertical_gap: float
+) -> tuple[Int64[np.ndarray, " n"], int, int]:
+    """Each centre's cell as one number (few bits: quick to sort), and how many numbers y and z have in it.
+
+    There is room beside the grid, so that neighbours do not wrap.
+    """
+    cells = []
+    for axis, edge in zip(centres.T, (gap, gap, vertical_gap), strict=True):
+        cell = np.floor(np.ascontiguousarray(axis, np.float64) / edge)
+        cells.append(cell - cell.min())
+    x, y, z = cells
+    width, height = int(y.max()) + 3, int(z.max()) + 3
+    return ((x * width + y) * height + z).astype(np.int64), width, height
 
 
 def members_of(
     group: Int64[np.ndarray, " n"], wanted: Bool[np.ndarray, " k"]
 ) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " g"]]:
     """The members of the ``wanted`` groups, one group after the other, and where each begins."""
-    rows = np.flatnonzero(wanted[group])
-    rows = rows[_ascending(group[rows])]
-    return rows, np.flatnonzero(np.diff(group[rows], prepend=-1))
-
-
-def _ascending(keys: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-    """Stable order of keys >= 0, 16 bits at a time: numpy counts those, three times as fast as comparing."""
-    order, left = np.argsort(keys.astype(np.uint16), kind="stable"), int(keys.max(initial=0)) >> 16
-    shift = 16
-    while left:
-        order = order[np.argsort((keys[order] >> shift).astype(np.uint16), kind="stable")]
-        left, shift = left >> 16, shift + 16
-    return order
+    rows = np.flatnonzero(wanted.take(group))
+    numbers = group.take(rows)
+    order = ascending(numbers)
+    return rows.take(order), np.flatnonzero(np.diff(numbers.take(order), prepend=-1))
 
 
 def box_around(centres: Float32[np.ndarray, "n 3"], voxel_size: float) -> Box:
@@ -113,29 +115,26 @@ def _box(
 
 
 def _touching(
-    keys: Int64[np.ndarray, " n"], width: int, height: int
+    low: Int64[np.ndarray, " n"], high: Int64[np.ndarray, " n"], width: int, height: int
 ) -> tuple[Int32[np.ndarray, " m"], Int32[np.ndarray, " m"]]:
-    """Enough pairs of touching cells to connect all that touch. Keys ascend: x, y (of ``width``), z (of ``height``).
-
-    Of the three cells one above the other beside a cell, those after a gap and the first are enough: the others follow
-    one that is connected already.
-    """
+    """Pairs of columns of cells that touch. They ascend from ``low`` to ``high``: x, y (of ``width``), z (of
+    ``height``)."""
 
     def beside(step: int) -> tuple[Int32[np.ndarray, " m"], Int32[np.ndarray, " m"]]:
-        """Pairs of a cell and the first or second of the three that begin ``step`` after it."""
-        lowest = keys + step
-        at = np.searchsorted(keys, lowest)
-        found, other = [], []
-        for nth in (0, 1):
-            at = np.minimum(at + nth, len(keys) - 1)
-            above = keys[at] - lowest
-            pairs = np.flatnonzero((above >= 0) & (above <= 2))
-            found.append(pairs)
-            other.append(at[pairs])
-        return np.concatenate(found).astype(np.int32), np.concatenate(other).astype(np.int32)
+        """Pairs with those columns that stand in the place ``step`` after."""
+        other = np.searchsorted(high, low + (step - 1))  # the lowest that reaches as high
+        own, most = np.arange(len(low)), high + (step + 1)
+        left, right = [], []
+        while len(own):
+            there = other < len(low)
+            there[there] = low[other[there]] <= most[own[there]]
+            own, other = own[there], other[there]
+            left.append(own)
+            right.append(other)
+            other = other + 1
+        return np.concatenate(left).astype(np.int32), np.concatenate(right).astype(np.int32)
 
-    stacked = np.flatnonzero(np.diff(keys) == 1).astype(np.int32)
-    columns = (1, width - 1, width, width + 1)  # of the four neighbours that come after a cell
-    pairs = [(stacked, stacked + 1), *_WORKERS.map(beside, [column * height - 1 for column in columns])]
+    after = (1, width - 1, width, width + 1)  # the four of the eight neighbours that come after a place
+    pairs = [beside(place * height) for place in after]
     left, right = (np.concatenate(side) for side in zip(*pairs, strict=True))
     return left, right

@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float32, Int64, UInt16
+
+from ov3d_perception.mapping.crew import WRITER
+from ov3d_perception.mapping.products import product
 
 GROUPS, SIZE = 256, 64  # lists of lists: a search costs GROUPS + SIZE products instead of GROUPS * SIZE
 NEAR = 0.995  # cosine: what lies nearer to an entry than this needs no entry of its own
@@ -20,6 +22,8 @@ _LEARN = 256  # new entries a call, at most
 _SAMPLE = 4  # of the rows seen, one in so many moves its entry and is measured
 _MEMORY = 2e4  # rows that the spread remembers
 _BY_GROUP = ("centre", "vector", "seen", "off", "size", "closed")
+_ROWS = 1024  # whose groups are looked for at a time
+_PIECE = 64  # rows that are compared at a time: so few that OpenBLAS wakes no threads (see products.py)
 _DOUBT = 8  # an entry's own distances count as much as the spread once it has seen that many
 
 
@@ -27,12 +31,14 @@ _DOUBT = 8  # an entry's own distances count as much as the spread once it has s
 class CodeList:
     """The entries by code, for scoring: unit vectors, zeros where there is none (code 0, and gaps).
 
-    spread: second moment of what they leave out; looseness: by code, that entry's own, as a ratio of lengths.
+    spread: second moment of what they leave out; looseness: by code, that entry's own, as a ratio of lengths; empty:
+    codes that no voxel has.
     """
 
     vectors: Float32[np.ndarray, "k c"]
     spread: Float32[np.ndarray, "c c"]
     looseness: Float32[np.ndarray, " k"]
+    empty: Bool[np.ndarray, " k"]
 
 
 class Codebook:
@@ -85,6 +91,10 @@ class Codebook:
         flat = self._vector.reshape(-1, self._vector.shape[2])
         return np.concatenate([np.zeros((1, flat.shape[1]), np.float32), flat])
 
+    def empty(self) -> Bool[np.ndarray, " k"]:
+        """By code: whether no vector has it."""
+        return np.concatenate([np.ones(1, bool), self._seen.ravel() == 0])
+
     def looseness(self) -> Float32[np.ndarray, " k"]:
         """By code: how far the vectors of an entry are off, as a multiple of the spread (a ratio of lengths)."""
         usual = max(float(np.trace(self.spread)), 1e-12)
@@ -111,14 +121,20 @@ class Codebook:
         entry, cosine = np.zeros(len(unit), np.int64), np.full(len(unit), -1, np.float32)
         if not self._groups or not len(unit):
             return entry, cosine
-        centres = torch.from_numpy(self._centre[: self._groups])
-        group = (torch.from_numpy(unit) @ centres.T).numpy().argmax(1)
+        group = np.empty(len(unit), np.int64)
+
+        def nearest_group(part: slice) -> None:
+            group[part] = product(unit[part], self._centre[: self._groups].T).argmax(1)
+
+        WRITER.share(len(unit), _ROWS, nearest_group)
         order = np.argsort(group.astype(np.uint8), kind="stable")
-        ordered, products = unit[order], np.empty((len(unit), SIZE), np.float32)
+        ordered, products = unit.take(order, 0), np.empty((len(unit), SIZE), np.float32)
         stops = np.cumsum(np.bincount(group, minlength=self._groups)).tolist()
         for number, (start, stop) in enumerate(zip([0, *stops], stops, strict=False)):
-            np.dot(ordered[start:stop], self._vector[number].T, out=products[start:stop])
-        products[np.arange(SIZE) >= self._size[group[order], None]] = -1
+            for row in range(start, stop, _PIECE):
+                piece = slice(row, min(row + _PIECE, stop))
+                np.dot(ordered[piece], self._vector[number].T, out=products[piece])
+            products[start:stop, self._size[number] :] = -1  # places without an entry
         place = products.argmax(1)
         entry[order] = group[order] * SIZE + place
         cosine[order] = products[np.arange(len(unit)), place]
@@ -127,7 +143,7 @@ class Codebook:
     def _learn(self, unit: Float32[np.ndarray, "n c"]) -> bool:
         """New entries from vectors that are near none, nearer to each other than NEAR only once; True if any fit."""
         chosen = unit[:: -(-len(unit) // _LEARN)]
-        near = chosen @ chosen.T >= NEAR
+        near = product(chosen, chosen.T) >= NEAR
         covered, learned = np.zeros(len(chosen), bool), False
         for number in range(len(chosen)):
             if not covered[number]:
@@ -137,7 +153,7 @@ class Codebook:
 
     def _add(self, vector: Float32[np.ndarray, " c"]) -> bool:
         """To the group of the nearest centre; if that is full, the vector becomes the centre of a group of its own."""
-        group = int((self._centre[: self._groups] @ vector).argmax()) if self._groups else 0
+        group = int(product(self._centre[: self._groups], vector[:, None]).argmax()) if self._groups else 0
         if self._groups == 0 or self._size[group] == SIZE:
             if self._groups == GROUPS:
                 self._closed[group] = True
@@ -165,4 +181,4 @@ class Codebook:
         squared = np.einsum("nc,nc->n", off, off)
         self._off[group, place] += np.add.reduceat(squared[order], first)
         self._measured = min(self._measured + len(unit), _MEMORY)
-        self.spread += (off.T @ off - len(unit) * self.spread) / np.float32(self._measured)
+        self.spread += (product(off.T, off) - len(unit) * self.spread) / np.float32(self._measured)

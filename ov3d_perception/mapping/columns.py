@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import cv2
@@ -11,6 +12,7 @@ from jaxtyping import Bool, Float16, Float32, Int8, Int64, Shaped, UInt8, UInt16
 from ov3d_perception.types import EncoderIdentity
 
 _WIDTH = 4096  # codes are looked up in lines of so many
+NEVER = np.iinfo(np.int64).max  # the stamp of a row that has been given back: none is older
 _SAMPLE = 16384  # stamps from which an age is judged
 
 
@@ -34,6 +36,9 @@ class MapChunk:
         features = self.features[kept] if len(self.features) else self.features
         others = self.last_seen[kept], self.weight[kept], self.code[kept]
         return MapChunk(self.row[kept], self.key[kept], features, *others)
+
+
+Wanted = Callable[[MapChunk], Bool[np.ndarray, " n"]]  # which voxels of a chunk count
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,8 @@ class MapState:
 
 
 class Columns:
-    """One row a voxel, for ``rows`` of them. A row is taken while its weight is not zero; its code is 0 when it is not.
+    """One row a voxel, for ``rows`` of them. A row is taken while its weight is not zero; its code is 0 when it is not,
+    and its last_seen NEVER once it has been given back.
 
     All of it is reserved at once and backed by memory only once written to, so nothing is ever copied.
     """
@@ -121,7 +127,7 @@ def oldest(seen: Int64[np.ndarray, " n"], count: int) -> Int64[np.ndarray, " cou
     reach, candidates = count / max(len(seen), 1), np.empty(0, np.int64)
     while len(candidates) < count:
         reach = 1.2 * reach + 0.005
-        limit = sample[min(int(reach * len(sample)), len(sample) - 1)] if reach < 1 else np.iinfo(np.int64).max
+        limit = sample[min(int(reach * len(sample)), len(sample) - 1)] if reach < 1 else NEVER
         candidates = np.flatnonzero(seen <= limit)
     return candidates[np.argpartition(seen[candidates], count - 1)[:count]] if count else candidates[:0]
 

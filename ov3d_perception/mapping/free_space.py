@@ -15,9 +15,11 @@ CELL = np.radians(0.4)  # of the finest image; each coarser one has cells of twi
 LEVELS = 3
 REACH = 40.0  # metres; farther out, the rays are too far apart to say anything
 LOWEST = 1.5  # metres: the least height of a LiDAR above the road that the margin below allows for
+_ROWS = 16384  # places that are looked up at a time: what they take stays in a core's cache
 _AZIMUTHS, _ELEVATIONS = 900, 452  # at CELL; multiples of 2 ** (LEVELS - 1)
 
 _Image = Float32[np.ndarray, "elevations azimuths"]
+_Axes = list[Float32[np.ndarray, " n"]]  # x, y and z
 
 
 def seen_through(
@@ -30,32 +32,55 @@ def seen_through(
     farther behind it than rays of one cell differ on a road seen from ``LOWEST``: at range r, 0.5 m + cell / LOWEST *
     r^2. So rays that skim the road do not clear it.
     """
+    return _through(_images(returns), _axes(places), size)
+
+
+def _through(images: list[_Image], places: _Axes, size: float) -> Bool[np.ndarray, " p"]:
+    """:func:`seen_through` by what is nearest around each direction, by level (see :func:`_images`)."""
     distance = _range(places)
     near = np.flatnonzero(distance < REACH)
-    through = np.zeros(len(places), bool)
-    if not len(near) or not len(returns):
-        return through
-    azimuth, elevation = _direction(places[near])
-    distance = distance[near]
+    through = np.zeros(len(distance), bool)
+    azimuth, elevation = _direction([axis.take(near) for axis in places])
+    distance = distance.take(near)
     level = _level(size, distance)
-    image = _nearest_return(returns)
-    for number in range(LEVELS):
-        image = _halved(image) if number else image
+    for number, image in enumerate(images):
         rows = np.flatnonzero(level == number)
-        cell = (elevation[rows] >> number) * image.shape[1] + (azimuth[rows] >> number)
-        margin = np.float32(0.5) + np.float32(CELL * 2**number / LOWEST) * distance[rows] ** 2
-        measured = np.isfinite(image.reshape(-1)[cell])
-        through[near[rows]] = measured & (_smallest_around(image).reshape(-1)[cell] > distance[rows] + margin)
+        cell = (elevation.take(rows) >> number) * image.shape[1] + (azimuth.take(rows) >> number)
+        away = distance.take(rows)
+        margin = np.float32(0.5) + np.float32(CELL * 2**number / LOWEST) * away**2
+        through[near.take(rows)] = image.take(cell) > away + margin
     return through
 
 
-def seen_from(
-    origin: Float64[np.ndarray, " 3"], keys: Int64[np.ndarray, " n"], voxel_size: float
-) -> Float32[np.ndarray, "n 3"]:
+def _images(returns: Float[np.ndarray, "n 3"]) -> list[_Image]:
+    """By level: of each cell the nearest return in it and the eight around it; -inf where there is none in it."""
+    images, image = [], _nearest_return(_axes(returns))
+    for number in range(LEVELS):
+        image = _halved(image) if number else image
+        images.append(np.where(np.isfinite(image), _smallest_around(image), -np.inf).astype(np.float32, copy=False))
+    return images
+
+
+def passed(
+    keys: Int64[np.ndarray, " n"],
+    voxel_size: float,
+    sensor: Float64[np.ndarray, " 3"],
+    centres: Float32[np.ndarray, "v 3"],
+) -> Int64[np.ndarray, " m"]:
+    """Which of the voxels rays from the sensor to the centres pass beyond doubt. Metres; what is not finite is none."""
+    returns = (centres[np.isfinite(centres).all(1)] - sensor).astype(np.float32)
+    images, found = _images(returns), [np.empty(0, np.int64)]
+    for start in range(0, len(keys), _ROWS):
+        places = seen_from(sensor, keys[start : start + _ROWS], voxel_size)
+        found.append(start + np.flatnonzero(_through(images, places, voxel_size)))
+    return np.concatenate(found)
+
+
+def seen_from(origin: Float64[np.ndarray, " 3"], keys: Int64[np.ndarray, " n"], voxel_size: float) -> _Axes:
     """Voxel centres as seen from a place, metres; exact to single precision however far the place is from zero."""
     shift = (0.5 - HALF) * voxel_size - origin
     axes = zip((keys >> (2 * BITS), (keys >> BITS) & MASK, keys & MASK), shift, strict=True)
-    return np.stack([(axis * voxel_size + offset).astype(np.float32) for axis, offset in axes], 1)
+    return [(axis * voxel_size + offset).astype(np.float32) for axis, offset in axes]
 
 
 def _level(size: float, distance: Float32[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
@@ -66,16 +91,20 @@ def _level(size: float, distance: Float32[np.ndarray, " n"]) -> Int32[np.ndarray
     return level
 
 
-def _nearest_return(returns: Float[np.ndarray, "n 3"]) -> _Image:
+def _nearest_return(returns: _Axes) -> _Image:
     image = np.full((_ELEVATIONS, _AZIMUTHS), np.inf, np.float32)
     azimuth, elevation = _direction(returns)
     np.minimum.at(image.reshape(-1), elevation * _AZIMUTHS + azimuth, _range(returns))
     return image
 
 
-def _direction(xyz: Float[np.ndarray, "n 3"]) -> tuple[Int32[np.ndarray, " n"], Int32[np.ndarray, " n"]]:
+def _axes(xyz: Float[np.ndarray, "n 3"]) -> _Axes:
+    return list(np.ascontiguousarray(np.asarray(xyz, np.float32).T))
+
+
+def _direction(xyz: _Axes) -> tuple[Int32[np.ndarray, " n"], Int32[np.ndarray, " n"]]:
     """Azimuth and elevation in cells of the finest image."""
-    x, y, z = np.ascontiguousarray(np.asarray(xyz, np.float32).T)
+    x, y, z = xyz
     azimuth = ((np.arctan2(y, x) + np.float32(np.pi)) * np.float32(1 / CELL)).astype(np.int32)
     azimuth[azimuth >= _AZIMUTHS] -= _AZIMUTHS
     across = np.sqrt(x * x + y * y)
@@ -83,10 +112,10 @@ def _direction(xyz: Float[np.ndarray, "n 3"]) -> tuple[Int32[np.ndarray, " n"], 
     return azimuth, elevation.clip(0, _ELEVATIONS - 1, out=elevation)
 
 
-def _range(xyz: Float[np.ndarray, "n 3"]) -> Float32[np.ndarray, " n"]:
+def _range(xyz: _Axes) -> Float32[np.ndarray, " n"]:
     """Metres."""
-    xyz = np.asarray(xyz, np.float32)
-    return np.sqrt(np.einsum("nk,nk->n", xyz, xyz))
+    x, y, z = xyz
+    return np.sqrt(x * x + y * y + z * z)
 
 
 def _smallest_around(image: _Image) -> _Image:

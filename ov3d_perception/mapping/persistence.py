@@ -27,6 +27,7 @@ from ov3d_perception.mapping import map_file
 from ov3d_perception.mapping.columns import MapState, VoxelRecords
 from ov3d_perception.mapping.compact import Projection, Quantiser, restored
 from ov3d_perception.mapping.map_file import MapFile
+from ov3d_perception.mapping.products import product
 from ov3d_perception.mapping.semantic_map import SemanticMap
 from ov3d_perception.types import EncoderIdentity
 
@@ -194,25 +195,26 @@ def _require_same(info: MapInfo, state: MapState, other: str) -> None:
         )
 
 
-def _turn(file: MapFile, state: MapState) -> Float32[np.ndarray, "c c"] | None:
+def _turn(file: MapFile, state: MapState) -> Float32[np.ndarray, "c d"] | None:
     """What the file's coordinates are multiplied by to be this machine's; None where they are the same.
 
-    They follow from W by a singular value decomposition, whose signs are the linear algebra library's own.
+    They follow from W by a singular value decomposition, whose signs are the linear algebra library's own. Those of a
+    file may be fewer: as many as were kept when it was written.
     """
     here, there = Projection(state.head).basis, file.array("basis")
     if here.shape == there.shape and np.allclose(here, there, atol=_SAME_BASIS):
         return None
     turn = there @ here.T
-    if here.shape != there.shape or not np.allclose(turn @ turn.T, np.eye(len(turn)), atol=1e-2):
+    if not np.allclose(turn @ turn.T, np.eye(len(turn)), atol=1e-2):
         raise MapFileError(f"{file.path} is kept in coordinates that do not belong to its network", "Save the map anew")
     return turn.astype(np.float32)
 
 
-def _turned(records: Iterable[VoxelRecords], turn: Float32[np.ndarray, "c c"]) -> Iterator[VoxelRecords]:
+def _turned(records: Iterable[VoxelRecords], turn: Float32[np.ndarray, "c d"]) -> Iterator[VoxelRecords]:
     """The same voxels in other coordinates, rounded again."""
-    quantise = Quantiser(len(turn))
+    quantise = Quantiser(turn.shape[1])
     for chunk in records:
-        values = restored(chunk.features, chunk.factor) @ turn
+        values = product(restored(chunk.features, chunk.factor), turn)
         features, factor = quantise(values, np.arange(len(chunk)), 0)
         yield replace(chunk, features=features, factor=factor)
 

@@ -13,6 +13,7 @@ from ov3d_perception.geometry.boxes import Box
 from ov3d_perception.language.vocabulary import TextSource
 from ov3d_perception.mapping.clusters import boxes_around, cluster, members_of
 from ov3d_perception.mapping.columns import MapChunk
+from ov3d_perception.mapping.products import product
 from ov3d_perception.mapping.scoring import Hits, Question, Scorer
 from ov3d_perception.mapping.semantic_map import SemanticMap
 
@@ -153,7 +154,7 @@ def _distinct(
     if not rivals:
         return np.empty((0, len(asked)), np.float32)
     against = text.embed(rivals)
-    return against[against @ asked < query.synonym_cosine]
+    return against[product(against, asked[:, None])[:, 0] < query.synonym_cosine]
 
 
 def _knows(text: TextSource, word: str) -> bool:
@@ -167,15 +168,15 @@ def _knows(text: TextSource, word: str) -> bool:
 def _matches(semantic_map: SemanticMap, query: TextQuery, word: str, hits: Hits) -> list[Match]:
     centres, edge = semantic_map.centres(hits.key), semantic_map.voxel_size
     group = cluster(centres, max(query.gap, edge), max(query.vertical_gap, edge))
-    believed = np.bincount(group[hits.probability >= query.threshold], minlength=group.max(initial=-1) + 1)
+    believed = np.bincount(group, hits.probability >= query.threshold)
     rows, first = members_of(group, (believed >= query.min_sure) & (np.bincount(group) >= query.min_voxels))
     if not len(rows):
         return []
-    count, centres, keys = np.diff(first, append=len(rows)), centres[rows], hits.key[rows]
-    score = np.add.reduceat(hits.probability[rows].astype(np.float64), first) / count
+    count, centres, keys = np.diff(first, append=len(rows)), centres.take(rows, 0), hits.key.take(rows)
+    score = np.add.reduceat(hits.probability.take(rows).astype(np.float64), first) / count
     sums = [np.add.reduceat(np.ascontiguousarray(axis, np.float64), first) for axis in centres.T]
     centroid = np.stack(sums, 1) / count[:, None]
-    seen = np.maximum.reduceat(hits.last_seen[rows], first)
+    seen = np.maximum.reduceat(hits.last_seen.take(rows), first)
     distance = np.full(len(first), np.nan)
     if query.position is not None:
         distance = np.sqrt(np.minimum.reduceat(((centres - query.position) ** 2).sum(1), first))

@@ -1,35 +1,35 @@
 """How well words fit the voxels of a map: softmax probabilities, by code for all voxels and exactly where it matters.
 
 For a word t and rivals r, the probability at a feature with the direction u is 1 / (1 + sum_r exp(s (r - t) . u)). The
-log-odds of a code are known to about s |g| where g is the mean rival less the word, and |.| the metric of what the
-codes leave out (:meth:`SemanticMap.codes`). Codes three times as far below the threshold are not looked at. The voxels
-of the others are scored by their own features, those nearest to the threshold first, up to a number that keeps a query
-quick.
+log-odds of a code's voxels are known to about s |g| where g is the mean rival less the word, and |.| the metric of what
+the codes leave out (:meth:`SemanticMap.codes`); on the whole they are lower than its entry's own, which is corrected.
+Codes three times as far below the threshold are not looked at. The voxels of the others are scored by their own
+features, those nearest to the threshold first, as many as keep a query quick.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Float64, Int64
 
-from ov3d_perception.mapping.columns import MapChunk
-from ov3d_perception.mapping.compact import normalised
+from ov3d_perception.mapping.codebook import CodeList
+from ov3d_perception.mapping.columns import Wanted
+from ov3d_perception.mapping.crew import QUERIES
+from ov3d_perception.mapping.products import product
 from ov3d_perception.mapping.semantic_map import SemanticMap
 
 _SURE = 3.0  # standard deviations of a code's log-odds: nearer than that to the threshold, voxels are scored exactly
-_REACH = 8.0  # log-odds: farther than that from the threshold, no code is in doubt
+_BEND = 1.0  # log-odds: the most that a code is corrected by
 _ROWS = 4096  # at a time: their logits stay in the cache
-_CHUNK = 16384  # rows that are read at a time, so long the writer waits
-_WORKERS = ThreadPoolExecutor(2, "scoring")
+_CHUNK = 32768  # rows that are read at a time, so long the writer waits
 _ALIGNMENT = 16
-_FEW, _MANY = 50_000, 80_000  # so many voxels are scored by their own features whatever their codes say, and at most
+_FEW = 50_000  # so many voxels are scored by their own features whatever their codes say,
+_MANY, _HIT = 240_000, 0.7  # and at most so many, less what the hits take: in a match, one costs so much of a score
 _TIE = 0.1  # log-odds: a rival that is ahead by less is no likelier
-_NEGLIGIBLE = 1e-5  # share of the probability; rivals below it at all codes in doubt are left out
+_NEGLIGIBLE = 1e-5  # share of what rivals have; those below it at all codes in doubt are left out
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,6 @@ class Hits:
     last_seen: Int64[np.ndarray, " n"]
 
 
-Wanted = Callable[[MapChunk], Bool[np.ndarray, " n"]]
-
-
 class Scorer:
     """One question to a map. The map may change meanwhile."""
 
@@ -60,13 +57,12 @@ class Scorer:
         self._scale = semantic_map.logit_scale
         text = question.embeddings.astype(np.float64)
         text /= np.maximum(np.linalg.norm(text, axis=1, keepdims=True), 1e-12)
-        self._rivals = ((text[1:] - text[0]) @ semantic_map.basis.T).astype(np.float32)  # (p - 1, c)
-        self._codes = semantic_map.codes()
-        self._shares, self._table, self._best = self._of_codes(self._codes.vectors)
+        self._rivals = product((text[1:] - text[0]).astype(np.float32), semantic_map.basis.T)  # (p - 1, c)
+        self._codes = _CodeScores.of(semantic_map.codes(), self._rivals, self._scale)
 
     def probabilities(self) -> Float32[np.ndarray, " r"]:
         """Probability of the word in each of the map's rows by its code; 0 in rows without a voxel."""
-        return self._map.look_up(self._table)
+        return self._map.look_up(self._codes.probability)
 
     def exact(self, rows: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
         """The same of the voxels in these rows, by their own features."""
@@ -75,78 +71,112 @@ class Scorer:
 
     def hits(self, threshold: float, wanted: Wanted) -> Hits:
         """The voxels that reach the threshold and that no rival fits better, of those ``wanted``."""
-        doubt = self._doubt(threshold)
-        above = (self._table >= threshold) & self._best
-        possible = above | (doubt < _SURE)
-        rivals = self._rivals[(self._shares[possible] > _NEGLIGIBLE).any(0)]
-        looked_at = possible & (doubt <= _limit(doubt, self._map.tally(len(doubt)) * possible))
+        codes = self._codes
+        doubt = codes.doubt(threshold)
+        above = (codes.probability >= threshold) & codes.best
+        voxels = self._map.tally(len(doubt))
+        most = max(_FEW, _MANY - int(_HIT * voxels[above].sum()))
+        looked_at = np.isfinite(doubt)
+        looked_at[looked_at] = doubt[looked_at] <= _limit(doubt[looked_at], voxels[looked_at], most)
+        largest = codes.shares[torch.from_numpy(looked_at)].amax(0) if looked_at.any() else codes.shares[0]
+        rivals = self._rivals[largest.numpy() > _NEGLIGIBLE]
         kind = self._map.look_up((above | looked_at).astype(np.uint8) + looked_at)
+        rows = np.flatnonzero(kind > 0)  # of booleans: four times as fast as of numbers
+        by_feature = kind[rows] == 2
 
-        def by_code(rows: Int64[np.ndarray, " n"]) -> Hits:
-            """Those that are hits for sure."""
-            chunk = self._take(rows, wanted, features=False)
-            return Hits(chunk.key, self._table[chunk.code], chunk.last_seen)
+        parts = [(part, True) for part in _chunks(rows.compress(by_feature))]
+        parts += [(part, False) for part in _chunks(rows.compress(~by_feature))]
+        found: dict[int, Hits] = {}
 
-        def by_feature(chunk: MapChunk) -> Hits:
-            """Those that have to be looked at."""
-            exact, best = _fit(chunk.features, rivals, self._scale)
-            hit = np.flatnonzero((exact >= threshold) & best)
-            return Hits(chunk.key[hit], exact[hit], chunk.last_seen[hit])
+        def look(one: slice) -> None:
+            part, own = parts[one.start]
+            found[one.start] = self._by_feature(part, wanted, threshold, rivals) if own else self._by_code(part, wanted)
 
-        def read(rows: Int64[np.ndarray, " n"]) -> MapChunk:
-            return self._take(rows, wanted, features=True)
-
-        read_ahead = _WORKERS.map(read, _chunks(np.flatnonzero(kind == 2)))
-        sure = _WORKERS.map(by_code, _chunks(np.flatnonzero(kind == 1)))
-        parts = [*map(by_feature, read_ahead), *sure]  # torch has threads of its own
-        columns = zip(*((part.key, part.probability, part.last_seen) for part in parts), strict=True)
+        QUERIES.share(len(parts), 1, look)
+        ordered = [found[number] for number in range(len(parts))]
+        columns = zip(*((part.key, part.probability, part.last_seen) for part in ordered), strict=True)
         return Hits(*(np.concatenate(column) for column in columns))
 
-    def _of_codes(
-        self, vectors: Float32[np.ndarray, "k c"]
-    ) -> tuple[Float32[np.ndarray, "k r"], Float32[np.ndarray, " k"], Bool[np.ndarray, " k"]]:
-        """Probability of each rival and of the word, and if no rival has more, by code; the word's is 0 at codes that
-        no voxel had yet."""
-        odds = _odds(torch.from_numpy(vectors), self._rivals, self._scale)
-        table, best = 1 / (1 + odds.sum(1)), odds.amax(1) <= np.exp(_TIE)
-        shares = odds.mul_(table[:, None]).numpy()
-        table[(vectors == 0).all(1)] = 0
-        return shares, table.numpy(), best.numpy()
+    def _by_code(self, rows: Int64[np.ndarray, " n"], wanted: Wanted) -> Hits:
+        """All of these rows that are wanted: their codes are sure."""
+        chunk = self._map.take(rows, wanted=wanted, features=False)
+        return Hits(chunk.key, self._codes.probability[chunk.code], chunk.last_seen)
 
-    def _doubt(self, threshold: float) -> Float32[np.ndarray, " k"]:
-        """How far each code is from the threshold, either side, in deviations of its log-odds; inf: very far."""
-        clipped = np.clip(self._table.astype(np.float64), 1e-30, 1 - 1e-7)
-        away = np.abs(np.log(clipped / (1 - clipped)) - np.log(threshold / max(1 - threshold, 1e-7)))
-        near = np.flatnonzero((away < _REACH) & (self._table > 0))
-        shares = self._shares[near]
-        gradient = (shares / np.maximum(shares.sum(1, keepdims=True), 1e-12)) @ self._rivals
-        variance = np.einsum("kc,kc->k", gradient @ self._codes.spread, gradient).clip(0)
-        deviation = self._scale * np.sqrt(variance) * self._codes.looseness[near]
-        doubt = np.full(len(self._table), np.inf, np.float32)
-        doubt[near] = away[near] / (deviation + 1e-3)
-        return doubt
+    def _by_feature(
+        self, rows: Int64[np.ndarray, " n"], wanted: Wanted, threshold: float, rivals: Float32[np.ndarray, "r c"]
+    ) -> Hits:
+        """The hits of these rows by their own features."""
+        chunk = self._map.take(rows, wanted=wanted)
+        exact, best = _fit(chunk.features, rivals, self._scale)
+        hit = np.flatnonzero((exact >= threshold) & best)
+        return Hits(chunk.key[hit], exact[hit], chunk.last_seen[hit])
 
-    def _take(self, rows: Int64[np.ndarray, " n"], wanted: Wanted, *, features: bool) -> MapChunk:
-        chunk = self._map.take(rows, features=features)
-        kept = wanted(chunk)
-        return chunk if kept.all() else chunk.of(kept)
+
+@dataclass(frozen=True)
+class _CodeScores:
+    """What a question says of each code. log_odds: of the word, -inf at codes that no voxel had yet; deviation: how far
+    those of its voxels are off, on the whole; best: no rival is likelier; shares: of the rivals, summing to 1.
+    """
+
+    log_odds: Float32[np.ndarray, " k"]
+    probability: Float32[np.ndarray, " k"]
+    deviation: Float32[np.ndarray, " k"]
+    best: Bool[np.ndarray, " k"]
+    shares: torch.Tensor
+
+    @classmethod
+    def of(cls, codes: CodeList, rivals: Float32[np.ndarray, "r c"], scale: float) -> _CodeScores:
+        """Score all codes.
+
+        With shares w and the metric M of what the codes leave out, the log-odds of an entry's voxels have a variance of
+        w M w, and a mean that is lower than the entry's own by half of (w diag M - w M w), to second order.
+        """
+        against = torch.from_numpy(np.float32(scale) * rivals)
+        metric = against @ torch.from_numpy(codes.spread) @ against.T
+        vectors, loose = torch.from_numpy(codes.vectors), torch.from_numpy(codes.looseness).square()
+        log_odds, deviation = np.empty((2, len(loose)), np.float32)
+        best = np.empty(len(loose), bool)
+        shares = torch.empty(len(loose), len(rivals))
+
+        def score(part: slice) -> None:
+            odds = _odds(vectors[part], rivals, scale)
+            best[part], odds = (odds.amax(1) <= np.exp(_TIE)).numpy(), odds[:, : len(rivals)]
+            total = odds.sum(1).clamp_(min=1e-30)
+            share = torch.mul(odds, (1 / total)[:, None], out=shares[part])
+            variance = ((share @ metric).mul_(share).sum(1) * loose[part]).clamp_(min=0)
+            bend = ((share @ metric.diagonal()) * loose[part] - variance) / 2
+            log_odds[part] = (-total.log() - bend.clamp_(0, _BEND)).numpy()
+            deviation[part] = variance.sqrt().numpy()
+
+        QUERIES.share(len(loose), _ROWS, score)
+        log_odds[codes.empty] = -np.inf
+        probability = torch.from_numpy(log_odds).sigmoid().numpy()
+        return cls(log_odds, probability, deviation, best, shares)
+
+    def doubt(self, threshold: float) -> Float32[np.ndarray, " k"]:
+        """How far each code is from the threshold, either side, in deviations; inf where there is no voxel."""
+        away = np.abs(self.log_odds - np.float32(np.log(threshold / max(1 - threshold, 1e-7))))
+        return away / (self.deviation + np.float32(1e-3))
 
 
 def _chunks(rows: Int64[np.ndarray, " n"]) -> list[Int64[np.ndarray, " m"]]:
     return [rows[start : start + _CHUNK] for start in range(0, max(len(rows), 1), _CHUNK)]
 
 
-def _limit(doubt: Float32[np.ndarray, " k"], voxels: Float64[np.ndarray, " k"]) -> float:
+def _limit(doubt: Float32[np.ndarray, " k"], voxels: Float64[np.ndarray, " k"], most: int) -> float:
     """The least certainty (in deviations) at which a code decides for its voxels.
 
-    _SURE; less where that would be more than _MANY voxels; more while they are fewer than _FEW.
+    _SURE; less where that would be more than ``most`` voxels; more while they are fewer than _FEW.
     """
     order = np.argsort(doubt)
     held = np.cumsum(voxels[order])
-    if held[-1] <= _FEW:
-        return float("inf")
-    most = int(np.searchsorted(held, _MANY, side="right"))
-    return min(_SURE, float(doubt[order[most - 1]]) if 0 < most <= len(order) else 0.0)
+
+    def reached(count: int) -> float:
+        """The certainty of the last codes that have no more voxels than that together."""
+        codes = int(np.searchsorted(held, count, side="right"))
+        return float("inf") if codes == len(order) else float(doubt[order[codes - 1]]) if codes else 0.0
+
+    return min(max(_SURE, reached(_FEW)), reached(most))
 
 
 def probability_of(
@@ -160,17 +190,24 @@ def _fit(
     features: Float32[np.ndarray, "n c"], rivals: Float32[np.ndarray, "r c"], logit_scale: float
 ) -> tuple[Float32[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
     """:func:`probability_of`, and if no rival has more."""
-    unit = torch.from_numpy(normalised(features))
     result, best = np.empty(len(features), np.float32), np.empty(len(features), bool)
     for start in range(0, len(features), _ROWS):
         rows = slice(start, start + _ROWS)
-        odds = _odds(unit[rows], rivals, logit_scale)
-        result[rows], best[rows] = (1 / (1 + odds.sum(1))).numpy(), (odds.amax(1) <= np.exp(_TIE)).numpy()
+        part = torch.from_numpy(features[rows])
+        length = torch.linalg.vector_norm(part, dim=1).clamp_(min=1e-12)
+        odds = _odds(part, rivals, logit_scale, 1 / length)
+        result[rows] = (1 / (1 + odds[:, : len(rivals)].sum(1))).numpy()
+        best[rows] = (odds.amax(1) <= np.exp(_TIE)).numpy()
     return result, best
 
 
-def _odds(unit: torch.Tensor, rivals: Float32[np.ndarray, "r c"], logit_scale: float) -> torch.Tensor:
-    """Odds of each rival against the word, (n, r). Columns are made up to a number that is quick to multiply."""
-    directions = torch.from_numpy(np.float32(logit_scale) * rivals.T)
-    directions = torch.nn.functional.pad(directions, (0, -len(rivals) % _ALIGNMENT)).contiguous()
-    return (unit @ directions).clamp_(max=80.0).exp_()[:, : len(rivals)]
+def _odds(
+    vectors: torch.Tensor, rivals: Float32[np.ndarray, "r c"], logit_scale: float, scale: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Odds of each rival against the word at vectors, times a scale each: (n, r), and more columns that repeat the
+    first rival, up to a number that is quick to multiply and to compare."""
+    padded = np.concatenate([rivals, np.repeat(rivals[:1], -len(rivals) % _ALIGNMENT, axis=0)])
+    logits = vectors @ torch.from_numpy(np.ascontiguousarray(np.float32(logit_scale) * padded.T))
+    if scale is not None:
+        logits.mul_(scale[:, None])
+    return logits.clamp_(max=80.0).exp_()

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
+from concurrent.futures import Future
+from dataclasses import fields, replace
 from threading import RLock
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64, Shaped
 
 from ov3d_perception.errors import IdentityError, PointCloudError
-from ov3d_perception.geometry.voxels import voxel_centres, voxel_keys
+from ov3d_perception.geometry.voxels import voxel_centres
+from ov3d_perception.mapping.blending import blend, observed
 from ov3d_perception.mapping.codebook import Codebook, CodeList
-from ov3d_perception.mapping.columns import Columns, MapChunk, MapState, VoxelRecords, oldest
-from ov3d_perception.mapping.compact import Projection, Quantiser, averaged, normalised, restored
-from ov3d_perception.mapping.free_space import REACH, seen_from, seen_through
+from ov3d_perception.mapping.columns import NEVER, Columns, MapChunk, MapState, VoxelRecords, Wanted, oldest
+from ov3d_perception.mapping.compact import Projection, Quantiser, restored
+from ov3d_perception.mapping.crew import WRITER
+from ov3d_perception.mapping.free_space import REACH, passed
 from ov3d_perception.mapping.tiles import Tiles
 from ov3d_perception.mapping.voxel_index import VoxelIndex
 from ov3d_perception.types import EncoderIdentity
 
 CHUNK = 65536  # rows that a reader takes at a time
 EVICTIONS = ("oldest", "farthest")
-_WORKER = ThreadPoolExecutor(1, "free space")
 _EVICT_FRACTION = 0.01  # room made at once when the map is full, so that eviction is rare
 _TALLIED = 1 << 18  # rows from which it is judged how many voxels have a code
 _TURNS = 4  # a new voxel gets its code at once, one that has moved away from its code a better one at every fourth hit
@@ -39,9 +40,8 @@ class SemanticMap:
     A voxel takes less than 100 bytes: its mean in a byte a channel (:mod:`compact`), a :mod:`codebook` entry for
     scoring, key, stamps, weights, and its share of the index and the tiles.
 
-    Safe for one writer and many readers. The writer holds the lock for one integration (tens of ms). Readers take
-    chunks and hold it for one chunk at a time (a few ms); the codes are looked up without it, and every voxel that is
-    found is read again under it. So nobody waits longer than for one scan or one chunk.
+    Safe for one writer and many readers. The writer holds the lock for one integration (tens of ms), readers for one
+    chunk at a time (a few ms); codes are looked up without it, and every voxel that is found is read again under it.
 
     voxel_size: edge in metres. head: W (C, D) of the network. identity: the encoder whose space z W lies in.
     logit_scale: that encoder's factor from cosines to logits. frame_id: frame of the map. basis: (c, D), the
@@ -132,19 +132,16 @@ class SemanticMap:
                 "channels",
                 "Give the map the basis of the network that makes the features",
             )
-        keys, means = self._average(centres, features)
+        looking = self._look(centres, np.asarray(sensor, np.float64)) if sensor is not None else None
+        keys, means = observed(self._projection, self.voxel_size, centres, features)
         if not len(keys):
             return
         with self._lock:
             self._revision += 1
             self.newest = max(self.newest, int(stamp))
-            if sensor is None:
-                self._merge(keys, means, 1, int(stamp), sensor)
-                return
-            near = self._tiles.around(sensor, REACH)
-            looking = _WORKER.submit(self._looked_through, near, centres, np.asarray(sensor, np.float64))
             rows = self._merge(keys, means, 1, int(stamp), sensor)
-            self._clear(rows[rows >= 0], looking.result())
+            if looking is not None:
+                self._clear(rows[rows >= 0], *looking.result())
 
     def absorb(self, records: VoxelRecords) -> None:
         """Add voxels of a map with this one's head, voxel size and frame; those of both become weighted means.
@@ -168,8 +165,7 @@ class SemanticMap:
     def drop_older(self, stamp: int) -> int:
         """Forget voxels last seen before ``stamp`` (ns); returns how many."""
         with self._lock:
-            rows = self._taken_rows()
-            old = rows[self._columns.last_seen[rows] < stamp]
+            old = np.flatnonzero(self._columns.last_seen[: self._used] < stamp)
             self._remove(old)
         return len(old)
 
@@ -190,15 +186,20 @@ class SemanticMap:
             if len(chunk.row):
                 yield chunk
 
-    def take(self, rows: Int64[np.ndarray, " n"], *, features: bool = True) -> MapChunk:
-        """The voxels of these rows, less those that have gone meanwhile; without features, those have no columns."""
+    def take(self, rows: Int64[np.ndarray, " n"], *, wanted: Wanted | None = None, features: bool = True) -> MapChunk:
+        """The voxels of these rows, less those that have gone meanwhile or are not ``wanted`` (which is asked before
+        any feature is read); without features, those have no columns."""
         columns = self._columns
         with self._lock:
-            rows = rows[columns.weight[rows] > 0]
-            kept = rows if features else rows[:0]
-            values, factor = columns.features[kept], columns.factor[kept]
-            key, others = columns.key[rows], (columns.last_seen[rows], columns.weight[rows], columns.code[rows])
-        return MapChunk(rows, key, restored(values, factor), *others)
+            rows = rows.compress(np.take(columns.weight, rows) > 0)
+            others = (np.take(column, rows) for column in (columns.last_seen, columns.weight, columns.code))
+            chunk = MapChunk(rows, np.take(columns.key, rows), np.empty((0, self._projection.channels), "f4"), *others)
+            if wanted is not None:
+                kept = wanted(chunk)
+                chunk = chunk if kept.all() else chunk.of(kept)
+            read = chunk.row if features else chunk.row[:0]
+            values, factor = np.take(columns.features, read, axis=0), np.take(columns.factor, read)
+        return replace(chunk, features=restored(values, factor))
 
     def occupied(self) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
         """Rows and keys of all voxels."""
@@ -210,7 +211,7 @@ class SemanticMap:
         """What the voxels' directions are rounded to, for scoring."""
         with self._lock:
             book = self._codebook
-            return CodeList(book.vectors(), book.spread.copy(), book.looseness())
+            return CodeList(book.vectors(), book.spread.copy(), book.looseness(), book.empty())
 
     def look_up(self, table: Shaped[np.ndarray, " k"]) -> Shaped[np.ndarray, " r"]:
         """table[code] for each row in use, taken or not. No lock: what changes meanwhile counts as it was or is."""
@@ -256,7 +257,7 @@ class SemanticMap:
         for start in range(0, self._used, CHUNK):
             with self._lock:
                 rows = self._taken_rows(start, start + CHUNK)
-                found = VoxelRecords(*(getattr(self._columns, name)[rows] for name in names))
+                found = VoxelRecords(*(getattr(self._columns, name).take(rows, 0) for name in names))
             if len(found):
                 yield found
 
@@ -307,46 +308,45 @@ class SemanticMap:
         rows[columns.key[rows] != keys] = -1  # what had to make room for the new ones
         there = np.flatnonzero(rows >= 0)
         at, before = rows[there], columns.weight[rows[there]].astype(np.float32)
-        mean = restored(columns.features[at], columns.factor[at])
-        mean += (means[there] - mean) * (weights[there] / (before + weights[there]))[:, None]
-        columns.features[at], columns.factor[at] = self._quantise(mean, at, self._revision)
+        share = weights[there] / (before + weights[there])
+        unit = blend(columns, at, means.take(there, 0), share, self._quantise, self._revision)
         columns.weight[at] = np.minimum(before + weights[there], self._cap - 1)
         columns.last_seen[at] = np.maximum(columns.last_seen[at], stamps[there])
         columns.changed[at] = self._revision
-        unit = normalised(mean)
-        due = (before == 0) | ((at + self._revision) % _TURNS == 0)
-        loose = np.flatnonzero(due & ~self._codebook.fits(unit, columns.code[at]))
-        columns.code[at[loose]] = self._codebook.encode(unit[loose])
+        due = np.flatnonzero((before == 0) | ((at + self._revision) % _TURNS == 0))
+        loose = due[~self._codebook.fits(unit.take(due, 0), columns.code[at[due]])]
+        columns.code[at[loose]] = self._codebook.encode(unit.take(loose, 0))
         return rows
 
-    def _looked_through(
-        self, rows: Int32[np.ndarray, " n"], centres: Float32[np.ndarray, "v 3"], sensor: Float64[np.ndarray, " 3"]
-    ) -> Int32[np.ndarray, " m"]:
-        """Those of the rows that rays from the sensor to the centres pass. Beside :meth:`_merge`, on another core."""
-        returns = (centres[np.isfinite(centres).all(1)] - sensor).astype(np.float32)
-        places = seen_from(sensor, self._columns.key[rows], self.voxel_size)
-        return rows[seen_through(places, self.voxel_size, returns)]
+    def _look(
+        self, centres: Float32[np.ndarray, "v 3"], sensor: Float64[np.ndarray, " 3"]
+    ) -> Future[tuple[Int32[np.ndarray, " m"], Int64[np.ndarray, " m"]]]:
+        """Rows and keys of the voxels that rays from the sensor to the centres pass, from another core.
 
-    def _clear(self, hit: Int64[np.ndarray, " k"], passed: Int32[np.ndarray, " m"]) -> None:
+        It goes on without the lock: whether a row is still what it was is seen from its key.
+        """
+
+        def look() -> tuple[Int32[np.ndarray, " m"], Int64[np.ndarray, " m"]]:
+            keys = self._columns.key.take(near)
+            through = passed(keys, self.voxel_size, sensor, centres)
+            return near.take(through), keys.take(through)
+
+        with self._lock:
+            near = self._tiles.around(sensor, REACH)
+        return WRITER.submit(look)
+
+    def _clear(
+        self, hit: Int64[np.ndarray, " k"], through: Int32[np.ndarray, " m"], keys: Int64[np.ndarray, " m"]
+    ) -> None:
         """Count a miss for each voxel that was passed and not hit; remove what is gone."""
         columns = self._columns
         columns.missed[hit] -= np.minimum(columns.missed[hit], 1)
-        passed = passed[(columns.changed[passed] != self._revision) & (columns.weight[passed] > 0)]
-        missed = columns.missed[passed]
+        there = (columns.changed[through] != self._revision) & (columns.weight[through] > 0)
+        through = through[there & (columns.key[through] == keys)]
+        missed = columns.missed[through]
         missed += missed < np.iinfo(np.uint8).max
-        columns.missed[passed] = missed
-        self._remove(passed[missed >= np.maximum(2, columns.weight[passed])])
-
-    def _average(
-        self, centres: Float32[np.ndarray, "v 3"], features: Float32[np.ndarray, "v c"]
-    ) -> tuple[Int64[np.ndarray, " k"], Float32[np.ndarray, "k c"]]:
-        """Distinct voxel keys, ascending, and the mean unit-scaled feature of each. Needs no lock."""
-        unit, length = self._projection(features)
-        good = np.isfinite(length) & (length > 1e-9) & np.isfinite(centres).all(1)
-        if not good.all():
-            centres, unit = centres[good], unit[good]
-        keys = voxel_keys(centres, self.voxel_size)
-        return averaged(keys, unit)
+        columns.missed[through] = missed
+        self._remove(through[missed >= np.maximum(2, columns.weight[through])])
 
     def _insert(
         self, keys: Int64[np.ndarray, " m"], sensor: Float64[np.ndarray, " 3"] | None
@@ -369,8 +369,7 @@ class SemanticMap:
         if self.eviction == "farthest" and sensor is not None:
             gone = self._tiles.farthest(sensor, count)[:count].astype(np.int64)
         else:
-            rows = self._taken_rows()
-            gone = rows[oldest(self._columns.last_seen[rows], count)]
+            gone = oldest(self._columns.last_seen[: self._used], count)
         self._remove(gone)
         self.evicted += len(gone)
 
@@ -380,7 +379,7 @@ class SemanticMap:
         columns = self._columns
         keys = columns.key[rows]
         self._index.remove(keys, rows.astype(np.int64))
-        columns.key[rows] = -1
+        columns.key[rows], columns.last_seen[rows] = -1, NEVER
         columns.weight[rows] = columns.code[rows] = 0
         self._tiles.discard(keys, columns.weight)
         self._free = np.concatenate([self._free, rows])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int32, Int64, UInt8
 
-from ov3d_perception.geometry.voxels import BITS, HALF, MASK, voxel_coordinates
+from ov3d_perception.geometry.voxels import BITS, HALF, MASK
 
 _EDGE = 8.0  # metres, about; a power of two voxels
 _GROWTH = 1.3
@@ -49,9 +49,15 @@ class Tiles:
 
     def around(self, xyz: Float[np.ndarray, " 3"], reach: float) -> Int32[np.ndarray, " m"]:
         """Rows of all tiles that come within ``reach`` of a place, horizontally. Metres."""
-        corners = np.asarray(xyz, np.float64) + np.array([[-reach], [reach]])
-        (x0, y0, _), (x1, y1, _) = (voxel_coordinates(corners, self._voxel_size) + HALF).clip(0, MASK) >> self._shift
-        wanted = (tile_x << BITS | tile_y for tile_x in range(x0, x1 + 1) for tile_y in range(y0, y1 + 1))
+        edge, most = 1 << self._shift, reach / self._voxel_size
+        tiles, away = [], []
+        for place in np.asarray(xyz, np.float64)[:2] / self._voxel_size + HALF:
+            low, high = max(int((place - most) // edge), 0), min(int((place + most) // edge), MASK >> self._shift)
+            tile = np.arange(low, high + 1)
+            tiles.append(tile)
+            away.append(np.maximum(tile * edge - place, place - (tile + 1) * edge).clip(0))
+        (x, y), near = tiles, np.hypot(away[0][:, None], away[1]) <= most
+        wanted = ((x[:, None] << BITS) | y)[near].tolist()
         return self._concatenated([tile for tile in wanted if tile in self._rows])
 
     def farthest(self, xyz: Float[np.ndarray, " 3"], count: int) -> Int32[np.ndarray, " m"]:

@@ -11,7 +11,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
+from ov3d_perception.mapping.crew import WRITER
+
 _SLOTS = 16  # a bucket
+_KEYS = 4096  # found at a time
 _LOAD = 0.75  # of the slots when all rows are taken: 7 bytes a voxel
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio (Knuth's multiplicative hashing)
 
@@ -43,8 +46,13 @@ class VoxelIndex:
     def find(self, keys: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " m"]:
         """Row of each key, -1 where there is none."""
         rows = np.full(len(keys), -1, np.int64)
-        for which, bucket, slot, _ in self._walk(keys, lambda which, row: self._key_of[row] == keys[which]):
-            rows[which] = self._row[bucket, slot]
+
+        def find(part: slice) -> None:
+            some, found = keys[part], rows[part]
+            for which, bucket, slot, _ in self._walk(some, lambda which, row: self._key_of[row] == some[which]):
+                found[which] = self._row[bucket, slot]
+
+        WRITER.share(len(keys), _KEYS, find)
         return rows
 
     def insert(self, keys: Int64[np.ndarray, " m"], rows: Int64[np.ndarray, " m"]) -> None:

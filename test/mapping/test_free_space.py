@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ov3d_perception.mapping.free_space import seen_through
+from ov3d_perception.geometry.voxels import voxel_keys
+from ov3d_perception.mapping.free_space import passed, seen_through
 from ov3d_perception.mapping.semantic_map import SemanticMap
 from ov3d_perception.types import EncoderIdentity
 
@@ -82,6 +83,15 @@ def test_nothing_at_all() -> None:
     assert not seen_through(np.ones((4, 3)), 0.1, nothing).any()
 
 
+def test_voxels_that_are_passed() -> None:
+    """Before a wall, far from zero; a return that is not finite says nothing."""
+    sensor = np.array([1000.0, -500.0, 2.0])
+    returns = rays(np.arange(-5, 5, 0.2), np.arange(-10, 10, 0.2)) * 20.0
+    centres = np.concatenate([returns + sensor, np.full((1, 3), np.nan)]).astype(np.float32)
+    keys = voxel_keys(sensor + np.array([[25.0, 0, 0], [10, 0, 0], [-10, 0, 0], [8, 0.5, 0]]), 0.1)
+    assert passed(keys, 0.1, sensor, centres).tolist() == [1, 3]
+
+
 IDENTITY = EncoderIdentity("tiny", "test", 2)
 CAR, WORLD = np.float32([[1, 0]]), np.float32([[0, 1]])
 
@@ -111,6 +121,18 @@ def test_what_drives_away_leaves_the_map_and_what_stands_stays() -> None:
     assert before["car"] > 300
     assert after["car"] < 0.2 * before["car"]
     assert after["world"] >= before["world"]
+
+
+def test_what_a_row_has_become_meanwhile_is_not_missed() -> None:
+    """A voxel that has taken the place of one that was looked through."""
+    semantic_map = SemanticMap(0.2, np.eye(2, dtype=np.float32), IDENTITY)
+    semantic_map.integrate(np.float32([[1, 1, 1], [5, 5, 1]]), np.repeat(CAR, 2, 0), 1)
+    rows, keys = semantic_map.occupied()
+    keys[0] += 1
+    for _ in range(3):
+        semantic_map._revision += 1
+        semantic_map._clear(rows[:0], rows.astype(np.int32), keys)
+    assert semantic_map.occupied()[0].tolist() == rows[:1].tolist(), "the other was missed three times"
 
 
 def _count(semantic_map: SemanticMap) -> dict[str, int]:

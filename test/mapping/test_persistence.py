@@ -180,6 +180,23 @@ def test_coordinates_of_another_linear_algebra_library(
     assert_equal_content(theirs, site, 0.05, weights=False)
 
 
+def test_a_file_that_keeps_fewer_coordinates(
+    site: SemanticMap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is loaded with all that it has; one that keeps more than is kept here is refused."""
+    monkeypatch.setattr("ov3d_perception.mapping.compact.CHANNELS", 3)
+    narrow = town()
+    save_map(narrow, tmp_path / "narrow.ov3dmap")
+    monkeypatch.undo()
+    loaded = load_map(tmp_path / "narrow.ov3dmap")
+    assert len(narrow.basis) == 3 < len(loaded.basis) == len(site.basis)
+    assert_equal_content(narrow, loaded, 0.03)
+    save_map(site, tmp_path / "wide.ov3dmap")
+    monkeypatch.setattr("ov3d_perception.mapping.compact.CHANNELS", 3)
+    with pytest.raises(MapFileError, match="Save the map anew"):
+        load_map(tmp_path / "wide.ov3dmap")
+
+
 # -- bound and merging --------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from ov3d_perception.language.vocabulary import TextBank
 from ov3d_perception.mapping import scoring
+from ov3d_perception.mapping.codebook import CodeList
 from ov3d_perception.mapping.query import TextQuery, ask
 from ov3d_perception.mapping.scoring import Question, Scorer, probability_of
 from ov3d_perception.mapping.semantic_map import SemanticMap
@@ -70,6 +71,7 @@ def test_hits_are_those_of_the_plain_softmax(threshold: float) -> None:
 def test_many_are_scored_by_code_and_few_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scoring, "_FEW", 0)
     monkeypatch.setattr(scoring, "_MANY", 2000)
+    monkeypatch.setattr(scoring, "_HIT", 0)
     semantic_map = filled()
     keys, expected, _ = plain(semantic_map)
     hits = Scorer(semantic_map, Question("word", TEXT)).hits(0.5, everything)
@@ -77,6 +79,47 @@ def test_many_are_scored_by_code_and_few_are_wrong(monkeypatch: pytest.MonkeyPat
     assert len(np.setxor1d(hits.key, truth)) < 0.05 * len(truth)
     _, at, where = np.intersect1d(hits.key, keys, return_indices=True)
     assert np.abs(hits.probability[at] - expected[where]).mean() < 0.02
+
+
+def test_codes_are_off_to_either_side_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry's own odds are too good for the voxels around it; what is said of them is not, and says how far."""
+    rng, rivals = np.random.default_rng(0), RNG.normal(size=(6, 8)).astype(np.float32)
+    vectors = 0.1 * rng.normal(size=(50, 8)).astype(np.float32)
+    noise = (rng.normal(size=(2000, 8)) @ (0.01 * rng.normal(size=(8, 8)))).astype(np.float32)
+    noise = np.concatenate([noise, -noise])
+    spread = noise.T @ noise / len(noise)
+    codes = CodeList(vectors, spread, np.ones(50, np.float32), np.zeros(50, bool))
+    said = scoring._CodeScores.of(codes, rivals, 20.0)
+    logit = -np.log(np.exp(20.0 * (vectors[:, None] + noise) @ rivals.T).sum(2))  # (codes, voxels)
+    monkeypatch.setattr(scoring, "_BEND", 0.0)
+    plain = scoring._CodeScores.of(codes, rivals, 20.0)
+    bias, left = logit.mean(1) - plain.log_odds, logit.mean(1) - said.log_odds
+    assert (bias < 0.01).all() and bias.mean() < -0.1
+    assert np.abs(left).mean() < 0.3 * np.abs(bias).mean()
+    ratio = said.deviation / logit.std(1)
+    assert ratio.min() > 0.6 and ratio.max() < 1.4 and 0.9 < ratio.mean() < 1.1
+
+
+def test_as_many_are_scored_exactly_as_the_hits_leave_time_for() -> None:
+    doubt, voxels = np.float32([0.1, 2.0, 4.0, 0.5, 1.0]), np.full(5, 40_000.0)
+    assert scoring._limit(doubt, voxels, 250_000) == scoring._SURE
+    assert scoring._limit(doubt, voxels, 130_000) == 1.0
+    assert scoring._limit(doubt, voxels, 90_000) == 0.5
+    assert scoring._limit(doubt, voxels, 10_000) == 0.0
+    few = np.full(5, 15_000.0)
+    assert scoring._limit(doubt + 3, few, 250_000) == 4.0, "codes that are sure, too, while there is time"
+    assert scoring._limit(doubt[:1], few[:1], 100_000) == scoring._limit(doubt[:0], few[:0], 0) == float("inf")
+
+
+def test_a_small_map_is_scored_exactly() -> None:
+    """However sure its codes are."""
+    semantic_map = filled(5000)
+    keys, expected, ahead = plain(semantic_map)
+    for threshold in (0.02, 0.5, 0.98):
+        hits = Scorer(semantic_map, Question("word", TEXT)).hits(threshold, everything)
+        clear = (np.abs(expected - threshold) > 2e-3) & (np.abs(ahead + scoring._TIE) > 1e-2)
+        truth = keys[clear & (expected >= threshold) & (ahead >= -scoring._TIE)]
+        assert set(truth.tolist()) == set(hits.key.tolist()) & set(keys[clear].tolist())
 
 
 def test_probabilities_of_all_rows() -> None:

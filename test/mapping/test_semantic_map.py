@@ -245,6 +245,22 @@ def test_refuses_features_of_another_width_and_other_encoders() -> None:
         make().require(EncoderIdentity("other", "test", 5), "words")
 
 
+def test_voxels_of_some_rows() -> None:
+    """Those that are wanted and there; their features are read only when asked for."""
+    semantic_map = make()
+    centres = np.float32([[0.5, 0.5, 0.5], [1.5, 0.5, 0.5], [2.5, 0.5, 0.5]])
+    semantic_map.integrate(centres, np.eye(3, dtype=np.float32), 1)
+    semantic_map.integrate(centres[1:], np.eye(3, dtype=np.float32)[1:], 2)
+    rows, keys = semantic_map.occupied()
+    assert semantic_map.drop_older(2) == 1
+    everything = semantic_map.take(rows)
+    np.testing.assert_array_equal(everything.key, keys[1:])
+    some = semantic_map.take(rows, wanted=lambda chunk: chunk.key == keys[2])
+    np.testing.assert_array_equal(some.features, everything.features[1:])
+    assert some.row.tolist() == rows[2:].tolist() and some.last_seen.tolist() == [2] and some.weight.tolist() == [2]
+    assert len(semantic_map.take(rows, features=False).features) == 0
+
+
 def test_reading_while_writing() -> None:
     """A reader sees each voxel whole: its feature always belongs to its key."""
     semantic_map = make(max_voxels=2000)

@@ -63,7 +63,7 @@ def test_tiles_hold_what_is_near(seed: int, voxel_size: float) -> None:
     sensor = rng.uniform(-50, 50, 3)
     found = tiles.around(sensor, 40.0)
     assert len(set(found.tolist())) == len(found)
-    near = np.abs(voxel_centres(keys, voxel_size) - sensor)[:, :2].max(1) < 40.0
+    near = np.linalg.norm((voxel_centres(keys, voxel_size) - sensor)[:, :2], axis=1) < 40.0
     assert set(rows[near].tolist()) <= set(found.tolist())
     weight = np.ones(len(keys), np.uint8)
     weight[rows[near]] = 0
