@@ -11,7 +11,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ov3d_perception.sparse import BatchNorm, Conv3d, ConvTranspose3d, ReLU, SparseTensor, cat
+from ov3d_perception.sparse import (
+    BatchNorm,
+    Conv3d,
+    ConvTranspose3d,
+    ReLU,
+    SparseTensor,
+    Stencil,
+    cat,
+    convolve_normalised,
+    multiply,
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,11 @@ ARCHITECTURES = {
     "MinkUNet34C": Architecture((32, 64, 128, 256, 256, 128, 96, 96), (2, 3, 4, 6, 2, 2, 2, 2)),
 }
 """By MinkowskiEngine's names (examples/minkunet.py); SLidR's Res16UNet34C has the channels of MinkUNet34C."""
+
+
+_LEVELS = (1, 2, 4, 8)
+_STENCILS = [s for t in _LEVELS for s in (Stencil(t, 2 * t, 2), Stencil(2 * t, 2 * t, 3))] + [Stencil(1, 1, 3)]
+"""Kernel maps in the order in which they are wanted, but for the stem's."""
 
 
 def scaled(channels: int, width: float) -> int:
@@ -53,15 +68,14 @@ class BasicBlock(nn.Module):
         self.conv2 = Conv3d(channels, channels, kernel_size=3)
         self.norm2 = BatchNorm(channels)
         self.relu = ReLU(inplace=True)
-        self.downsample: nn.Module | None = None
+        self.downsample: nn.Sequential | None = None
         if in_channels != channels:
             self.downsample = nn.Sequential(Conv3d(in_channels, channels, kernel_size=1), BatchNorm(channels))
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         """(N, in) -> (N, channels) on the same voxels."""
-        out = self.norm2(self.conv2(self.relu(self.norm1(self.conv1(x)))))
-        shortcut = x if self.downsample is None else self.downsample(x)
-        return self.relu(out.replace(out.feats + shortcut.feats))
+        out = convolve_normalised(self.conv1, self.norm1, self.relu, x)
+        return convolve_normalised(self.conv2, self.norm2, self.relu, out, x, self.downsample)
 
 
 class MinkUNet(nn.Module):
@@ -108,20 +122,22 @@ class MinkUNet(nn.Module):
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         """(N, in_channels) -> narrow features z (N, feature_dim) on the same voxels."""
-        skip1 = self.relu(self.bn0(self.conv0p1s1(x)))
-        skip2 = self.block1(self.relu(self.bn1(self.conv1p1s2(skip1))))
-        skip4 = self.block2(self.relu(self.bn2(self.conv2p2s2(skip2))))
-        skip8 = self.block3(self.relu(self.bn3(self.conv3p4s2(skip4))))
-        out = self.block4(self.relu(self.bn4(self.conv4p8s2(skip8))))
-        out = self.block5(cat([self.relu(self.bntr4(self.convtr4p16s2(out))), skip8]))
-        out = self.block6(cat([self.relu(self.bntr5(self.convtr5p8s2(out))), skip4]))
-        out = self.block7(cat([self.relu(self.bntr6(self.convtr6p4s2(out))), skip2]))
-        out = self.block8(cat([self.relu(self.bntr7(self.convtr7p2s2(out))), skip1]))
+        x.manager.expect(_STENCILS, x.feats)
+        relu = self.relu
+        skip1 = convolve_normalised(self.conv0p1s1, self.bn0, relu, x)
+        skip2 = self.block1(convolve_normalised(self.conv1p1s2, self.bn1, relu, skip1))
+        skip4 = self.block2(convolve_normalised(self.conv2p2s2, self.bn2, relu, skip2))
+        skip8 = self.block3(convolve_normalised(self.conv3p4s2, self.bn3, relu, skip4))
+        out = self.block4(convolve_normalised(self.conv4p8s2, self.bn4, relu, skip8))
+        out = self.block5(cat([convolve_normalised(self.convtr4p16s2, self.bntr4, relu, out), skip8]))
+        out = self.block6(cat([convolve_normalised(self.convtr5p8s2, self.bntr5, relu, out), skip4]))
+        out = self.block7(cat([convolve_normalised(self.convtr6p4s2, self.bntr6, relu, out), skip2]))
+        out = self.block8(cat([convolve_normalised(self.convtr7p2s2, self.bntr7, relu, out), skip1]))
         return out.replace(append_one(out.feats)) if self.head_bias else out
 
     def head(self, features: Float[Tensor, "n c"]) -> Float[Tensor, "n d"]:
         """Narrow features to the image-text space (not normalised)."""
-        return features @ self.final.kernel
+        return multiply(features, self.final.kernel, keep=False)
 
     @property
     def basis(self) -> Float[Tensor, "c d"]:

@@ -34,7 +34,16 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from ov3d_perception.networks.minkunet import append_one
-from ov3d_perception.sparse import Conv3d, ConvTranspose3d, Points, ReLU, SparseTensor, cat, quantize
+from ov3d_perception.sparse import (
+    Conv3d,
+    ConvTranspose3d,
+    Points,
+    ReLU,
+    SparseTensor,
+    cat,
+    convolve_normalised,
+    quantize,
+)
 
 CHANNELS = (32, 32, 64, 128, 256, 256, 128, 96, 96)
 """Of the stem, the four down and the four up stages."""
@@ -72,7 +81,9 @@ class Block(nn.Module):
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         """(N, in) -> (M, out) on half or twice the stride."""
-        return self.net(x)
+        layer, norm, relu = self.net
+        assert isinstance(layer, Conv3d | ConvTranspose3d)
+        return convolve_normalised(layer, norm, relu, x)
 
 
 class ResidualBlock(nn.Module):
@@ -94,8 +105,10 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         """(N, in) -> (N, channels) on the same voxels."""
-        out = self.net(x)
-        return self.relu(out.replace(out.feats + self.downsample(x).feats))
+        first, norm1, relu, second, norm2 = self.net
+        assert isinstance(first, Conv3d) and isinstance(second, Conv3d)
+        projection = self.downsample if isinstance(self.downsample, nn.Sequential) else None
+        return convolve_normalised(second, norm2, self.relu, convolve_normalised(first, norm1, relu, x), x, projection)
 
 
 class SPVCNN(nn.Module):

@@ -1,5 +1,8 @@
 """Sparse 3D convolution in plain PyTorch, with MinkowskiEngine's semantics and weight layout."""
 
+from ov3d_perception.sparse.convolution import multiply
+from ov3d_perception.sparse.fused import convolve_normalised
+from ov3d_perception.sparse.kernel_map import Stencil
 from ov3d_perception.sparse.modules import BatchNorm, Conv3d, ConvTranspose3d, ReLU
 from ov3d_perception.sparse.point_voxel import Points
 from ov3d_perception.sparse.pooling import GlobalPool, Pool3d
@@ -15,6 +18,9 @@ __all__ = [
     "Pool3d",
     "ReLU",
     "SparseTensor",
+    "Stencil",
     "cat",
+    "convolve_normalised",
+    "multiply",
     "quantize",
 ]

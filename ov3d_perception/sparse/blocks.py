@@ -2,9 +2,9 @@
 
 A block is a run of output rows with all their pairs, offset after offset, and its products are summed by output row
 while they still lie in the cache; the buffer is as large as a block, not as the map. Within a block the pairs of an
-offset are cut into tiles, whose inputs are still in the inner cache after gathering when they are multiplied. Tiles
-have few distinct heights (multiples of a step, the last one padded), since a library that compiles a program for each
-shape (oneDNN, for bfloat16) would otherwise compile all the time.
+offset are cut into tiles, and tiles grouped to chunks, whose inputs are gathered at once. Where a library compiles a
+program for each shape (oneDNN, for bfloat16), tiles have few distinct heights: multiples of a step, the last one
+padded.
 """
 
 from __future__ import annotations
@@ -30,45 +30,67 @@ class Cut(NamedTuple):
     tile: int
 
 
-CUTS = {"cpu": Cut(3 << 14, 1 << 7, 1 << 11), "cuda": Cut(1 << 22, 1, 1 << 30)}
-"""By type of device. A GPU wants few large products."""
+LOOP = {"cpu": Cut(3 << 14, 1, 1 << 11), "cpu16": Cut(1 << 15, 1 << 7, 1 << 11), "cuda": Cut(1 << 22, 1, 1 << 30)}
+"""Where tile after tile is multiplied; by type of device, and for 16-bit features on a CPU, of which oneDNN compiles a
+program for each height. A GPU wants few large products."""
+GROUPED = {"cpu": Cut(1 << 13, 1, 1 << 30), "cpu16": LOOP["cpu16"]}
+"""Where a block is multiplied in one call: what was gathered has to fit the inner cache as a whole."""
 
 _FEW_PAIRS = 1 << 12
 """With fewer there are not several blocks."""
+_CHUNK = 1 << 12
+
+
+def cut_for(device: torch.device, dtype: torch.dtype, grouped: bool) -> Cut:
+    """How maps are cut for features of this type and place. grouped: whether blocks are multiplied in one call."""
+    cuts = GROUPED if grouped and device.type in GROUPED else LOOP
+    low = f"{device.type}16"
+    return cuts[low if dtype.itemsize == 2 and low in cuts else device.type]
 
 
 class Tile(NamedTuple):
-    """Pairs of one segment. in_rows, out_rows: the first ``pairs`` of them; what follows is padding, row 0."""
+    """Pairs of one segment, and the height of their tile, padding included."""
 
     segment: int
     pairs: int
+    height: int
+
+
+class Chunk(NamedTuple):
+    """Tiles after each other. in_rows, out_rows: of each tile its pairs, then padding, row 0; heights: of the tiles."""
+
+    tiles: tuple[Tile, ...]
+    heights: tuple[int, ...]
     in_rows: Int32[Tensor, " h"]
     out_rows: Int32[Tensor, " h"]
 
 
 @dataclass(frozen=True)
 class Block:
-    """rows: the output rows; tiles: their pairs, segment after segment; heights: of the tiles, padding included;
+    """rows: the output rows; chunks: their pairs, segment after segment; heights: of the chunks;
+    in_rows: of all chunks; ends: where each segment ends in them, or each tile, ``segments`` then being theirs;
     pair, start: ``pair[start[r]:start[r + 1]]`` are the places of row r's pairs among the tiles' rows.
     """
 
     rows: slice
-    tiles: tuple[Tile, ...]
+    chunks: tuple[Chunk, ...]
     heights: tuple[int, ...]
+    in_rows: Int32[Tensor, " n"]
+    ends: Int32[Tensor, " s"]
+    segments: Int64[Tensor, " s"] | None
     pair: Int32[Tensor, " b"]
     start: Int32[Tensor, " r+1"]
 
     def __len__(self) -> int:
         """Rows of all tiles."""
-        return sum(self.heights)
+        return len(self.in_rows)
 
 
-def cut_into_blocks(kernel_map: KernelMap) -> list[Block]:
+def cut_into_blocks(kernel_map: KernelMap, cut: Cut, threads: int) -> list[Block]:
     """Blocks with about the same number of pairs each, in the order of their output rows."""
     pairs, bags = torch.stack([kernel_map.in_rows, kernel_map.out_rows]), kernel_map.bags
     device = pairs.device
-    cut = CUTS[device.type]
-    count = _count(pairs.shape[1], cut, device)
+    count = _count(pairs.shape[1], cut, threads if device.type == "cpu" else 1)
     wanted = torch.linspace(0, pairs.shape[1], count + 1, device=device)[1:-1].int()
     inner = torch.searchsorted(bags.start, wanted, out_int32=True)
     on_device = torch.cat([inner.new_zeros(1), inner, inner.new_full((1,), kernel_map.n_out)])
@@ -84,16 +106,18 @@ def cut_into_blocks(kernel_map: KernelMap) -> list[Block]:
     blocks = []
     for number, (first, last) in enumerate(pairwise(edges.tolist())):
         begin, mine = int(starts[0, number]), slice(edge_pairs[number], edge_pairs[number + 1])
-        tiles = tuple(_tiles(rows[:, begin:], sizes[:, number].tolist(), cut))
-        heights = tuple(len(tile.in_rows) for tile in tiles)
+        end = begin + int(padded[:, number].sum())
+        chunks = tuple(_chunks(rows[:, begin:end], sizes[:, number].tolist(), cut))
+        heights = tuple(sum(chunk.heights) for chunk in chunks)
+        ends, segments = _ends(chunks, padded[:, number], device)
         start = bags.start[first : last + 1] - mine.start
-        blocks.append(Block(slice(first, last), tiles, heights, pair[mine] - begin, start))
+        in_rows = rows[0, begin:end]
+        blocks.append(Block(slice(first, last), chunks, heights, in_rows, ends, segments, pair[mine] - begin, start))
     return blocks
 
 
-def _count(pairs: int, cut: Cut, device: torch.device) -> int:
+def _count(pairs: int, cut: Cut, threads: int) -> int:
     """Of blocks: as many for each thread, unless there is little to do."""
-    threads = torch.get_num_threads() if device.type == "cpu" else 1
     return 1 if pairs < min(_FEW_PAIRS, cut.pairs) else -(-pairs // (cut.pairs * threads)) * threads
 
 
@@ -106,12 +130,33 @@ def _places(starts: Tensor, sizes: Tensor, device: torch.device) -> Int64[Tensor
     return moved + torch.arange(total, device=device)
 
 
-def _tiles(rows: Int32[Tensor, "2 p"], sizes: list[int], cut: Cut) -> Iterator[Tile]:
-    """Of one block, whose padded rows come first in ``rows``; sizes: pairs of each segment."""
-    shapes = [
-        (segment, min(cut.tile, size - done)) for segment, size in enumerate(sizes) for done in range(0, size, cut.tile)
-    ]
-    heights = [-(-pairs // cut.step) * cut.step for _, pairs in shapes]
-    in_rows, out_rows = (side.split(heights) for side in rows[:, : sum(heights)])
-    for (segment, pairs), ins, outs in zip(shapes, in_rows, out_rows, strict=True):
-        yield Tile(segment, pairs, ins, outs)
+def _chunks(rows: Int32[Tensor, "2 p"], sizes: list[int], cut: Cut) -> Iterator[Chunk]:
+    """Of one block, whose padded rows are ``rows``; sizes: pairs of each segment."""
+    groups: list[list[Tile]] = []
+    room = 0
+    for tile in _tiles(sizes, cut):
+        if tile.height > room:
+            groups.append([])
+            room = max(_CHUNK, tile.height)
+        groups[-1].append(tile)
+        room -= tile.height
+    heights = [tuple(tile.height for tile in tiles) for tiles in groups]
+    in_rows, out_rows = (side.split([sum(group) for group in heights]) for side in rows)
+    for tiles, group, ins, outs in zip(groups, heights, in_rows, out_rows, strict=True):
+        yield Chunk(tuple(tiles), group, ins, outs)
+
+
+def _tiles(sizes: list[int], cut: Cut) -> Iterator[Tile]:
+    for segment, size in enumerate(sizes):
+        for done in range(0, size, cut.tile):
+            pairs = min(cut.tile, size - done)
+            yield Tile(segment, pairs, -(-pairs // cut.step) * cut.step)
+
+
+def _ends(chunks: tuple[Chunk, ...], padded: Tensor, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """By segment, or by tile where a segment has several."""
+    tiles = [tile for chunk in chunks for tile in chunk.tiles]
+    if len(tiles) == int((padded > 0).sum()):
+        return padded.cumsum(0).int().to(device), None
+    ends = torch.tensor([tile.height for tile in tiles]).cumsum(0)
+    return ends.int().to(device), torch.tensor([tile.segment for tile in tiles], device=device)

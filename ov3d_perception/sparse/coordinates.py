@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +11,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ov3d_perception.errors import PointCloudError
+from ov3d_perception.sparse.blocks import Cut, cut_for
 from ov3d_perception.sparse.convolution import convolve
+from ov3d_perception.sparse.finish import Finish
 from ov3d_perception.sparse.kernel_map import (
     KernelMap,
     Pairs,
@@ -20,6 +24,7 @@ from ov3d_perception.sparse.kernel_map import (
     submanifold_pairs,
 )
 from ov3d_perception.sparse.keys import pack, unpack
+from ov3d_perception.sparse.workers import aside
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ class CoordinateManager:
             )
         self._sets = {stride: voxels}
         self._maps: dict[Stencil, KernelMap] = {}
+        self._pending: dict[Stencil, Future[KernelMap]] = {}
         self._parents: dict[tuple[int, int], Tensor] = {}
 
     def voxels(self, stride: int) -> VoxelSet:
@@ -74,24 +80,57 @@ class CoordinateManager:
         return self._sets[stride]
 
     def convolve(
-        self, feats: Float[Tensor, "n i"], kernel: Float[Tensor, "k i o"], stencil: Stencil
+        self,
+        feats: Float[Tensor, "n i"],
+        kernel: Float[Tensor, "k i o"],
+        stencil: Stencil,
+        finish: Finish | None = None,
     ) -> Float[Tensor, "m o"]:
-        """A convolution from the fine to the coarse voxels, which are made if needed."""
-        return convolve(feats, kernel, self.kernel_map(*stencil))
+        """A convolution from the fine to the coarse voxels, which are made if needed.
+
+        finish: what follows it, where no gradients are recorded.
+        """
+        return convolve(feats, kernel, self.kernel_map(*stencil), finish)
 
     def convolve_transposed(
-        self, feats: Float[Tensor, "m i"], kernel: Float[Tensor, "k i o"], stencil: Stencil
+        self,
+        feats: Float[Tensor, "m i"],
+        kernel: Float[Tensor, "k i o"],
+        stencil: Stencil,
+        finish: Finish | None = None,
     ) -> Float[Tensor, "n o"]:
         """Back from the coarse to the fine voxels, which there must be."""
         self.voxels(stencil.fine)
-        return convolve(feats, kernel, self.kernel_map(*stencil).transposed)
+        return convolve(feats, kernel, self.kernel_map(*stencil), finish, transposed=True)
 
     def kernel_map(self, fine: int, coarse: int, kernel_size: int, dilation: int = 1) -> KernelMap:
         """Map of a (down-)convolution, see :class:`Stencil`; makes the output voxels where needed."""
         stencil = Stencil(fine, coarse, kernel_size, dilation)
         if stencil not in self._maps:
-            self._maps[stencil] = self._build(stencil)
+            pending = self._pending.pop(stencil, None)
+            self._maps[stencil] = self._build(stencil) if pending is None else pending.result()
         return self._maps[stencil]
+
+    def expect(self, stencils: Sequence[Stencil], feats: Tensor) -> None:
+        """These maps will be wanted, in this order, for features like ``feats`` and their blocks both ways: on a CPU
+        with several threads they are made from now on, in a thread of their own beside what is computed.
+        """
+        if feats.device.type != "cpu" or torch.get_num_threads() < 2:
+            return
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else feats.dtype
+        ways = (True, False) if torch.is_grad_enabled() else (True,)
+        cuts = {cut_for(feats.device, dtype, grouped) for grouped in ways}
+        for stencil in stencils:
+            if stencil not in self._maps and stencil not in self._pending:
+                self._pending[stencil] = aside(self._made, stencil, cuts, torch.get_num_threads())
+
+    def _made(self, stencil: Stencil, cuts: set[Cut], threads: int) -> KernelMap:
+        made = self._build(stencil)
+        for cut in cuts:
+            made.blocks(cut, threads)
+            if stencil.partition:
+                made.transposed.blocks(cut, threads)
+        return made
 
     def _build(self, stencil: Stencil) -> KernelMap:
         fine, coarse, size, dilation = stencil
@@ -109,7 +148,7 @@ class CoordinateManager:
 
     def _submanifold(self, voxels: VoxelSet, stride: int, kernel_size: int, dilation: int) -> list[Pairs]:
         """Taken out of a larger kernel's map where there is one, else searched."""
-        for other, known in self._maps.items():
+        for other, known in list(self._maps.items()):
             size = other.kernel_size
             if other == (stride, stride, size, dilation) and size > kernel_size and size % 2:
                 return inner_pairs(known.pairs(), size, kernel_size)

@@ -9,7 +9,7 @@ second half is the first with input and output swapped, and its centre is the id
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Int32, Int64
 from torch import Tensor
 
-from ov3d_perception.sparse.blocks import Block, cut_into_blocks
+from ov3d_perception.sparse.blocks import Block, Cut, cut_into_blocks
 from ov3d_perception.sparse.keys import shift
 from ov3d_perception.sparse.workers import spread
 
@@ -67,6 +67,7 @@ class KernelMap:
     n_in: int
     n_out: int
     symmetric: bool = False
+    _blocks: dict[Cut, list[Block]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def from_pairs(cls, pairs: list[Pairs], n_in: int, n_out: int, symmetric: bool = False) -> KernelMap:
@@ -86,9 +87,7 @@ class KernelMap:
         if not self.symmetric:
             pairs = _ascending(self.out_rows, self.in_rows, self.sizes)
             return KernelMap(*pairs, self.sizes, self.slots, self.n_out, self.n_in)
-        transposed = replace(self, slots=self.slots[::-1])
-        transposed.__dict__["blocks"] = self.blocks
-        return transposed
+        return replace(self, slots=self.slots[::-1])
 
     @cached_property
     def bags(self) -> Bags:
@@ -108,10 +107,16 @@ class KernelMap:
         """Segment that is every row with itself; None where there is none."""
         return len(self.sizes) // 2 if self.symmetric else None
 
-    @cached_property
-    def blocks(self) -> list[Block]:
-        """Of all segments but the centre, see :func:`~ov3d_perception.sparse.blocks.cut_into_blocks`."""
-        return cut_into_blocks(self if self.centre is None else self._without(self.centre))
+    def blocks(self, cut: Cut, threads: int | None = None) -> list[Block]:
+        """Of all segments but the centre, see :func:`~ov3d_perception.sparse.blocks.cut_into_blocks`. Kept.
+
+        threads: that will share them, PyTorch's number if not given.
+        """
+        if cut not in self._blocks:
+            threads = torch.get_num_threads() if threads is None else threads
+            whole = self if self.centre is None else self._without(self.centre)
+            self._blocks[cut] = cut_into_blocks(whole, cut, threads)
+        return self._blocks[cut]
 
     def _without(self, segment: int) -> KernelMap:
         """The same map with that segment empty."""

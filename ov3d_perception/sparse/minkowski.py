@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import collections.abc
 import warnings
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from ov3d_perception.errors import BackendError
 from ov3d_perception.sparse.coordinates import CoordinateManager, VoxelSet
+from ov3d_perception.sparse.finish import Finish, finished
 from ov3d_perception.sparse.kernel_map import Stencil
 
 INSTALL = "sh scripts/build_minkowski.sh"
@@ -57,21 +59,33 @@ class MinkowskiManager(CoordinateManager):
         self._keys = {stride: key}
 
     def convolve(
-        self, feats: Float[Tensor, "n i"], kernel: Float[Tensor, "k i o"], stencil: Stencil
+        self,
+        feats: Float[Tensor, "n i"],
+        kernel: Float[Tensor, "k i o"],
+        stencil: Stencil,
+        finish: Finish | None = None,
     ) -> Float[Tensor, "m o"]:
         """See :meth:`CoordinateManager.convolve`."""
         fine, coarse, _, _ = stencil
         self._stride(fine, coarse)
-        return self._apply("MinkowskiConvolutionFunction", feats, kernel, self._generator(stencil), fine, coarse)
+        function = "MinkowskiConvolutionFunction"
+        return finished(self._apply(function, feats, kernel, self._generator(stencil), fine, coarse), finish)
 
     def convolve_transposed(
-        self, feats: Float[Tensor, "m i"], kernel: Float[Tensor, "k i o"], stencil: Stencil
+        self,
+        feats: Float[Tensor, "m i"],
+        kernel: Float[Tensor, "k i o"],
+        stencil: Stencil,
+        finish: Finish | None = None,
     ) -> Float[Tensor, "n o"]:
         """See :meth:`CoordinateManager.convolve_transposed`."""
         fine, coarse, _, _ = stencil
         self.voxels(fine)
-        generator = self._generator(stencil)
-        return self._apply("MinkowskiConvolutionTransposeFunction", feats, kernel, generator, coarse, fine)
+        function = "MinkowskiConvolutionTransposeFunction"
+        return finished(self._apply(function, feats, kernel, self._generator(stencil), coarse, fine), finish)
+
+    def expect(self, stencils: Sequence[Stencil], feats: Tensor) -> None:
+        """The library makes its own maps, when it wants them."""
 
     def _generator(self, stencil: Stencil) -> Any:
         stride = stencil.coarse // stencil.fine

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ov3d_perception.sparse.convolution import multiply
+from ov3d_perception.sparse.finish import Finish, finished
 from ov3d_perception.sparse.kernel_map import Stencil
 from ov3d_perception.sparse.memory import require
 from ov3d_perception.sparse.tensor import SparseTensor
@@ -38,12 +40,8 @@ class _Convolution(nn.Module):
         """[K, in, out], for size 1 too."""
         return self.kernel if self.kernel.dim() == 3 else self.kernel[None]
 
-    def _finish(self, feats: Tensor) -> Tensor:
-        """Adds the bias, in place where nobody will ask for gradients."""
-        if self.bias is None:
-            return feats
-        fresh = not torch.is_grad_enabled() and feats.dtype == self.bias.dtype
-        return feats.add_(self.bias) if fresh else feats + self.bias
+    def _biased(self, feats: Tensor) -> Tensor:
+        return feats if self.bias is None else feats + self.bias
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
@@ -66,15 +64,16 @@ class Conv3d(_Convolution):
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, dilation, bias)
 
-    def forward(self, x: SparseTensor) -> SparseTensor:
-        """(N, in) on stride t -> (M, out) on stride t * self.stride."""
+    def forward(self, x: SparseTensor, finish: Finish | None = None) -> SparseTensor:
+        """(N, in) on stride t -> (M, out) on stride t * self.stride. finish: instead of the bias, without gradients."""
         if self.pointwise:
             require(len(x) * self.out_channels * x.feats.element_size(), len(x), x.feats.device)
-            return x.replace(self._finish(x.feats @ self.kernel))
+            feats = multiply(x.feats, self.kernel)
+            return x.replace(self._biased(feats) if finish is None else finished(feats, finish))
         stride = x.stride * self.stride
         stencil = Stencil(x.stride, stride, self.kernel_size, self.dilation)
-        feats = x.manager.convolve(x.feats, self._kernel(), stencil)
-        return SparseTensor(self._finish(feats), stride=stride, manager=x.manager)
+        feats = x.manager.convolve(x.feats, self._kernel(), stencil, finish)
+        return SparseTensor(self._biased(feats) if finish is None else feats, stride=stride, manager=x.manager)
 
 
 class ConvTranspose3d(_Convolution):
@@ -91,12 +90,15 @@ class ConvTranspose3d(_Convolution):
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, dilation, bias)
 
-    def forward(self, x: SparseTensor) -> SparseTensor:
-        """(N, in) on stride t -> (M, out) on stride t / self.stride; ValueError if there are no such voxels."""
+    def forward(self, x: SparseTensor, finish: Finish | None = None) -> SparseTensor:
+        """(N, in) on stride t -> (M, out) on stride t / self.stride; ValueError if there are no such voxels.
+
+        finish: as for :class:`Conv3d`.
+        """
         stride = x.stride // self.stride
         stencil = Stencil(stride, x.stride, self.kernel_size, self.dilation)
-        feats = x.manager.convolve_transposed(x.feats, self._kernel(), stencil)
-        return SparseTensor(self._finish(feats), stride=stride, manager=x.manager)
+        feats = x.manager.convolve_transposed(x.feats, self._kernel(), stencil, finish)
+        return SparseTensor(self._biased(feats) if finish is None else feats, stride=stride, manager=x.manager)
 
 
 class BatchNorm(nn.Module):

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from ov3d_perception.sparse import arena
 from ov3d_perception.sparse.backends import make_manager
 from ov3d_perception.sparse.coordinates import CoordinateManager
 
@@ -63,4 +64,8 @@ def cat(tensors: Sequence[SparseTensor]) -> SparseTensor:
     first = tensors[0]
     if any(t.manager is not first.manager or t.stride != first.stride for t in tensors):
         raise ValueError("Only tensors on the same voxels can be concatenated")
-    return first.replace(torch.cat([t.feats for t in tensors], dim=1))
+    feats = [t.feats for t in tensors]
+    if torch.is_grad_enabled() or len({part.dtype for part in feats}) > 1:
+        return first.replace(torch.cat(feats, dim=1))
+    out = arena.empty(len(first), sum(part.shape[1] for part in feats), feats[0])
+    return first.replace(torch.cat(feats, dim=1, out=out))

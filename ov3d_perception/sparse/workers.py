@@ -8,44 +8,56 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from threading import Barrier
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
-def spread(work: Callable[[Iterable[T]], None], items: list[T], device: torch.device) -> None:
-    """Calls ``work`` once in each of as many threads as PyTorch uses, with an iterator over items that they share.
+def spread(work: Callable[[Iterable[T]], R], items: list[T], device: torch.device, fixed: bool = False) -> list[R]:
+    """Calls ``work`` once in each of as many threads as PyTorch uses, with an iterator over its items; their results.
 
-    On a GPU, for a single item or a single thread it is called here. Gradients are not recorded.
+    Whoever is first takes the next item; ``fixed``: thread i takes the items i, i + threads, ..., come what may. On a
+    GPU, for a single item or a single thread it is called here. Gradients are not recorded.
     """
     threads = min(torch.get_num_threads(), len(items))
     if threads < 2 or device.type != "cpu":
-        work(items)
-        return
+        return [work(items)]
     inference, shared = torch.is_inference_mode_enabled(), iter(items)
 
-    def run() -> None:
+    def run(number: int) -> R:
         with torch.inference_mode() if inference else torch.no_grad():
-            work(shared)
+            return work(items[number::threads] if fixed else shared)
 
-    for done in [_pool(torch.get_num_threads(), os.getpid()).submit(run) for _ in range(threads)]:
-        done.result()
+    pool = _pool(torch.get_num_threads(), os.getpid())
+    return [done.result() for done in [pool.submit(run, number) for number in range(threads)]]
+
+
+def aside(work: Callable[..., R], *args: Any) -> Future[R]:
+    """``work(*args)`` in a thread of its own, one such piece of work after the other, on one core."""
+
+    def run() -> R:
+        with torch.no_grad():
+            return work(*args)
+
+    return _pool(1, os.getpid(), "sparse-aside").submit(run)
 
 
 @cache
-def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+def _pool(threads: int, process: int, name: str = "sparse") -> ThreadPoolExecutor:
     """Threads whose operations use one core each. One pool for each process, since threads do not survive a fork."""
+    before = torch.get_num_threads()
     started = Barrier(threads + 1)
-    pool = ThreadPoolExecutor(threads, "sparse", initializer=_one_core)
+    pool = ThreadPoolExecutor(threads, name, initializer=_one_core)
     for _ in range(threads):
         pool.submit(started.wait)
     started.wait()
-    torch.set_num_threads(threads)  # which the workers have set for themselves and for threads to come
+    torch.set_num_threads(before)  # which the workers have set for themselves and for threads to come
     return pool
 
 

@@ -85,10 +85,8 @@ def test_maps_equal_brute_force(seed: int, kernel_size: int) -> None:
 
 @pytest.mark.parametrize("shuffled", [False, True])
 @pytest.mark.parametrize("strides", [(1, 1, 3), (1, 2, 2), (1, 2, 3)])
-def test_blocks_hold_every_pair_but_the_centres_once(
-    monkeypatch: pytest.MonkeyPatch, strides: tuple[int, int, int], shuffled: bool
-) -> None:
-    monkeypatch.setattr("ov3d_perception.sparse.blocks.CUTS", {"cpu": Cut(50, 4, 8)})
+def test_blocks_hold_every_pair_but_the_centres_once(strides: tuple[int, int, int], shuffled: bool) -> None:
+    cut = Cut(50, 4, 8)
     coords = torch.nn.functional.pad(torch.randint(-3, 3, (60, 3)).unique(dim=0), (1, 0))
     if shuffled:
         coords = coords[torch.randperm(len(coords))]
@@ -104,22 +102,36 @@ def test_blocks_hold_every_pair_but_the_centres_once(
             assert way.slots[way.centre] == 13 and middle < expected
             expected -= middle
         found = []
-        for block in way.blocks:
+        blocks = way.blocks(cut, 2)
+        assert len(blocks) > 1
+        for block in blocks:
             out_rows, real, place = [], [], 0
-            for tile, height in zip(block.tiles, block.heights, strict=True):
-                assert 0 < tile.pairs <= height == len(tile.in_rows) == len(tile.out_rows) <= 8 and height % 4 == 0
-                assert not tile.in_rows[tile.pairs :].any() and not tile.out_rows[tile.pairs :].any()
-                ins, outs = tile.in_rows[: tile.pairs].tolist(), tile.out_rows[: tile.pairs].tolist()
+            tiles = [
+                (tile, *rows)
+                for chunk in block.chunks
+                for tile, *rows in zip(
+                    chunk.tiles, chunk.in_rows.split(chunk.heights), chunk.out_rows.split(chunk.heights), strict=True
+                )
+            ]
+            for tile, in_rows, its_rows in tiles:
+                assert 0 < tile.pairs <= tile.height == len(in_rows) <= 8 and tile.height % 4 == 0
+                assert not in_rows[tile.pairs :].any() and not its_rows[tile.pairs :].any()
+                ins, outs = in_rows[: tile.pairs].tolist(), its_rows[: tile.pairs].tolist()
                 found += [(way.slots[tile.segment], *pair) for pair in zip(ins, outs, strict=True)]
-                out_rows.append(tile.out_rows)
+                out_rows.append(its_rows)
                 real.append(torch.arange(place, place + tile.pairs))
-                place += height
+                place += tile.height
+            assert torch.equal(block.in_rows, torch.cat([chunk.in_rows for chunk in block.chunks]))
+            segments = range(len(way.sizes)) if block.segments is None else block.segments.tolist()
+            ends = [0, *block.ends.tolist()]
+            by_segment = [s for s, a, b in zip(segments, ends[:-1], ends[1:], strict=True) for _ in range(a, b)]
+            assert by_segment == [tile.segment for tile, *_ in tiles for _ in range(tile.height)]
             assert torch.equal(block.pair.sort().values, torch.cat(real).int()) and place == len(block)
             owner = torch.arange(block.rows.start, block.rows.stop).repeat_interleave(block.start.diff())
             assert torch.equal(torch.cat(out_rows)[block.pair], owner.int())
         assert len(found) == len(expected) and set(found) == expected
-        assert [block.rows.start for block in way.blocks[1:]] == [block.rows.stop for block in way.blocks[:-1]]
-        assert way.blocks[0].rows.start == 0 and way.blocks[-1].rows.stop == way.n_out
+        assert [block.rows.start for block in blocks[1:]] == [block.rows.stop for block in blocks[:-1]]
+        assert blocks[0].rows.start == 0 and blocks[-1].rows.stop == way.n_out
 
 
 class TestQuantize:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ov3d_perception.sparse import BatchNorm, Conv3d, ConvTranspose3d, ReLU, SparseTensor
+from ov3d_perception.sparse import BatchNorm, Conv3d, ConvTranspose3d, ReLU, SparseTensor, Stencil
 from ov3d_perception.sparse.blocks import Cut
+from ov3d_perception.sparse.coordinates import CoordinateManager
 from ov3d_perception.sparse.workers import spread
 
 
@@ -74,12 +76,18 @@ def test_almost_nothing(voxels: int) -> None:
     assert out.feats.shape == (voxels, 4) and bool(out.feats.isfinite().all())
 
 
+def cut_all(monkeypatch: pytest.MonkeyPatch, cut: Cut) -> None:
+    """Cuts all maps alike."""
+    for table in ("LOOP", "GROUPED"):
+        monkeypatch.setattr(f"ov3d_perception.sparse.blocks.{table}", {"cpu": cut})
+
+
 @pytest.mark.parametrize("seed", [3, 4])
 def test_blocks_of_any_size_give_the_same(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     coords, feats = cloud(seed)
     results = []
     for cut in (Cut(1 << 20, 1, 1 << 20), Cut(40, 4, 8), Cut(1, 64, 64)):
-        monkeypatch.setattr("ov3d_perception.sparse.blocks.CUTS", {"cpu": cut})
+        cut_all(monkeypatch, cut)
         net = network()
         inputs = feats.clone().requires_grad_()
         out = net(SparseTensor(inputs, coords)).feats
@@ -101,7 +109,7 @@ def threads() -> Iterator[Callable[[int], None]]:
 def test_threads_give_the_same(
     monkeypatch: pytest.MonkeyPatch, threads: Callable[[int], None], inference: bool
 ) -> None:
-    monkeypatch.setattr("ov3d_perception.sparse.blocks.CUTS", {"cpu": Cut(40, 4, 8)})
+    cut_all(monkeypatch, Cut(40, 4, 8))
     coords, feats = cloud(5)
     results = []
     for number in (1, 3):
@@ -118,6 +126,75 @@ def test_threads_give_the_same(
             assert other.submit(torch.get_num_threads).result() == number
     assert len(results[0]) == (1 if inference else 10)
     torch.testing.assert_close(results[1], results[0])
+
+
+def grouped_network(dtype: torch.dtype) -> nn.Module:
+    """Of a type and of channels that are multiplied a block in one call."""
+    torch.manual_seed(1)
+    layers = [Conv3d(8, 16, 3), Conv3d(16, 8, 2, stride=2), Conv3d(8, 8, 3), ConvTranspose3d(8, 8, 2)]
+    return nn.Sequential(*layers).to(dtype)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 0.05)])
+@pytest.mark.parametrize("cut", [Cut(1 << 20, 1, 1 << 20), Cut(100, 4, 8), Cut(100, 64, 64)])
+def test_a_block_in_one_call_gives_the_same(
+    monkeypatch: pytest.MonkeyPatch, cut: Cut, dtype: torch.dtype, tolerance: float
+) -> None:
+    cut_all(monkeypatch, cut)
+    coords, _ = cloud(6)
+    feats = torch.randn(len(coords), 8, generator=torch.Generator().manual_seed(0))
+    calls = []
+
+    def counted(*args: Any, **options: Any) -> torch.Tensor:
+        calls.append(args)
+        return torch.nn.functional.grouped_mm(*args, **options)
+
+    monkeypatch.setattr("ov3d_perception.sparse.convolution._grouped_mm", counted)
+    with torch.no_grad():
+        found = grouped_network(dtype)(SparseTensor(feats.to(dtype), coords)).feats
+        assert calls
+        monkeypatch.setattr("ov3d_perception.sparse.convolution._grouped_mm", None)
+        calls.clear()
+        expected = grouped_network(torch.float32)(SparseTensor(feats, coords)).feats
+    assert not calls
+    torch.testing.assert_close(found.float(), expected, atol=tolerance * float(expected.abs().max()), rtol=0)
+
+
+def test_gradients_are_the_same_to_the_bit(monkeypatch: pytest.MonkeyPatch, threads: Callable[[int], None]) -> None:
+    """Whichever thread is faster: sums are made in a fixed order."""
+    cut_all(monkeypatch, Cut(100, 1, 64))
+    threads(3)
+    coords, _ = cloud(7)
+    feats = torch.randn(len(coords), 8, generator=torch.Generator().manual_seed(0))
+    seen = []
+    for _ in range(5):
+        net = grouped_network(torch.float32)
+        net(SparseTensor(feats, coords)).feats.square().sum().backward()
+        seen.append([p.grad for p in net.parameters() if p.grad is not None])
+    assert len(seen[0]) == 4
+    assert all(torch.equal(a, b) for other in seen[1:] for a, b in zip(seen[0], other, strict=True))
+
+
+def test_expected_maps_are_made_aside_and_are_the_same(threads: Callable[[int], None]) -> None:
+    threads(2)
+    coords, feats = cloud(8)
+    stencils = [Stencil(1, 2, 2), Stencil(2, 2, 3), Stencil(1, 1, 3)]
+    plain, prepared = CoordinateManager(coords), CoordinateManager(coords)
+    prepared.expect(stencils, feats)
+    for stencil in stencils:
+        expected, found = plain.kernel_map(*stencil), prepared.kernel_map(*stencil)
+        assert found.sizes == expected.sizes and found.symmetric == expected.symmetric
+        assert torch.equal(found.in_rows, expected.in_rows) and torch.equal(found.out_rows, expected.out_rows)
+    assert torch.equal(plain.voxels(2).keys, prepared.voxels(2).keys)
+
+
+def test_an_error_aside_is_raised_where_the_map_is_wanted(threads: Callable[[int], None]) -> None:
+    threads(2)
+    coords, feats = cloud(8)
+    manager = CoordinateManager(coords)
+    manager.expect([Stencil(4, 8, 2)], feats)
+    with pytest.raises(ValueError, match="No voxels at stride 4"):
+        manager.kernel_map(4, 8, 2)
 
 
 def test_an_error_in_a_thread_is_raised(threads: Callable[[int], None]) -> None:

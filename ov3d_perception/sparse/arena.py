@@ -1,0 +1,84 @@
+"""Memory for layers' outputs, used again as soon as nobody holds the tensor any more.
+
+The C library gives large buffers back to the system when they are freed, and gets new ones page by page, zeroed: a
+tenth of a network's time. Here a buffer waits for the next tensor of about its size, in the next layer or the next
+scan. It is given up when none has come for two hundred tensors, and where new memory is needed while much lies idle.
+It returns when the last tensor that shares its memory is gone, whoever held it and whichever thread dropped it, so to
+its users the memory is as any other.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import weakref
+from collections import deque
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+LEAST = 1 << 18
+"""Bytes below which the C library keeps buffers by itself."""
+_PATIENCE = 200
+_ALIGNED = 64
+_WASTE = 1.5
+_SPARE = 8 << 20
+"""Idle bytes that new memory leaves alone."""
+
+
+class Arena:
+    """Buffers by size; safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._idle: list[tuple[int, np.ndarray]] = []
+        """When it was last wanted, and the buffer."""
+        self._returned: deque[np.ndarray] = deque()
+        self._lock = threading.Lock()
+        self._wanted = 0
+
+    def empty(self, rows: int, channels: int, like: Tensor, keep: bool = True) -> Float[Tensor, "n c"]:
+        """Uninitialised, with the type and place of ``like``. Small ones, and those of a GPU, are PyTorch's own.
+
+        keep: its memory for the next tensors, when it is gone.
+        """
+        size = rows * channels * like.element_size()
+        if size < LEAST or like.device.type != "cpu":
+            return like.new_empty(rows, channels)
+        buffer = self._take(size)
+        shift = -buffer.ctypes.data % _ALIGNED
+        mine = buffer[shift : shift + size]
+        if keep:
+            weakref.finalize(mine, self._returned.append, buffer).atexit = False
+        return torch.from_numpy(mine).view(like.dtype).view(rows, channels)
+
+    def _take(self, size: int) -> np.ndarray:
+        with self._lock:
+            self._wanted += 1
+            while self._returned:
+                self._idle.append((self._wanted, self._returned.popleft()))
+            fitting = [
+                k for k, (_, b) in enumerate(self._idle) if size + _ALIGNED <= len(b) <= _WASTE * size + _ALIGNED
+            ]
+            if fitting:
+                return self._idle.pop(min(fitting, key=lambda k: len(self._idle[k][1])))[1]
+            self._idle = [(when, b) for when, b in self._idle if self._wanted - when < _PATIENCE]
+            self._shrink(size)
+        step = 1 << max(math.frexp(size)[1] - 4, 0)
+        return np.empty(-(-size // step) * step + _ALIGNED, np.uint8)
+
+    def _shrink(self, size: int) -> None:
+        """Before so much is taken anew: gives up as much of what is idle, longest first, beyond what is spared."""
+        idle = sum(len(buffer) for _, buffer in self._idle)
+        least = max(idle - size, _SPARE)
+        while idle > least:
+            idle -= len(self._idle.pop(0)[1])
+
+
+_shared = Arena()
+
+
+def empty(rows: int, channels: int, like: Tensor, keep: bool = True) -> Float[Tensor, "n c"]:
+    """See :meth:`Arena.empty`; from the arena of this process."""
+    return _shared.empty(rows, channels, like, keep)

@@ -1,0 +1,60 @@
+"""A convolution with its normalisation, shortcut and activation: one pass over the rows where no gradients are kept."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ov3d_perception.sparse.finish import Finish
+from ov3d_perception.sparse.modules import BatchNorm, Conv3d, ConvTranspose3d, ReLU
+from ov3d_perception.sparse.tensor import SparseTensor
+
+Affine = tuple[Float[Tensor, " c"] | None, Float[Tensor, " c"] | None]
+
+
+def convolve_normalised(
+    conv: Conv3d | ConvTranspose3d,
+    norm: nn.Module,
+    activation: nn.Module,
+    x: SparseTensor,
+    shortcut: SparseTensor | None = None,
+    projection: nn.Sequential | None = None,
+) -> SparseTensor:
+    """``activation(norm(conv(x)) + projection(shortcut))``.
+
+    norm: a batch normalisation, or an Identity where it has been folded; shortcut: on the output's voxels;
+    projection: a pointwise convolution and its norm, the identity if absent. In training, and for other activations
+    than ReLU, it is just that, layer by layer; else it is done block by block while the convolution's rows are in the
+    cache.
+    """
+    plain = torch.is_grad_enabled() or torch.is_autocast_enabled(x.feats.device.type) or norm.training
+    if plain or not isinstance(activation, ReLU):
+        out: SparseTensor = norm(conv(x))
+        if shortcut is not None:
+            out = out.replace(out.feats + (shortcut if projection is None else projection(shortcut)).feats)
+        result: SparseTensor = activation(out)
+        return result
+    (scale, shift), matrix = _affine(conv, norm), None
+    if projection is not None:
+        pointwise, its_norm = projection
+        assert isinstance(pointwise, Conv3d) and pointwise.pointwise
+        its_scale, its_shift = _affine(pointwise, its_norm)
+        matrix = pointwise.kernel if its_scale is None else (pointwise.kernel * its_scale).to(pointwise.kernel.dtype)
+        shift = its_shift if shift is None else shift if its_shift is None else shift + its_shift
+    feats = None if shortcut is None else shortcut.feats
+    result = conv(x, Finish(scale, shift, feats, matrix, relu=True))
+    return result
+
+
+def _affine(conv: Conv3d | ConvTranspose3d, norm: nn.Module) -> Affine:
+    """What bias and norm together do to the convolution's result: the factor and what is added."""
+    bias = None if conv.bias is None else conv.bias.flatten()
+    batch_norm = norm.bn if isinstance(norm, BatchNorm) else norm
+    if not isinstance(batch_norm, nn.BatchNorm1d):
+        return None, bias
+    assert batch_norm.running_mean is not None and batch_norm.running_var is not None
+    wide = torch.promote_types(batch_norm.weight.dtype, torch.float32)
+    scale = batch_norm.weight.to(wide) / torch.sqrt(batch_norm.running_var.to(wide) + batch_norm.eps)
+    shift = batch_norm.bias - batch_norm.running_mean * scale
+    return scale, shift if bias is None else shift + bias * scale
