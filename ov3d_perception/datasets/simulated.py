@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from ov3d_perception.datasets.labelset import LabelSet
 from ov3d_perception.datasets.source import FrameSource
-from ov3d_perception.datasets.splits import ranges
+from ov3d_perception.datasets.splits import parse_seeds
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.paths import cache_dir
 from ov3d_perception.sim import VERSION, rig
@@ -149,17 +149,6 @@ def prepare(seeds: Sequence[int] | str, workers: int = 2, root: Path = Path(), *
     source = Simulated(root, seeds=seeds, **options)  # type: ignore[arg-type]
     source.prepare(workers)
     return source
-
-
-def parse_seeds(seeds: Sequence[int] | str) -> tuple[int, ...]:
-    """Seeds from integers, or from "0-19,1000". Raises DatasetError where there is none or it is no number."""
-    try:
-        found = ranges(seeds) if isinstance(seeds, str) else tuple(int(seed) for seed in seeds)
-    except ValueError as error:
-        raise DatasetError(f"Seeds {seeds!r} cannot be read", 'Give numbers, or a string like "0-19,1000"') from error
-    if not found or min(found) < 0:
-        raise DatasetError(f"Seeds {seeds!r} name no world", 'Give numbers from 0, or a string like "0-19,1000"')
-    return found
 
 
 def _path(folder: Path, seed: int, number: int) -> Path:

@@ -8,8 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ov3d_perception.datasets.nuscenes_writer import Drive, write_nuscenes
-from ov3d_perception.datasets.simulated import parse_seeds
-from ov3d_perception.datasets.splits import nuscenes_scenes
+from ov3d_perception.datasets.splits import nuscenes_scenes, parse_seeds
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.sim import rig
 from ov3d_perception.sim.drive import simulate

@@ -1,4 +1,4 @@
-"""Which scenes a split names, and the two meanings of "1 %" in the field."""
+"""Which worlds a text and which scenes a split names, and the two meanings of "1 %" in the field."""
 
 from __future__ import annotations
 
@@ -20,6 +20,17 @@ def ranges(text: str) -> tuple[int, ...]:
     """The integers that a text such as "0-19, 1000" names, in its order. Raises ValueError where that is no number."""
     parts = [part.split("-") for part in "".join(text.split()).split(",") if part]
     return tuple(number for part in parts for number in range(int(part[0]), int(part[-1]) + 1))
+
+
+def parse_seeds(seeds: Sequence[int] | str) -> tuple[int, ...]:
+    """Seeds from integers, or from "0-19,1000". Raises DatasetError where there is none or it is no number."""
+    try:
+        found = ranges(seeds) if isinstance(seeds, str) else tuple(int(seed) for seed in seeds)
+    except ValueError as error:
+        raise DatasetError(f"Seeds {seeds!r} cannot be read", 'Give numbers, or a string like "0-19,1000"') from error
+    if not found or min(found) < 0:
+        raise DatasetError(f"Seeds {seeds!r} name none", 'Give numbers from 0, or a string like "0-19,1000"')
+    return found
 
 
 def nuscenes_scenes(split: str) -> tuple[str, ...]:

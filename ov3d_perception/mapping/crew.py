@@ -6,15 +6,14 @@ crew of a query waits for that lock. So with one crew for both, each could wait 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import cache
-from threading import Barrier
 from typing import ParamSpec, TypeVar
 
 import torch
+
+from ov3d_perception.threads import one_core_pool
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -43,26 +42,7 @@ class Crew:
 
     def submit(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Calls ``work`` in one of the threads."""
-        return _pool(self.name, torch.get_num_threads(), os.getpid()).submit(work, *args, **kwargs)
+        return one_core_pool(self.name, torch.get_num_threads()).submit(work, *args, **kwargs)
 
 
 QUERIES, WRITER = Crew("queries"), Crew("writer")
-
-
-@cache
-def _pool(name: str, threads: int, process: int) -> ThreadPoolExecutor:
-    """A pool for each process, since threads do not survive a fork."""
-    started = Barrier(threads + 1)
-    pool = ThreadPoolExecutor(threads, name, initializer=_one_core)
-    for _ in range(threads):
-        pool.submit(started.wait)
-    started.wait()
-    torch.set_num_threads(threads)  # which the members have set for themselves and for threads to come
-    return pool
-
-
-def _one_core() -> None:
-    """For this thread. PyTorch gives a thread the whole process's number at its first operation, or when it is asked
-    for the number: without asking, the one set here would be overwritten then."""
-    torch.get_num_threads()
-    torch.set_num_threads(1)

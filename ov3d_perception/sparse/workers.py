@@ -6,14 +6,13 @@ operation be shared by all cores: those wait for each other thousands of times i
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
-from threading import Barrier
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import torch
+
+from ov3d_perception.threads import one_core_pool
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -34,7 +33,7 @@ def spread(work: Callable[[Iterable[T]], R], items: list[T], device: torch.devic
         with torch.inference_mode() if inference else torch.no_grad():
             return work(items[number::threads] if fixed else shared)
 
-    pool = _pool(torch.get_num_threads(), os.getpid())
+    pool = one_core_pool("sparse", torch.get_num_threads())
     return [done.result() for done in [pool.submit(run, number) for number in range(threads)]]
 
 
@@ -45,25 +44,4 @@ def aside(work: Callable[..., R], *args: Any) -> Future[R]:
         with torch.no_grad():
             return work(*args)
 
-    return _pool(1, os.getpid(), "sparse-aside").submit(run)
-
-
-@cache
-def _pool(threads: int, process: int, name: str = "sparse") -> ThreadPoolExecutor:
-    """Threads whose operations use one core each. One pool for each process, since threads do not survive a fork."""
-    before = torch.get_num_threads()
-    started = Barrier(threads + 1)
-    pool = ThreadPoolExecutor(threads, name, initializer=_one_core)
-    for _ in range(threads):
-        pool.submit(started.wait)
-    started.wait()
-    torch.set_num_threads(before)  # which the workers have set for themselves and for threads to come
-    return pool
-
-
-def _one_core() -> None:
-    """For this thread. PyTorch gives a thread the whole process's number at its first operation, or when it is asked
-    for the number: without asking, the one set here would be overwritten then.
-    """
-    torch.get_num_threads()
-    torch.set_num_threads(1)
+    return one_core_pool("sparse-aside", 1).submit(run)

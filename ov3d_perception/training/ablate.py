@@ -19,7 +19,6 @@ from typing import Any
 
 import yaml
 
-from ov3d_perception.datasets.splits import ranges
 from ov3d_perception.errors import CheckpointError, DatasetError
 from ov3d_perception.training.distill import distill
 from ov3d_perception.training.evaluate import STUDENT_ALL, STUDENT_IN_VIEW, TEACHER_IN_VIEW
@@ -64,17 +63,6 @@ def load_table(path: Path, name: str) -> Table:
         return Table(data["title"], rows, bool(data.get("finetune", False)))
     except (TypeError, KeyError, AttributeError) as error:
         raise DatasetError(f"Table {name!r} of {path} is wrong: {error!r}", "See the shipped tables") from error
-
-
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """Seeds such as "1-3" or "1,2,5". Raises DatasetError where there is none or it is no number."""
-    try:
-        seeds = ranges(text)
-    except ValueError:
-        seeds = ()
-    if not seeds:
-        raise DatasetError(f"{text!r} names no seed", "Write seeds like 1,2,3 or 1-3")
-    return seeds
 
 
 def ablate(

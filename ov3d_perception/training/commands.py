@@ -80,8 +80,9 @@ def ablate_clip2scene(
     override: Overrides = None,
 ) -> None:
     """CLIP2Scene's Table 1 or 2 on the recipe's data: mean and spread over seeds. Goes on where it was killed."""
+    from ov3d_perception.datasets.splits import parse_seeds
     from ov3d_perception.paths import shipped
-    from ov3d_perception.training.ablate import ablate, load_table, parse_seeds, to_markdown
+    from ov3d_perception.training.ablate import ablate, load_table, to_markdown
     from ov3d_perception.training.recipe import load_recipe
 
     numbers = parse_seeds(seeds)

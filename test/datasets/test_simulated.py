@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ov3d_perception.datasets.registry import open_dataset
-from ov3d_perception.datasets.simulated import Simulated, parse_seeds, prepare
+from ov3d_perception.datasets.simulated import Simulated, prepare
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.sim import classes
 from ov3d_perception.sim.drive import simulate
@@ -68,14 +68,6 @@ def test_sweeps_before_the_key_sweep_are_the_revolutions_before_it(source: Simul
 def test_prepare_renders_all(tmp_path: Path) -> None:
     source = prepare("2107", workers=1, root=tmp_path, frames=2, stride=1, image_size=(64, 36), sweeps=2)
     assert sorted(path.name for path in source.cache.rglob("*")) == ["000.npz", "001.npz", "2107", "sweep_0000.npz"]
-
-
-def test_seeds() -> None:
-    assert parse_seeds("0-2, 1000") == (0, 1, 2, 1000)
-    assert parse_seeds([3, 4]) == (3, 4)
-    for bad in ("", "a", "3-1", [-1], []):
-        with pytest.raises(DatasetError, match="Seeds"):
-            parse_seeds(bad)
 
 
 def test_impossible_counts_are_refused(tmp_path: Path) -> None:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from ov3d_perception.datasets.splits import every_hundredth_frame, every_hundredth_scene, nuscenes_scenes, ranges
+from ov3d_perception.datasets.splits import (
+    every_hundredth_frame,
+    every_hundredth_scene,
+    nuscenes_scenes,
+    parse_seeds,
+    ranges,
+)
 from ov3d_perception.errors import DatasetError
 
 
@@ -13,6 +19,18 @@ def test_ranges_have_both_ends():
     assert ranges("") == ranges("5-4") == ()
     with pytest.raises(ValueError):
         ranges("1-b")
+
+
+def test_seeds():
+    assert parse_seeds("0-2, 1000") == (0, 1, 2, 1000)
+    assert parse_seeds("1-3, 7") == (1, 2, 3, 7)
+    assert parse_seeds([3, 4]) == (3, 4)
+    for unreadable in ("a", "one"):
+        with pytest.raises(DatasetError, match=r"Seeds .* cannot be read"):
+            parse_seeds(unreadable)
+    for none in ("", "3-1", [-1], []):
+        with pytest.raises(DatasetError, match=r"Seeds .* name none"):
+            parse_seeds(none)
 
 
 def test_nuscenes_has_a_thousand_scenes_in_three_splits():

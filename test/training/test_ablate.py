@@ -9,7 +9,7 @@ from colour_scene import walls_recipe
 
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.training import ablate as tables
-from ov3d_perception.training.ablate import Row, Table, ablate, load_table, parse_seeds, summarise, to_markdown
+from ov3d_perception.training.ablate import Row, Table, ablate, load_table, summarise, to_markdown
 from ov3d_perception.training.recipe import changed, load_recipe
 
 FOLDER = Path(__file__).parents[2] / "config" / "train"
@@ -94,13 +94,6 @@ def test_mean_and_spread_by_hand():
         "| g | a | 30.0 ± 10.0 (20.8) |  |",
         "|  | b |  | 50.0 |",
     ]
-
-
-def test_seeds():
-    assert parse_seeds("1-3, 7") == (1, 2, 3, 7)
-    for bad in ("", "one", "3-1"):
-        with pytest.raises(DatasetError, match="names no seed"):
-            parse_seeds(bad)
 
 
 def test_mistakes_are_named(recipe, tmp_path):
