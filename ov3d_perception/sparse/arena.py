@@ -66,7 +66,7 @@ class Arena:
             self._idle = [(when, b) for when, b in self._idle if self._wanted - when < _PATIENCE]
             self._shrink(size)
         step = 1 << max(math.frexp(size)[1] - 4, 0)
-        # Not np.empty: it asks for huge pages, and zeroing two megabytes a fault took up to half of a forward pass.
+        # Not np.empty: it asks for huge pages; to zero two megabytes a fault made a pass nearly half as long again.
         buffer: np.ndarray = torch.empty(-(-size // step) * step + _ALIGNED, dtype=torch.uint8).numpy()
         return buffer
 
