@@ -15,6 +15,7 @@ SHARE = Path("share") / PACKAGE
 RUNTIME = [
     "numpy>=1.22",
     "scipy>=1.8",
+    "llvmlite>=0.45",
     "torch>=2.1",
     "torchvision",
     "open_clip_torch>=2.24",

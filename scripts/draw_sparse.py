@@ -125,12 +125,12 @@ def draw_sum(sheet: Sheet, at: Spot, pairs: Pairs) -> None:
         sheet.draw.rectangle((x + 552, here + 10, x + 660, here + side - 10), fill=FILLED, outline=colour, width=3)
     low, end = top, top + len(terms) * 84 - 22
     sheet.draw.line([(x + 684, low), (x + 704, low), (x + 704, end), (x + 684, end)], fill=INK, width=3)
-    sheet.text((x + 722, (low + end) / 2 - 44), "bag", 24)
+    sheet.text((x + 722, (low + end) / 2 - 44), "sum", 24)
     sheet.text((x + 722, (low + end) / 2 - 12), f"= row {SHOWN}", 24)
     for line, text in enumerate(
         (
-            "Products of one offset are one matrix product;",
-            "the sum over the bag writes each output row once.",
+            "Eight pairs of an offset at a time; what is multiplied is",
+            "added from the registers to the output rows in the cache.",
         )
     ):
         sheet.text((x + 20, end + 34 + 34 * line), text, 21, FAINT)

@@ -1,4 +1,4 @@
-"""Sparse 3D convolution in plain PyTorch, with MinkowskiEngine's semantics and weight layout."""
+"""Sparse 3D convolution for PyTorch, with MinkowskiEngine's semantics and weight layout; no compiler is needed."""
 
 from ov3d_perception.sparse.convolution import multiply
 from ov3d_perception.sparse.fused import convolve_normalised

@@ -11,8 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ov3d_perception.errors import PointCloudError
-from ov3d_perception.sparse.blocks import Cut, cut_for
-from ov3d_perception.sparse.convolution import convolve
+from ov3d_perception.sparse.convolution import convolve, pairs_in_a_block
 from ov3d_perception.sparse.finish import Finish
 from ov3d_perception.sparse.kernel_map import (
     KernelMap,
@@ -117,19 +116,15 @@ class CoordinateManager:
         """
         if feats.device.type != "cpu" or torch.get_num_threads() < 2:
             return
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else feats.dtype
-        ways = (True, False) if torch.is_grad_enabled() else (True,)
-        cuts = {cut_for(feats.device, dtype, grouped) for grouped in ways}
+        pairs = pairs_in_a_block(feats)
         for stencil in stencils:
             if stencil not in self._maps and stencil not in self._pending:
-                self._pending[stencil] = aside(self._made, stencil, cuts, torch.get_num_threads())
+                self._pending[stencil] = aside(self._made, stencil, pairs, torch.get_num_threads())
 
-    def _made(self, stencil: Stencil, cuts: set[Cut], threads: int) -> KernelMap:
+    def _made(self, stencil: Stencil, pairs: int, threads: int) -> KernelMap:
         made = self._build(stencil)
-        for cut in cuts:
-            made.blocks(cut, threads)
-            if stencil.partition:
-                made.transposed.blocks(cut, threads)
+        for way in (made, made.transposed):
+            way.blocks(pairs, threads)
         return made
 
     def _build(self, stencil: Stencil) -> KernelMap:

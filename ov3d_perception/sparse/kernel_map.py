@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Int32, Int64
 from torch import Tensor
 
-from ov3d_perception.sparse.blocks import Block, Cut, cut_into_blocks
+from ov3d_perception.sparse.blocks import Block, cut_into_blocks
 from ov3d_perception.sparse.keys import shift
 from ov3d_perception.sparse.workers import spread
 
@@ -67,7 +67,7 @@ class KernelMap:
     n_in: int
     n_out: int
     symmetric: bool = False
-    _blocks: dict[Cut, list[Block]] = field(default_factory=dict, repr=False, compare=False)
+    _blocks: dict[int, list[Block]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def from_pairs(cls, pairs: list[Pairs], n_in: int, n_out: int, symmetric: bool = False) -> KernelMap:
@@ -102,29 +102,19 @@ class KernelMap:
         rows = scipy.sparse.csc_array(columns, shape=(self.n_out, len(self.sizes))).tocsr()
         return Bags(*(torch.from_numpy(part) for part in (rows.data, rows.indices, rows.indptr)))
 
-    @property
-    def centre(self) -> int | None:
-        """Segment that is every row with itself; None where there is none."""
-        return len(self.sizes) // 2 if self.symmetric else None
+    @cached_property
+    def kernel_rows(self) -> Int32[Tensor, " s"]:
+        """``slots`` as a tensor in main memory."""
+        return torch.tensor(self.slots, dtype=torch.int32)
 
-    def blocks(self, cut: Cut, threads: int | None = None) -> list[Block]:
-        """Of all segments but the centre, see :func:`~ov3d_perception.sparse.blocks.cut_into_blocks`. Kept.
+    def blocks(self, pairs: int, threads: int | None = None) -> list[Block]:
+        """See :func:`~ov3d_perception.sparse.blocks.cut_into_blocks`. Kept.
 
         threads: that will share them, PyTorch's number if not given.
         """
-        if cut not in self._blocks:
-            threads = torch.get_num_threads() if threads is None else threads
-            whole = self if self.centre is None else self._without(self.centre)
-            self._blocks[cut] = cut_into_blocks(whole, cut, threads)
-        return self._blocks[cut]
-
-    def _without(self, segment: int) -> KernelMap:
-        """The same map with that segment empty."""
-        first = sum(self.sizes[:segment])
-        last = first + self.sizes[segment]
-        in_rows, out_rows = (torch.cat([rows[:first], rows[last:]]) for rows in (self.in_rows, self.out_rows))
-        sizes = (*self.sizes[:segment], 0, *self.sizes[segment + 1 :])
-        return KernelMap(in_rows, out_rows, sizes, self.slots, self.n_in, self.n_out)
+        if pairs not in self._blocks:
+            self._blocks[pairs] = cut_into_blocks(self, pairs, threads or torch.get_num_threads())
+        return self._blocks[pairs]
 
 
 def _ascending(in_rows: Tensor, out_rows: Tensor, sizes: tuple[int, ...]) -> Pairs:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 import torch
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ov3d_perception.sparse import BatchNorm, Conv3d, ConvTranspose3d, ReLU, SparseTensor, Stencil
-from ov3d_perception.sparse.blocks import Cut
 from ov3d_perception.sparse.coordinates import CoordinateManager
 from ov3d_perception.sparse.workers import spread
 
@@ -76,18 +74,17 @@ def test_almost_nothing(voxels: int) -> None:
     assert out.feats.shape == (voxels, 4) and bool(out.feats.isfinite().all())
 
 
-def cut_all(monkeypatch: pytest.MonkeyPatch, cut: Cut) -> None:
-    """Cuts all maps alike."""
-    for table in ("LOOP", "GROUPED"):
-        monkeypatch.setattr(f"ov3d_perception.sparse.blocks.{table}", {"cpu": cut})
+def cut_all(monkeypatch: pytest.MonkeyPatch, pairs: int) -> None:
+    """Cuts all maps into blocks with so many pairs."""
+    monkeypatch.setattr("ov3d_perception.sparse.convolution._PAIRS", {"cpu": pairs})
 
 
 @pytest.mark.parametrize("seed", [3, 4])
 def test_blocks_of_any_size_give_the_same(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     coords, feats = cloud(seed)
     results = []
-    for cut in (Cut(1 << 20, 1, 1 << 20), Cut(40, 4, 8), Cut(1, 64, 64)):
-        cut_all(monkeypatch, cut)
+    for pairs in (1 << 20, 40, 1):
+        cut_all(monkeypatch, pairs)
         net = network()
         inputs = feats.clone().requires_grad_()
         out = net(SparseTensor(inputs, coords)).feats
@@ -109,7 +106,7 @@ def threads() -> Iterator[Callable[[int], None]]:
 def test_threads_give_the_same(
     monkeypatch: pytest.MonkeyPatch, threads: Callable[[int], None], inference: bool
 ) -> None:
-    cut_all(monkeypatch, Cut(40, 4, 8))
+    cut_all(monkeypatch, 40)
     coords, feats = cloud(5)
     results = []
     for number in (1, 3):
@@ -128,47 +125,44 @@ def test_threads_give_the_same(
     torch.testing.assert_close(results[1], results[0])
 
 
-def grouped_network(dtype: torch.dtype) -> nn.Module:
-    """Of a type and of channels that are multiplied a block in one call."""
+def small_network(dtype: torch.dtype) -> nn.Module:
+    """Of types and channels for which there are kernels, of all strides."""
     torch.manual_seed(1)
-    layers = [Conv3d(8, 16, 3), Conv3d(16, 8, 2, stride=2), Conv3d(8, 8, 3), ConvTranspose3d(8, 8, 2)]
+    layers = [Conv3d(8, 16, 3), Conv3d(16, 48, 2, stride=2), Conv3d(48, 12, 3), ConvTranspose3d(12, 8, 2)]
     return nn.Sequential(*layers).to(dtype)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 0.05)])
-@pytest.mark.parametrize("cut", [Cut(1 << 20, 1, 1 << 20), Cut(100, 4, 8), Cut(100, 64, 64)])
-def test_a_block_in_one_call_gives_the_same(
-    monkeypatch: pytest.MonkeyPatch, cut: Cut, dtype: torch.dtype, tolerance: float
+@pytest.mark.parametrize("pairs", [1 << 20, 100])
+def test_compiled_or_not_it_is_the_same(
+    monkeypatch: pytest.MonkeyPatch, pairs: int, dtype: torch.dtype, tolerance: float
 ) -> None:
-    cut_all(monkeypatch, cut)
+    cut_all(monkeypatch, pairs)
     coords, _ = cloud(6)
     feats = torch.randn(len(coords), 8, generator=torch.Generator().manual_seed(0))
-    calls = []
 
-    def counted(*args: Any, **options: Any) -> torch.Tensor:
-        calls.append(args)
-        return torch.nn.functional.grouped_mm(*args, **options)
+    def results(dtype: torch.dtype) -> list[torch.Tensor | None]:
+        net, inputs = small_network(dtype), feats.to(dtype).clone().requires_grad_()
+        out = net(SparseTensor(inputs, coords)).feats
+        out.square().sum().backward()
+        return [out.detach(), inputs.grad, *(p.grad for p in net.parameters())]
 
-    monkeypatch.setattr("ov3d_perception.sparse.convolution._grouped_mm", counted)
-    with torch.no_grad():
-        found = grouped_network(dtype)(SparseTensor(feats.to(dtype), coords)).feats
-        assert calls
-        monkeypatch.setattr("ov3d_perception.sparse.convolution._grouped_mm", None)
-        calls.clear()
-        expected = grouped_network(torch.float32)(SparseTensor(feats, coords)).feats
-    assert not calls
-    torch.testing.assert_close(found.float(), expected, atol=tolerance * float(expected.abs().max()), rtol=0)
+    found = results(dtype)
+    monkeypatch.setattr("ov3d_perception.sparse.kernels.fits", lambda *_: False)
+    for a, b in zip(found, results(torch.float64), strict=True):
+        assert a is not None and b is not None and a.dtype == dtype
+        torch.testing.assert_close(a.double(), b, atol=tolerance * float(b.abs().max()), rtol=0)
 
 
 def test_gradients_are_the_same_to_the_bit(monkeypatch: pytest.MonkeyPatch, threads: Callable[[int], None]) -> None:
     """Whichever thread is faster: sums are made in a fixed order."""
-    cut_all(monkeypatch, Cut(100, 1, 64))
+    cut_all(monkeypatch, 100)
     threads(3)
     coords, _ = cloud(7)
     feats = torch.randn(len(coords), 8, generator=torch.Generator().manual_seed(0))
     seen = []
     for _ in range(5):
-        net = grouped_network(torch.float32)
+        net = small_network(torch.float32)
         net(SparseTensor(feats, coords)).feats.square().sum().backward()
         seen.append([p.grad for p in net.parameters() if p.grad is not None])
     assert len(seen[0]) == 4

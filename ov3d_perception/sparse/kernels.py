@@ -1,0 +1,262 @@
+"""The two inner loops of sparse convolution, compiled for this processor: products to rows, and the kernel's gradient.
+
+Both keep a tile of results in the vector registers, eight rows by up to three vectors, and go through the kernel map
+while they fill it: rows are read where they lie, and results are added where they belong, so that neither what is
+gathered nor the products are ever stored. That is why they are faster than a matrix library, which does the same
+number of multiplications: a tile is written once for each pair of rows, whatever the number of channels.
+
+Features are float32 or bfloat16, sums are float32. Where the processor multiplies pairs of bfloat16, two input
+channels are taken at a time; else they are widened to float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Float32, Int32
+from torch import Tensor
+
+from ov3d_perception.sparse.machine import FLOAT, HALF, LONG, WORD, Code, compiled, host, ir
+
+_PAIRS = 64
+"""Whose rows stay in the inner cache while the kernel's gradient of one offset takes them in, part by part."""
+
+
+class Tile(NamedTuple):
+    """Results in registers: so many rows of so many vectors of so many floats."""
+
+    rows: int
+    vectors: int
+    lanes: int
+
+    @property
+    def columns(self) -> int:
+        """Its channels."""
+        return self.vectors * self.lanes
+
+
+class Form(NamedTuple):
+    """How features are multiplied. kind: their element; step: input channels at a time."""
+
+    kind: ir.Type
+    step: int
+
+
+def fits(feats: Tensor, channels: int) -> bool:
+    """Whether there are kernels from ``feats`` to so many channels."""
+    return feats.device.type == "cpu" and feats.dtype in (torch.float32, torch.bfloat16) and channels % 4 == 0
+
+
+@cache
+def tile_for(channels: int) -> Tile:
+    """The largest tile of which a row of so many channels is a multiple."""
+    lanes, registers, _ = host()
+    lanes = next(n for n in (lanes, 8, 4) if n <= lanes and channels % n == 0)
+    vectors = next(n for n in (3, 2, 1) if channels % (n * lanes) == 0)
+    return Tile(8 if registers >= 32 else 12 // vectors, vectors, lanes)
+
+
+def add_products(
+    total: Float32[Tensor, "r o"],
+    first: int,
+    feats: Float[Tensor, "n i"],
+    kernel: Float[Tensor, "k i o"],
+    rows: tuple[Int32[Tensor, " p"], Int32[Tensor, " p"]],
+    bounds: tuple[Int32[Tensor, " s"], Int32[Tensor, " s"]],
+    slots: Int32[Tensor, " s"],
+    scratch: Float32[Tensor, " b"],
+) -> None:
+    """``total[q - first] += feats[p] @ kernel[slots[s]]`` for the pairs (p, q) of each segment s.
+
+    rows: p and q of all pairs; bounds: where each segment begins and ends in them; a segment has a row q once at most.
+    scratch: as large as one matrix. All contiguous.
+    """
+    channels, columns = kernel.shape[1:]
+    _add_products(tile_for(columns), _form(feats.dtype, channels))(
+        *_addresses(total, feats, kernel, scratch, *rows, *bounds, slots), len(slots), channels, columns, first
+    )
+
+
+def add_outer_products(
+    sums: Float32[Tensor, "i o"],
+    feats: Float[Tensor, "n i"],
+    grads: Float[Tensor, "m o"],
+    rows: tuple[Int32[Tensor, " p"], Int32[Tensor, " p"]],
+) -> None:
+    """``sums += feats[p].T @ grads[q]`` over the pairs (p, q): the gradient of one offset's matrix. All contiguous."""
+    channels, columns = sums.shape
+    _add_outer_products(tile_for(columns), _form(feats.dtype, channels).kind is HALF)(
+        *_addresses(sums, feats, grads, *rows), len(rows[0]), channels, columns
+    )
+
+
+def _addresses(*tensors: Tensor) -> list[int]:
+    assert all(tensor.is_contiguous() for tensor in tensors)
+    return [tensor.data_ptr() for tensor in tensors]
+
+
+def _form(dtype: torch.dtype, channels: int) -> Form:
+    if dtype == torch.float32:
+        return Form(FLOAT, 1)
+    return Form(HALF, 2 if host().dot and channels % 2 == 0 else 1)
+
+
+@cache
+def _add_products(tile: Tile, form: Form) -> Callable[..., None]:
+    kinds = [FLOAT, form.kind, form.kind, FLOAT, WORD, WORD, WORD, WORD, WORD, *[LONG] * 4]
+    name = f"add_products_{tile.rows}_{tile.vectors}_{tile.lanes}_{form.kind}_{form.step}"
+    return compiled(name, kinds, lambda code: _write_products(code, tile, form))
+
+
+def _write_products(code: Code, tile: Tile, form: Form) -> None:
+    """For each segment, each panel of its matrix' columns, each tile's worth of its pairs: sum over input channels,
+    then add."""
+    total, feats, kernel, matrix, in_rows, out_rows, begins, ends, slots, segments, channels, columns, first = (
+        code.fn.args
+    )
+    size = code.mul(channels, columns)
+    panel_size = code.mul(code.sdiv(channels, LONG(form.step)), LONG(tile.columns))
+    with code.loop(0, segments) as segment:
+        begin, end = (code.long(code.at(side, segment)) for side in (begins, ends))
+        with code.if_then(code.icmp_signed("<", begin, end)):
+            _copy_matrix(code, code.at(kernel, (code.long(code.at(slots, segment)), size)), matrix, tile, form)
+        last = code.sub(end, LONG(1))
+        with code.loop(0, columns, tile.columns) as column, code.loop(begin, end, tile.rows) as pair:
+            panel = code.at(matrix, (code.sdiv(column, LONG(tile.columns)), panel_size))
+            places = [code.least(code.add(pair, LONG(row)), last) for row in range(tile.rows)]
+            inputs = [code.at(feats, (code.long(code.at(in_rows, place)), channels)) for place in places]
+            sums = _sum_over_channels(code, inputs, panel, channels, tile, form)
+            for row, vectors in enumerate(sums):
+                place = code.add(pair, LONG(row))
+                with code.if_then(code.icmp_signed("<", place, end)):
+                    output = code.sub(code.long(code.at(out_rows, place)), first)
+                    _add_to(code, code.at(total, (output, columns), column), vectors)
+
+
+def _copy_matrix(code: Code, source: ir.Value, target: ir.Value, tile: Tile, form: Form) -> None:
+    """One matrix, panel after panel without gaps (rows at powers of two would share few lines of the cache), as it is
+    multiplied: of bfloat16 two rows as one, or widened."""
+    channels, columns = code.fn.args[-3:-1]
+    height = code.sdiv(channels, LONG(form.step))
+    with code.loop(0, height) as row, code.loop(0, columns, tile.columns) as column:
+        for vector in range(tile.vectors):
+            first = code.at(source, (code.mul(row, LONG(form.step)), columns), column, vector * tile.lanes)
+            value = code.read(first, tile.lanes)
+            if form.step == 2:
+                words = ir.VectorType(WORD, tile.lanes)
+                low, high = (code.zext(half, words) for half in (value, code.read(code.at(first, columns), tile.lanes)))
+                both = code.or_(low, code.shl(high, ir.Constant(words, [16] * tile.lanes)))
+                value = code.bitcast(both, ir.VectorType(FLOAT, tile.lanes))
+            elif form.kind is HALF:
+                value = code.widened(value)
+            code.write(value, code.at(target, (column, height), (row, LONG(tile.columns)), vector * tile.lanes))
+
+
+def _sum_over_channels(
+    code: Code, inputs: list[ir.Value], panel: ir.Value, channels: ir.Value, tile: Tile, form: Form
+) -> list[list[ir.Value]]:
+    """The tile: each input row times the panel."""
+    floats = ir.VectorType(FLOAT, tile.lanes)
+    zero = ir.Constant(floats, [0.0] * tile.lanes)
+    sums = [[code.variable(floats, zero) for _ in range(tile.vectors)] for _ in inputs]
+    with code.loop(0, channels, form.step) as channel:
+        weights = code.at(panel, (code.sdiv(channel, LONG(form.step)), LONG(tile.columns)))
+        matrix = [code.read(code.at(weights, n * tile.lanes), tile.lanes) for n in range(tile.vectors)]
+        for row, vectors in zip(inputs, sums, strict=True):
+            place = code.at(row, channel)
+            if form.step == 2:
+                value = code.load(code.bitcast(place, WORD.as_pointer()), align=2)
+            else:
+                value = code.load(place) if form.kind is FLOAT else code.widened(code.load(place))
+            spread = code.splat(value, tile.lanes)
+            for weight, place in zip(matrix, vectors, strict=True):
+                known = code.load(place)
+                code.store(
+                    _dot(code, spread, weight, known) if form.step == 2 else code.multiply_add(spread, weight, known),
+                    place,
+                )
+    return [[code.load(place) for place in vectors] for vectors in sums]
+
+
+class _BFloat(ir.Type):
+    """LLVM's bfloat, which llvmlite does not name."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BFloat)
+
+    def __hash__(self) -> int:
+        return hash("bfloat")
+
+
+def _dot(code: Code, a: ir.Value, b: ir.Value, known: ir.Value) -> ir.Value:
+    """``known + a0 * b0 + a1 * b1`` of pairs of bfloat16."""
+    lanes = known.type.count
+    pairs = ir.VectorType(_BFloat(), 2 * lanes)
+    name = f"llvm.x86.avx512bf16.dpbf16ps.{32 * lanes}"
+    return code.intrinsic(name, known, code.bitcast(a, pairs), code.bitcast(b, pairs))
+
+
+def _add_to(code: Code, place: ir.Value, vectors: list[ir.Value]) -> None:
+    for number, vector in enumerate(vectors):
+        lanes = vector.type.count
+        there = code.at(place, number * lanes)
+        code.write(code.fadd(code.read(there, lanes), vector), there)
+
+
+@cache
+def _add_outer_products(tile: Tile, half: bool) -> Callable[..., None]:
+    kind = HALF if half else FLOAT
+    kinds = [FLOAT, kind, kind, WORD, WORD, *[LONG] * 3]
+    name = f"add_outer_products_{tile.rows}_{tile.vectors}_{tile.lanes}_{kind}"
+    return compiled(name, kinds, lambda code: _write_outer_products(code, tile, half))
+
+
+def _write_outer_products(code: Code, tile: Tile, half: bool) -> None:
+    """For some pairs at a time, each tile of the matrix: sum over pairs, then add. Input channels that fill no tile
+    are taken one by one."""
+    sums, *_, pairs, channels, columns = code.fn.args
+    whole = code.mul(code.sdiv(channels, LONG(tile.rows)), LONG(tile.rows))
+    with code.loop(0, pairs, _PAIRS) as begin:
+        end = code.least(code.add(begin, LONG(_PAIRS)), pairs)
+        _fetch_rows(code, end, code.least(code.add(end, LONG(_PAIRS)), pairs), 32 if half else 16)
+        for low, high, height in ((LONG(0), whole, tile.rows), (whole, channels, 1)):
+            with code.loop(low, high, height) as channel, code.loop(0, columns, tile.columns) as column:
+                places = [code.at(sums, (code.add(channel, LONG(n)), columns), column) for n in range(height)]
+                added = _sum_over_pairs(code, tile._replace(rows=height), half, (begin, end), channel, column)
+                for place, vectors in zip(places, added, strict=True):
+                    _add_to(code, place, vectors)
+
+
+def _fetch_rows(code: Code, begin: ir.Value, end: ir.Value, line: int) -> None:
+    """Has the rows of these pairs brought into the cache meanwhile. line: elements in a line of it."""
+    _, feats, grads, in_rows, out_rows, _, channels, columns = code.fn.args
+    with code.loop(begin, end) as pair:
+        for base, rows, width in ((feats, in_rows, channels), (grads, out_rows, columns)):
+            with code.loop(0, width, line) as at:
+                code.prefetch(code.at(base, (code.long(code.at(rows, pair)), width), at))
+
+
+def _sum_over_pairs(
+    code: Code, tile: Tile, half: bool, span: tuple[ir.Value, ir.Value], channel: ir.Value, column: ir.Value
+) -> list[list[ir.Value]]:
+    _, feats, grads, in_rows, out_rows, _, channels, columns = code.fn.args
+    floats = ir.VectorType(FLOAT, tile.lanes)
+    zero = ir.Constant(floats, [0.0] * tile.lanes)
+    sums = [[code.variable(floats, zero) for _ in range(tile.vectors)] for _ in range(tile.rows)]
+    with code.loop(*span) as pair:
+        row = code.at(feats, (code.long(code.at(in_rows, pair)), channels), channel)
+        other = code.at(grads, (code.long(code.at(out_rows, pair)), columns), column)
+        right = [code.read(code.at(other, n * tile.lanes), tile.lanes) for n in range(tile.vectors)]
+        right = [code.widened(vector) for vector in right] if half else right
+        for number, vectors in enumerate(sums):
+            value = code.load(code.at(row, number))
+            left = code.splat(code.widened(value) if half else value, tile.lanes)
+            for vector, place in zip(right, vectors, strict=True):
+                code.store(code.multiply_add(left, vector, code.load(place)), place)
+    return [[code.load(place) for place in vectors] for vectors in sums]

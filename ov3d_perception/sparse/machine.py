@@ -1,0 +1,159 @@
+"""Functions compiled for this processor when they are first called.
+
+LLVM comes as a wheel (llvmlite), so nothing has to be compiled at installation. A function is written down with
+:class:`Code`, loops and vectors instead of LLVM's blocks and phis; LLVM keeps the variables in registers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, NamedTuple
+
+from llvmlite import binding, ir
+
+FLOAT, HALF, WORD, LONG = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64)
+"""HALF: a bfloat16, as its bits."""
+_ALIGNED = 4
+_lock = threading.Lock()
+_engines: list[Any] = []
+"""The compiled code; it lives as long as the process."""
+
+
+class Host(NamedTuple):
+    """This processor: floats in its widest vector, its vector registers, and whether it multiplies bfloat16 pairs."""
+
+    lanes: int
+    registers: int
+    dot: bool
+
+
+@cache
+def host() -> Host:
+    """What LLVM finds here."""
+    has = binding.get_host_cpu_features()
+    if has.get("avx512f") and has.get("avx512vl"):
+        return Host(16, 32, bool(has.get("avx512bf16")))
+    if has.get("avx2") and has.get("fma"):
+        return Host(8, 16, False)
+    return Host(4, 32 if has.get("neon") else 16, False)
+
+
+class Code(ir.IRBuilder):
+    """The body of a function whose arguments are pointers and 64-bit integers."""
+
+    def __init__(self, module: ir.Module, name: str, kinds: Sequence[ir.Type]) -> None:
+        types = [kind if kind is LONG else kind.as_pointer() for kind in kinds]
+        self.fn = ir.Function(module, ir.FunctionType(ir.VoidType(), types), name)
+        super().__init__(self.fn.append_basic_block("entry"))
+        self._entry = self.block
+
+    def variable(self, kind: ir.Type, start: ir.Value) -> ir.Value:
+        """A variable of the function, set to ``start`` here."""
+        with self.goto_block(self._entry):
+            self.position_at_start(self._entry)
+            place = self.alloca(kind)
+        self.store(start, place)
+        return place
+
+    @contextmanager
+    def loop(self, start: ir.Value | int, stop: ir.Value, step: int = 1) -> Iterator[ir.Value]:
+        """``for index in range(start, stop, step)``."""
+        head, body, done = (self.append_basic_block(name) for name in ("head", "body", "done"))
+        before = self.block
+        self.branch(head)
+        self.position_at_end(head)
+        index = self.phi(LONG)
+        index.add_incoming(LONG(start) if isinstance(start, int) else start, before)
+        self.cbranch(self.icmp_signed("<", index, stop), body, done)
+        self.position_at_end(body)
+        yield index
+        index.add_incoming(self.add(index, LONG(step)), self.block)
+        self.branch(head)
+        self.position_at_end(done)
+
+    def at(self, base: ir.Value, *terms: ir.Value | int | tuple[ir.Value, ir.Value]) -> ir.Value:
+        """The address ``base + sum of terms`` (in elements), a pair being a product."""
+        for term in terms:
+            index = self.mul(*term) if isinstance(term, tuple) else LONG(term) if isinstance(term, int) else term
+            base = self.gep(base, [index])
+        return base
+
+    def long(self, place: ir.Value) -> ir.Value:
+        """The 32-bit integer there."""
+        return self.sext(self.load(place), LONG)
+
+    def least(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        """The smaller one."""
+        return self.select(self.icmp_signed("<", a, b), a, b)
+
+    def read(self, place: ir.Value, lanes: int) -> ir.Value:
+        """So many elements from there on."""
+        return self.load(self._vector_at(place, lanes), align=_ALIGNED // 2)
+
+    def write(self, vector: ir.Value, place: ir.Value) -> None:
+        """To there and on."""
+        self.store(vector, self._vector_at(place, vector.type.count), align=_ALIGNED)
+
+    def _vector_at(self, place: ir.Value, lanes: int) -> ir.Value:
+        return self.bitcast(place, ir.VectorType(place.type.pointee, lanes).as_pointer())
+
+    def splat(self, value: ir.Value, lanes: int) -> ir.Value:
+        """A vector of one number."""
+        empty = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
+        first = self.insert_element(empty, value, WORD(0))
+        return self.shuffle_vector(first, empty, ir.Constant(ir.VectorType(WORD, lanes), [0] * lanes))
+
+    def widened(self, bits: ir.Value) -> ir.Value:
+        """bfloat16 to float32: its bits are the upper half."""
+        vector = isinstance(bits.type, ir.VectorType)
+        words, floats = (ir.VectorType(kind, bits.type.count) if vector else kind for kind in (WORD, FLOAT))
+        sixteen = ir.Constant(words, [16] * bits.type.count) if vector else WORD(16)
+        return self.bitcast(self.shl(self.zext(bits, words), sixteen), floats)
+
+    def intrinsic(self, name: str, *args: ir.Value) -> ir.Value:
+        """What LLVM calls so, on and to the type of the first argument."""
+        kind = args[0].type
+        known = self.module.globals.get(name)
+        return self.call(known or ir.Function(self.module, ir.FunctionType(kind, [a.type for a in args]), name), args)
+
+    def prefetch(self, place: ir.Value) -> None:
+        """Have the line of the cache with that address there soon."""
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), WORD, WORD, WORD])
+        known = self.module.globals.get("llvm.prefetch.p0") or ir.Function(self.module, kind, "llvm.prefetch.p0")
+        self.call(known, [self.bitcast(place, ir.IntType(8).as_pointer()), WORD(0), WORD(2), WORD(1)])
+
+    def multiply_add(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+        """``a * b + c`` of float vectors."""
+        return self.intrinsic(f"llvm.fmuladd.v{a.type.count}f32", a, b, c)
+
+
+def compiled(name: str, kinds: Sequence[ir.Type], write: Callable[[Code], None]) -> Callable[..., None]:
+    """A function of pointers (their addresses) and integers, whose body ``write`` writes. It runs without the
+    interpreter's lock."""
+    with _lock:
+        binding.initialize_native_target()
+        binding.initialize_native_asmprinter()
+        module = ir.Module(name)
+        module.triple = binding.get_process_triple()
+        code = Code(module, name, kinds)
+        write(code)
+        code.ret_void()
+        parsed = binding.parse_assembly(str(module))
+        parsed.verify()
+        features = binding.get_host_cpu_features()
+        features["prefer-256-bit"] = False
+        target = binding.Target.from_triple(module.triple).create_target_machine(
+            cpu=binding.get_host_cpu_name(), features=features.flatten(), opt=3
+        )
+        passes = binding.create_pass_builder(target, binding.create_pipeline_tuning_options(speed_level=3))
+        passes.getModulePassManager().run(parsed, passes)
+        engine = binding.create_mcjit_compiler(parsed, target)
+        engine.finalize_object()
+        _engines.append((engine, passes))
+        types = [ctypes.c_int64 if kind is LONG else ctypes.c_void_p for kind in kinds]
+        made: Callable[..., None] = ctypes.CFUNCTYPE(None, *types)(engine.get_function_address(name))
+        return made

@@ -1,0 +1,111 @@
+"""The compiled loops against the sums written out."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ov3d_perception.sparse import kernels
+from ov3d_perception.sparse.kernels import add_outer_products, add_products, fits, tile_for
+from ov3d_perception.sparse.machine import LONG, WORD, Code, Host, compiled, host
+
+SIZES = st.integers(1, 40)
+DTYPES = st.sampled_from([torch.float32, torch.bfloat16])
+
+
+def pairs(sizes: list[int], n_in: int, n_out: int, made: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of each segment so many, each output row once in it."""
+    ins = [torch.randint(n_in, (size,), generator=made) for size in sizes]
+    outs = [torch.randperm(n_out, generator=made)[:size].sort().values for size in sizes]
+    return torch.cat(ins).int(), torch.cat(outs).int()
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=5), SIZES, st.integers(1, 26), DTYPES, st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_products_are_added_to_their_rows(
+    sizes: list[int], channels: int, fours: int, dtype: torch.dtype, seed: int
+) -> None:
+    made, columns, first = torch.Generator().manual_seed(seed), 4 * fours, 3
+    feats = torch.randn(20, channels, generator=made).to(dtype)
+    kernel = torch.randn(7, channels, columns, generator=made).to(dtype)
+    ins, outs = pairs(sizes, 20, 30, made)
+    slots = torch.randint(7, (len(sizes),), generator=made).int()
+    ends = torch.tensor(sizes).cumsum(0).int()
+    begins = ends - torch.tensor(sizes).int()
+    expected = torch.randn(30, columns, generator=made)
+    total = expected.clone()
+    scratch = torch.full((channels * columns,), torch.nan)
+    add_products(total, first, feats, kernel, (ins, outs + first), (begins, ends), slots, scratch)
+    for begin, end, slot in zip(begins, ends, slots, strict=True):
+        for p, q in zip(ins[begin:end], outs[begin:end], strict=True):
+            expected[q] += feats[p].float() @ kernel[slot].float()
+    torch.testing.assert_close(total, expected, atol=1e-4, rtol=1e-4)
+
+
+@given(st.integers(0, 200), SIZES, st.integers(1, 26), DTYPES, st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_outer_products_are_summed(size: int, channels: int, fours: int, dtype: torch.dtype, seed: int) -> None:
+    made, columns = torch.Generator().manual_seed(seed), 4 * fours
+    feats = torch.randn(20, channels, generator=made).to(dtype)
+    grads = torch.randn(250, columns, generator=made).to(dtype)
+    ins, outs = pairs([size], 20, 250, made)
+    expected = torch.randn(channels, columns, generator=made)
+    sums = expected.clone()
+    add_outer_products(sums, feats, grads, (ins, outs))
+    expected += feats[ins.long()].float().T @ grads[outs.long()].float()
+    torch.testing.assert_close(sums, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("machine", [Host(16, 32, False), Host(8, 16, False), Host(4, 32, False), Host(4, 16, False)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_as_other_processors_would(monkeypatch: pytest.MonkeyPatch, machine: Host, dtype: torch.dtype) -> None:
+    monkeypatch.setattr(kernels, "host", lambda: machine)
+    for known in (kernels.tile_for, kernels._add_products, kernels._add_outer_products):
+        known.cache_clear()
+    try:
+        for columns in (96, 32, 24, 4):
+            tile = tile_for(columns)
+            assert columns % tile.columns == 0 and tile.lanes <= machine.lanes
+            assert tile.rows * tile.vectors < machine.registers
+            test_products_are_added_to_their_rows.hypothesis.inner_test([9, 0, 30], 10, columns // 4, dtype, 1)
+            test_outer_products_are_summed.hypothesis.inner_test(70, 10, columns // 4, dtype, 1)
+    finally:
+        for known in (kernels.tile_for, kernels._add_products, kernels._add_outer_products):
+            known.cache_clear()
+
+
+def test_what_there_are_kernels_for() -> None:
+    feats = torch.zeros(1, 4)
+    assert fits(feats, 96) and fits(feats.bfloat16(), 4)
+    assert not fits(feats, 6) and not fits(feats.double(), 96) and not fits(feats.half(), 96)
+    assert not fits(feats.to("meta"), 96)
+
+
+def test_threads_may_ask_at_once() -> None:
+    tile = tile_for(20)
+    kernels._add_products.cache_clear()
+    with ThreadPoolExecutor(4) as pool:
+        list(
+            pool.map(
+                lambda _: test_products_are_added_to_their_rows.hypothesis.inner_test([5], 3, 5, torch.float32, 2),
+                range(4),
+            )
+        )
+    assert tile_for(20) == tile
+
+
+def test_a_function_of_pointers_and_integers() -> None:
+    def write(code: Code) -> None:
+        numbers, count = code.fn.args
+        with code.loop(0, count, 2) as index:
+            place = code.at(numbers, index)
+            code.store(code.add(code.load(place), WORD(5)), place)
+
+    numbers = torch.arange(5, dtype=torch.int32)
+    compiled("add_five", [WORD, LONG], write)(numbers.data_ptr(), 5)
+    assert numbers.tolist() == [5, 1, 7, 3, 9]
+    assert host().lanes in (4, 8, 16)
