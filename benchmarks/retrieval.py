@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -160,8 +160,8 @@ def tally(world: World, kind: int, matches: Sequence[Match], into: Tally) -> Non
     into.voxels += [len(answered & true), len(answered), len(true)]
 
 
-def evaluate(worlds: Iterable[World], text: TextSource, query: Mapping[str, float]) -> list[str]:
-    """Lines of the report."""
+def evaluate(worlds: Sequence[World], text: TextSource, query: Mapping[str, float]) -> list[str]:
+    """Lines of the report, of one way to ask."""
     background = {name: list(words) for name, words in LabelSet.load("street").prompts.items()}
     tallies = {(name, word): Tally() for name, words in SYNONYMS.items() for word in words}
     false = asked = 0
@@ -173,6 +173,7 @@ def evaluate(worlds: Iterable[World], text: TextSource, query: Mapping[str, floa
             asked += 1
             false += bool(ask(world.semantic_map, TextQuery([word], background=background, **query), text))
     lines = [
+        f"\n{', '.join(f'{name} {value}' for name, value in query.items())}\n",
         "| class | word | objects | matches | P@.25 | R@.25 | AP@.25 | P@.5 | R@.5 | AP@.5 | voxels P | voxels R |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
         *(into.row(*names) for names, into in tallies.items()),
@@ -194,15 +195,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--checkpoint", default=str(share_dir() / "models" / "street_minkunet.safetensors"))
     parser.add_argument("--text", default=str(share_dir() / "models" / "street_bank.npz"))
     parser.add_argument("--voxel-size", type=float, default=0.2)
-    parser.add_argument("--threshold", type=float, default=TextQuery.threshold)
+    parser.add_argument("--threshold", type=float, nargs="+", default=[TextQuery.threshold], help="a table for each")
     parser.add_argument("--synonym-cosine", type=float, default=TextQuery.synonym_cosine)
     parser.add_argument("--out", type=Path, help="Markdown file to write the table to")
     options = parser.parse_args(arguments)
     segmenter = Segmenter.load(options.checkpoint, device="cpu")
-    worlds = (drive(seed, options.seconds, options.stride, segmenter, options.voxel_size) for seed in options.worlds)
-    query = {"threshold": options.threshold, "synonym_cosine": options.synonym_cosine}
+    worlds = [drive(seed, options.seconds, options.stride, segmenter, options.voxel_size) for seed in options.worlds]
+    text = load_text_source(options.text)
+    queries = [{"threshold": each, "synonym_cosine": options.synonym_cosine} for each in options.threshold]
     command = " ".join(["python benchmarks/retrieval.py", *(sys.argv[1:] if arguments is None else arguments)])
-    report = "\n".join([f"`{command}`\n", *evaluate(worlds, load_text_source(options.text), query)])
+    report = "\n".join([f"`{command}`", *(line for query in queries for line in evaluate(worlds, text, query))])
     print(report)
     if options.out:
         options.out.write_text(report + "\n")

@@ -2,10 +2,11 @@
 
 A simulated drive of ``--section`` seconds is looped at 10 Hz, without ROS and as fast as the machine can: each section
 is driven twice, then the world goes on where it ended, so that new ground comes all the time and the map's bound is
-reached and kept by eviction. Free space is cleared as in the node. Every 20 scans the map is asked a word and the
-process' resident memory is read; every minute of the drive the map is saved. The picture has
-memory, voxels and latencies over the drive's time; the JSON beside it has the same in numbers, and what grew after the
-bound was reached.
+reached and kept by eviction. Free space is cleared as in the node. Every 20 scans the map is asked a word, every minute
+of the drive it is saved. Every 10 seconds of the drive the process' resident memory is read, after what is free has
+been given back to the system; the scan that comes then, which has to fetch that again, is left out of the times. The
+picture has memory, voxels and latencies over the drive's time; the JSON beside it has the same in numbers, and what
+grew after the bound was reached.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +36,8 @@ from ov3d_perception.paths import share_dir
 from ov3d_perception.sim.classes import NAMES
 from ov3d_perception.sim.drive import simulate
 
-VOXEL, RATE, EVERY, SAVES, CHANNELS, NOISE = 0.2, 10, 20, 600, 96, 0.35
+VOXEL, RATE, CHANNELS, NOISE = 0.2, 10, 96, 0.35
+ASKS, READS, SAVES = 20, 100, 600  # scans from one query, reading of the memory or save to the next
 
 
 @dataclass(frozen=True)
@@ -63,13 +66,13 @@ class Section:
 @dataclass
 class Log:
     """Series over the drive, each row begun by the drive's seconds. Then, in milliseconds, wall and processors' time of
-    a scan's integration, wall time of a query or a save; memory: resident MB more than before the first scan, voxels,
-    MB by the map's own count."""
+    a scan's integration, wall time of a query or a save; memory: resident MB and allocated MB more than before the
+    first scan, voxels, MB by the map's own count."""
 
-    scan: np.ndarray  # (scans, 3), made beforehand; NaN in scans that the process was stopped in
+    scan: np.ndarray  # (scans, 3), made beforehand; NaN where something else was measured, too
     query: list[tuple[float, float]] = field(default_factory=list)
     save: list[tuple[float, float]] = field(default_factory=list)
-    memory: list[tuple[float, float, int, float]] = field(default_factory=list)
+    memory: list[tuple[float, float, float, int, float]] = field(default_factory=list)
 
 
 def simulated(seed: int, seconds: float, head: np.ndarray, words: np.ndarray) -> Section:
@@ -112,7 +115,7 @@ class Stops:
 def drive(section: Section, semantic_map: SemanticMap, query: TextQuery, bank: TextBank, scans: int) -> Log:
     """Integrate so many scans; ask and save on the way."""
     log, length, stops = Log(np.full((scans, 3), np.nan)), len(section.centres), Stops()
-    before = resident()
+    before = resident(), allocated()
     with tempfile.TemporaryDirectory() as folder:
         for number in range(scans):
             place, at = number % length, number / RATE
@@ -121,14 +124,16 @@ def drive(section: Section, semantic_map: SemanticMap, query: TextQuery, bank: T
             start, began, stopped = time.perf_counter(), time.process_time(), stops.count
             semantic_map.integrate(centres, section.features[place], (number + 1) * 10**8, sensor)
             wall, busy = (time.perf_counter() - start) * 1e3, (time.process_time() - began) * 1e3
-            if stops.count == stopped:
+            if stops.count == stopped and number % READS:
                 log.scan[number] = at, wall, busy
-            if number % EVERY == EVERY - 1:
+            if number % ASKS == ASKS - 1:
                 start, stopped = time.perf_counter(), stops.count
                 ask(semantic_map, query, bank)
                 if stops.count == stopped:
                     log.query.append((at, (time.perf_counter() - start) * 1e3))
-                log.memory.append((at, (resident() - before) / 1e6, len(semantic_map), semantic_map.nbytes / 1e6))
+            if number % READS == READS - 1:
+                grown = ((now - then) / 1e6 for now, then in zip((resident(), allocated()), before, strict=True))
+                log.memory.append((at, *grown, len(semantic_map), semantic_map.nbytes / 1e6))
             if number % SAVES == SAVES - 1:
                 start = time.perf_counter()
                 save_map(semantic_map, Path(folder) / "soak.ov3dmap")
@@ -149,28 +154,49 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+class _MallocInfo(ctypes.Structure):
+    """What glibc's mallinfo2 returns."""
+
+    _names = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
+    _fields_ = tuple((name, ctypes.c_size_t) for name in _names)
+
+
+def allocated() -> float:
+    """Bytes that the process has asked the C library for and not given back; NaN where it does not tell.
+
+    What is resident beyond that are the holes between them: it goes up and down.
+    """
+    inform = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if inform is None:
+        return float("nan")
+    inform.restype = _MallocInfo
+    found = inform()
+    return float(found.uordblks + found.hblkhd)
+
+
 def summary(log: Log, semantic_map: SemanticMap, section: Section, wall: float) -> dict[str, object]:
     """Figures; from when the bound was reached (98 % of it) to the end, what grew a minute of the drive."""
     memory, scans = np.array(log.memory), len(log.scan)
     loop = float(np.linalg.norm(np.diff(section.sensors, axis=0), axis=1).sum())
     seen = memory[[0, memory[:, 1].argmax(), -1], 1]
-    full = memory[:, 2] >= 0.98 * semantic_map.max_voxels
+    full = memory[:, 3] >= 0.98 * semantic_map.max_voxels
     since = float(memory[np.argmax(full), 0]) if full.any() else float("inf")
     result: dict[str, object] = {
         "scans": scans,
-        "of these left out of the times, as the process was stopped in them": int(np.isnan(log.scan[:, 0]).sum()),
+        "of these left out of the times": int(np.isnan(log.scan[:, 0]).sum()),
         "seconds of driving": scans / RATE,
         "seconds it took": round(wall, 1),
         "metres": round(loop * scans / len(section.centres)),
         "voxels a scan": round(float(np.mean([len(centres) for centres in section.centres]))),
         "bound": semantic_map.max_voxels,
-        "most voxels": int(memory[:, 2].max()),
+        "most voxels": int(memory[:, 3].max()),
         "evicted": semantic_map.evicted,
         "bound reached after [s]": since,
         "resident beyond the start [MB]: at first, most, at last": np.round(seen, 1).tolist(),
     }
     scan = timed(log)
-    measured = {"resident beyond the start [MB]": memory[:, :2], "integration [ms]": scan[:, :2]}
+    measured = {"resident beyond the start [MB]": memory[:, :2], "allocated beyond the start [MB]": memory[:, [0, 2]]}
+    measured |= {"integration [ms]": scan[:, :2]}
     measured |= {"integration, processors' time [ms]": scan[:, [0, 2]], "query [ms]": np.array(log.query)}
     for name, series in measured.items():
         later = np.array([row for row in series if row[0] >= since])
@@ -187,39 +213,43 @@ def summary(log: Log, semantic_map: SemanticMap, section: Section, wall: float) 
     return result
 
 
-def draw(log: Log, figures: dict[str, object], path: Path) -> None:
+def series(log: Log) -> dict[str, list[float]]:
+    """What the picture shows: a value for each reading of the memory, of times the median or the longest till then."""
+    memory, scan, query = np.array(log.memory), timed(log), np.array(log.query)
+    result = {"at [s]": memory[:, 0], "resident beyond the start [MB]": memory[:, 1]}
+    result |= {"allocated beyond the start [MB]": memory[:, 2], "the map's own count [MB]": memory[:, 4]}
+    result |= {"voxels [millions]": memory[:, 3] / 1e6}
+    for name, rows, column, of in (
+        ("integration, median [ms]", scan, 1, np.median),
+        ("integration, longest [ms]", scan, 1, np.max),
+        ("integration, processors' time, median [ms]", scan, 2, np.median),
+        ("query, median [ms]", query, 1, np.median),
+    ):
+        parts = np.split(rows[:, column], np.searchsorted(rows[:, 0], memory[:-1, 0], side="right"))
+        result[name] = np.array([of(part) if len(part) else np.nan for part in parts])
+    return {name: np.round(values, 2).tolist() for name, values in result.items()}
+
+
+def draw(shown: Mapping[str, list[float]], figures: Mapping[str, Any], path: Path) -> None:
     """Three panels over the minutes of the drive: memory, voxels, latencies."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    memory, scan, query = np.array(log.memory), timed(log), np.array(log.query)
-    figure, (top, middle, bottom) = pyplot.subplots(3, 1, figsize=(11, 8), sharex=True, constrained_layout=True)
-    top.plot(memory[:, 0] / 60, memory[:, 1], label="resident memory of the process, less that before the first scan")
-    top.plot(memory[:, 0] / 60, memory[:, 3], label="the map's own count")
-    top.set(ylabel="MB", ylim=(0, None))
-    middle.plot(memory[:, 0] / 60, memory[:, 2] / 1e6, color="tab:green", label="voxels")
-    middle.axhline(float(figures["bound"]) / 1e6, color="black", linestyle=":", label="bound")
-    middle.set(ylabel="million", ylim=(0, None))
-    bottom.plot(scan[:, 0] / 60, scan[:, 1], linewidth=0.3, alpha=0.5, color="tab:blue")
-    parts = max(1, len(scan) // 200)
-    middles = np.linspace(0, scan[-1, 0] / 60, parts)
-    for column, name, colour in ((1, "integration", "tab:blue"), (2, "the same, processors' time", "tab:purple")):
-        medians = [float(np.median(part)) for part in np.array_split(scan[:, column], parts)]
-        bottom.plot(middles, medians, color=colour, label=f"{name} (median of 20 s)")
-    bottom.plot(query[:, 0] / 60, query[:, 1], ".", markersize=2, color="tab:red", label="query")
-    bottom.set(
-        xlabel="minutes of driving at 10 Hz",
-        ylabel="ms",
-        ylim=(0, 1.2 * float(np.percentile(np.concatenate([scan[:, 1], query[:, 1]]), 99.5))),
-    )
-    since = float(figures["bound reached after [s]"]) / 60
-    for panel in (top, middle, bottom):
+    figure, panels = pyplot.subplots(3, 1, figsize=(13, 8), sharex=True, constrained_layout=True)
+    minutes, since = np.array(shown["at [s]"]) / 60, figures["bound reached after [s]"] / 60
+    for panel, unit in zip(panels, ("MB", "millions", "ms"), strict=True):
+        for name, values in shown.items():
+            if name.endswith(f"[{unit}]"):
+                panel.plot(minutes, values, label=name, linewidth=0.7 if "longest" in name else 1.5)
         if np.isfinite(since):
-            panel.axvline(since, color="grey", linewidth=0.8)
-        panel.legend(loc="best")
+            panel.axvline(since, color="grey", linewidth=0.8, label="bound reached")
+        panel.set(ylabel=unit, ylim=(0, None))
+        panel.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize="small")
         panel.grid(alpha=0.3)
+    panels[1].axhline(figures["bound"] / 1e6, color="black", linestyle=":")
+    panels[2].set(xlabel="minutes of driving at 10 Hz")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 
@@ -253,10 +283,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     figures = {"command": command, **summary(log, semantic_map, section, time.perf_counter() - start)}
     print(json.dumps(figures, indent=2))
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    rounded = {name: [[round(v, 2) for v in row] for row in getattr(log, name)] for name in ("memory", "query", "save")}
-    rounded["scan, every 10th"] = [[round(v, 2) for v in row] for row in timed(log)[::10]]
-    options.out.with_suffix(".json").write_text(json.dumps({"figures": figures, "series": rounded}) + "\n")
-    draw(log, figures, options.out)
+    shown = series(log)
+    options.out.with_suffix(".json").write_text(json.dumps({"figures": figures, "series": shown}) + "\n")
+    draw(shown, figures, options.out)
 
 
 if __name__ == "__main__":

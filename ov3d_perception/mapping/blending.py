@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from jaxtyping import Float32, Int64
 
 from ov3d_perception.geometry.voxels import voxel_keys
@@ -10,7 +11,7 @@ from ov3d_perception.mapping.columns import Columns
 from ov3d_perception.mapping.compact import Projection, Quantiser, averaged, normalised, restored
 from ov3d_perception.mapping.crew import WRITER
 
-_ROWS = 2048  # at a time: a few temporary arrays of half a megabyte, which stay in a core's cache
+_ROWS = 8192  # at a time; with fewer, the calls take longer than what the cache saves
 
 
 def observed(
@@ -18,7 +19,8 @@ def observed(
 ) -> tuple[Int64[np.ndarray, " k"], Float32[np.ndarray, "k d"]]:
     """Distinct voxel keys, ascending, and the mean unit-scaled feature of each; what is not finite is left out."""
     unit, length = projection(features)
-    good = np.isfinite(length) & (length > 1e-9) & np.isfinite(centres).all(1)
+    x, y, z = centres.T
+    good = np.isfinite(x + y + z + length) & (length > 1e-9)
     if not good.all():
         centres, unit = centres[good], unit[good]
     return averaged(voxel_keys(centres, voxel_size), unit)
@@ -33,13 +35,15 @@ def blend(
     revision: int,
 ) -> Float32[np.ndarray, "n c"]:
     """Move the features of distinct rows by a share (0..1) of the way to ``means``; the directions they have then."""
-    unit = np.empty_like(means)
+    unit, line = np.empty_like(means), np.dtype((np.void, columns.features.shape[1]))
+    features = columns.features.view(line)[:, 0]  # a row as one thing is copied twice as fast
 
     def work(part: slice) -> None:
         at = rows[part]
         mean = restored(columns.features.take(at, 0), columns.factor.take(at))
-        mean += (means[part] - mean) * share[part, None]
-        columns.features[at], columns.factor[at] = quantise(mean, at, revision)
+        torch.from_numpy(mean).lerp_(*(torch.from_numpy(each[part]) for each in (means, share[:, None])))
+        values, columns.factor[at] = quantise(mean, at, revision)
+        features[at] = values.view(line)[:, 0]
         unit[part] = normalised(mean)
 
     WRITER.share(len(rows), _ROWS, work)

@@ -20,7 +20,7 @@ CHANNELS = 54  # bytes a voxel that leave room for all else below 100
 _LEVELS = 127
 _DITHERS = 257  # a prime: rows and revisions meet all of them
 _ROWS = 2048  # at a time
-_HALF_STEP = np.float32(3e-8)  # of the smallest numbers in 16 bits: no factor is rounded to less than it has to be
+_HALF_STEP = 3e-8  # of the smallest numbers in 16 bits: no factor is rounded to less than it has to be
 
 
 class Projection:
@@ -72,24 +72,25 @@ class Quantiser:
         self, values: Float32[np.ndarray, "n c"], rows: Int64[np.ndarray, " n"], revision: int
     ) -> tuple[Int8[np.ndarray, "n c"], Float16[np.ndarray, " n"]]:
         """Bytes, and factors: byte * factor is the value, give or take a factor."""
-        largest = np.abs(values).max(1)
-        factor = np.maximum(largest * np.float32(1.001 / _LEVELS) + _HALF_STEP, np.float32(1e-6)).astype(np.float16)
-        steps = values * (1 / factor.astype(np.float32))[:, None]
-        steps += self._dither[(rows + 31 * revision) % _DITHERS]
-        np.floor(steps, out=steps)
-        return np.clip(steps, -_LEVELS, _LEVELS, out=steps).astype(np.int8), factor
+        given = torch.from_numpy(values)
+        largest = given.abs().amax(1)
+        factor = largest.mul_(1.001 / _LEVELS).add_(_HALF_STEP).clamp_(min=1e-6).half()
+        steps = given * factor.float().reciprocal_()[:, None]
+        steps += torch.from_numpy(self._dither.take((rows + 31 * revision) % _DITHERS, 0))
+        return steps.floor_().clamp_(-_LEVELS, _LEVELS).to(torch.int8).numpy(), factor.numpy()
 
 
 def restored(values: Int8[np.ndarray, "n c"], factor: Float16[np.ndarray, " n"]) -> Float32[np.ndarray, "n c"]:
     """The inverse of :class:`Quantiser`."""
     result = values.astype(np.float32)
-    result *= factor.astype(np.float32)[:, None]
+    torch.from_numpy(result).mul_(torch.from_numpy(factor.astype(np.float32))[:, None])
     return result
 
 
 def normalised(values: Float32[np.ndarray, "n c"]) -> Float32[np.ndarray, "n c"]:
     """Rows of length 1; zeros stay zeros."""
-    return values / np.maximum(np.sqrt(np.einsum("nc,nc->n", values, values)), np.float32(1e-12))[:, None]
+    given = torch.from_numpy(values)
+    return (given / torch.linalg.vector_norm(given, dim=1, keepdim=True).clamp_(min=1e-12)).numpy()
 
 
 def averaged(

@@ -6,6 +6,9 @@ counts as seen through when a ray was measured within its outline and all rays a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64
 
@@ -16,10 +19,26 @@ LEVELS = 3
 REACH = 40.0  # metres; farther out, the rays are too far apart to say anything
 LOWEST = 1.5  # metres: the least height of a LiDAR above the road that the margin below allows for
 _ROWS = 16384  # places that are looked up at a time: what they take stays in a core's cache
-_AZIMUTHS, _ELEVATIONS = 900, 452  # at CELL; multiples of 2 ** (LEVELS - 1)
+_AZIMUTHS = 900  # at CELL; a multiple of _COARSEST
+_COARSEST = 2 ** (LEVELS - 1)  # edge of the coarsest cells in the finest
+_STRIDE = 2 * _AZIMUTHS - _AZIMUTHS // _COARSEST  # the levels' cells around, side by side
+_A_RADIAN = np.float32((1 - 1e-6) / CELL)  # in cells; so little less that a whole turn ends in the last one
+_SLOPE = np.float32(CELL / LOWEST * 2.0 ** np.arange(LEVELS))
 
 _Image = Float32[np.ndarray, "elevations azimuths"]
 _Axes = list[Float32[np.ndarray, " n"]]  # x, y and z
+
+
+@dataclass(frozen=True)
+class _Images:
+    """By level and cell: the nearest of the returns in it and the eight around it; -inf where there is none in it.
+
+    nearest: of each row of the finest image its cells, then those of the next level's row of that number, and so on.
+    top: number of the first row, counted from straight up; there are no returns in the first and the last.
+    """
+
+    nearest: Float32[np.ndarray, "rows cells"]
+    top: int
 
 
 def seen_through(
@@ -32,33 +51,9 @@ def seen_through(
     farther behind it than rays of one cell differ on a road seen from ``LOWEST``: at range r, 0.5 m + cell / LOWEST *
     r^2. So rays that skim the road do not clear it.
     """
-    return _through(_images(returns), _axes(places), size)
-
-
-def _through(images: list[_Image], places: _Axes, size: float) -> Bool[np.ndarray, " p"]:
-    """:func:`seen_through` by what is nearest around each direction, by level (see :func:`_images`)."""
-    distance = _range(places)
-    near = np.flatnonzero(distance < REACH)
-    through = np.zeros(len(distance), bool)
-    azimuth, elevation = _direction([axis.take(near) for axis in places])
-    distance = distance.take(near)
-    level = _level(size, distance)
-    for number, image in enumerate(images):
-        rows = np.flatnonzero(level == number)
-        cell = (elevation.take(rows) >> number) * image.shape[1] + (azimuth.take(rows) >> number)
-        away = distance.take(rows)
-        margin = np.float32(0.5) + np.float32(CELL * 2**number / LOWEST) * away**2
-        through[near.take(rows)] = image.take(cell) > away + margin
-    return through
-
-
-def _images(returns: Float[np.ndarray, "n 3"]) -> list[_Image]:
-    """By level: of each cell the nearest return in it and the eight around it; -inf where there is none in it."""
-    images, image = [], _nearest_return(_axes(returns))
-    for number in range(LEVELS):
-        image = _halved(image) if number else image
-        images.append(np.where(np.isfinite(image), _smallest_around(image), -np.inf).astype(np.float32, copy=False))
-    return images
+    if not len(returns) or not len(places):
+        return np.zeros(len(places), bool)
+    return _through(_images(_axes(returns)), _axes(places), size)
 
 
 def passed(
@@ -68,7 +63,12 @@ def passed(
     centres: Float32[np.ndarray, "v 3"],
 ) -> Int64[np.ndarray, " m"]:
     """Which of the voxels rays from the sensor to the centres pass beyond doubt. Metres; what is not finite is none."""
-    returns = (centres[np.isfinite(centres).all(1)] - sensor).astype(np.float32)
+    returns = [(axis - offset).astype(np.float32) for axis, offset in zip(centres.T, sensor, strict=True)]
+    finite = np.isfinite(returns[0] + returns[1] + returns[2])
+    if not finite.all():
+        returns = [axis[finite] for axis in returns]
+    if not len(returns[0]):
+        return np.empty(0, np.int64)
     images, found = _images(returns), [np.empty(0, np.int64)]
     for start in range(0, len(keys), _ROWS):
         places = seen_from(sensor, keys[start : start + _ROWS], voxel_size)
@@ -77,10 +77,37 @@ def passed(
 
 
 def seen_from(origin: Float64[np.ndarray, " 3"], keys: Int64[np.ndarray, " n"], voxel_size: float) -> _Axes:
-    """Voxel centres as seen from a place, metres; exact to single precision however far the place is from zero."""
-    shift = (0.5 - HALF) * voxel_size - origin
-    axes = zip((keys >> (2 * BITS), (keys >> BITS) & MASK, keys & MASK), shift, strict=True)
-    return [(axis * voxel_size + offset).astype(np.float32) for axis, offset in axes]
+    """Voxel centres as seen from a place, metres, exact to single precision however far the place is from zero. Those
+    that lie more than ``REACH`` below it along an axis come out anywhere out of ``REACH``.
+    """
+    corner = np.clip(np.floor((origin - REACH) / voxel_size).astype(np.int64) + HALF, 0, MASK)
+    x, y, z = corner.tolist()
+    keys = keys - ((x << (2 * BITS)) | (y << BITS) | z)  # what lies below the corner goes round to very large numbers
+    fields, axes = (keys >> (2 * BITS), keys >> BITS, keys), []
+    for field, offset in zip(fields, (corner + 0.5 - HALF) * voxel_size - origin, strict=True):
+        axis = (field.astype(np.int32) & MASK).astype(np.float32)
+        axis *= np.float32(voxel_size)
+        axis += np.float32(offset)
+        axes.append(axis)
+    return axes
+
+
+def _through(images: _Images, places: _Axes, size: float) -> Bool[np.ndarray, " p"]:
+    """:func:`seen_through`, from the images of the returns."""
+    distance, azimuth, row = _direction(places)
+    row -= images.top
+    np.clip(row, 0, len(images.nearest) - 1, out=row)
+    level = _level(size, distance)
+    row >>= level
+    row *= _STRIDE
+    row += azimuth >> level
+    row += 2 * _AZIMUTHS - (2 * _AZIMUTHS >> level)  # cells of the finer levels
+    margin = _SLOPE.take(level)
+    margin *= distance * distance
+    margin += np.float32(0.5)
+    through = images.nearest.take(row) > distance + margin
+    through &= distance < REACH
+    return through
 
 
 def _level(size: float, distance: Float32[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
@@ -91,31 +118,35 @@ def _level(size: float, distance: Float32[np.ndarray, " n"]) -> Int32[np.ndarray
     return level
 
 
-def _nearest_return(returns: _Axes) -> _Image:
-    image = np.full((_ELEVATIONS, _AZIMUTHS), np.inf, np.float32)
-    azimuth, elevation = _direction(returns)
-    np.minimum.at(image.reshape(-1), elevation * _AZIMUTHS + azimuth, _range(returns))
-    return image
+def _images(returns: _Axes) -> _Images:
+    """Of at least one return."""
+    distance, azimuth, row = _direction(returns)
+    top = (int(row.min()) // _COARSEST - 1) * _COARSEST
+    rows = (int(row.max()) // _COARSEST + 2) * _COARSEST - top
+    image = np.full((rows, _AZIMUTHS), np.inf, np.float32)
+    np.minimum.at(image.reshape(-1), (row - top) * _AZIMUTHS + azimuth, distance)
+    nearest, start = np.empty((rows, _STRIDE), np.float32), 0
+    for number in range(LEVELS):
+        image = _halved(image) if number else image
+        part = nearest[: len(image), start : start + image.shape[1]]
+        part[:] = np.where(image < np.inf, _smallest_around(image), np.float32(-np.inf))
+        start += image.shape[1]
+    return _Images(nearest, top)
 
 
 def _axes(xyz: Float[np.ndarray, "n 3"]) -> _Axes:
     return list(np.ascontiguousarray(np.asarray(xyz, np.float32).T))
 
 
-def _direction(xyz: _Axes) -> tuple[Int32[np.ndarray, " n"], Int32[np.ndarray, " n"]]:
-    """Azimuth and elevation in cells of the finest image."""
+def _direction(
+    xyz: _Axes,
+) -> tuple[Float32[np.ndarray, " n"], Int32[np.ndarray, " n"], Int32[np.ndarray, " n"]]:
+    """Metres to each place, and its azimuth and the angle between it and straight up in cells of the finest image."""
     x, y, z = xyz
-    azimuth = ((np.arctan2(y, x) + np.float32(np.pi)) * np.float32(1 / CELL)).astype(np.int32)
-    azimuth[azimuth >= _AZIMUTHS] -= _AZIMUTHS
-    across = np.sqrt(x * x + y * y)
-    elevation = ((np.arctan2(z, across) + np.float32(np.pi / 2)) * np.float32(1 / CELL)).astype(np.int32)
-    return azimuth, elevation.clip(0, _ELEVATIONS - 1, out=elevation)
-
-
-def _range(xyz: _Axes) -> Float32[np.ndarray, " n"]:
-    """Metres."""
-    x, y, z = xyz
-    return np.sqrt(x * x + y * y + z * z)
+    across, azimuth = cv2.cartToPolar(x, y)  # its angles are good to 0.01 degrees, and those of equal places equal
+    distance, down = cv2.cartToPolar(z, across)
+    cells = [(np.asarray(angle).reshape(-1) * _A_RADIAN).astype(np.int32) for angle in (azimuth, down)]
+    return np.asarray(distance).reshape(-1), *cells
 
 
 def _smallest_around(image: _Image) -> _Image:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 from threading import RLock
 
@@ -112,6 +111,7 @@ class SemanticMap:
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
+    @WRITER.led
     def integrate(
         self,
         centres: Float32[np.ndarray, "v 3"],
@@ -141,8 +141,9 @@ class SemanticMap:
             self.newest = max(self.newest, int(stamp))
             rows = self._merge(keys, means, 1, int(stamp), sensor)
             if looking is not None:
-                self._clear(rows[rows >= 0], *looking.result())
+                self._clear(rows[rows >= 0], *looking())
 
+    @WRITER.led
     def absorb(self, records: VoxelRecords) -> None:
         """Add voxels of a map with this one's head, voxel size and frame; those of both become weighted means.
 
@@ -320,7 +321,7 @@ class SemanticMap:
 
     def _look(
         self, centres: Float32[np.ndarray, "v 3"], sensor: Float64[np.ndarray, " 3"]
-    ) -> Future[tuple[Int32[np.ndarray, " m"], Int64[np.ndarray, " m"]]]:
+    ) -> Callable[[], tuple[Int32[np.ndarray, " m"], Int64[np.ndarray, " m"]]]:
         """Rows and keys of the voxels that rays from the sensor to the centres pass, from another core.
 
         It goes on without the lock: whether a row is still what it was is seen from its key.
@@ -333,7 +334,7 @@ class SemanticMap:
 
         with self._lock:
             near = self._tiles.around(sensor, REACH)
-        return WRITER.submit(look)
+        return WRITER.aside(look)
 
     def _clear(
         self, hit: Int64[np.ndarray, " k"], through: Int32[np.ndarray, " m"], keys: Int64[np.ndarray, " m"]

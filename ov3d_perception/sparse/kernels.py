@@ -126,6 +126,9 @@ def _write_products(code: Code, tile: Tile, form: Form) -> None:
         last = code.sub(end, LONG(1))
         with code.loop(0, columns, tile.columns) as column, code.loop(begin, end, tile.rows) as pair:
             panel = code.at(matrix, (code.sdiv(column, LONG(tile.columns)), panel_size))
+            with code.if_then(code.icmp_signed("==", column, LONG(0))):
+                ahead = code.add(pair, LONG(tile.rows))
+                _fetch_rows(code, feats, in_rows, (ahead, code.least(code.add(ahead, LONG(tile.rows)), end)), channels)
             places = [code.least(code.add(pair, LONG(row)), last) for row in range(tile.rows)]
             inputs = [code.at(feats, (code.long(code.at(in_rows, place)), channels)) for place in places]
             sums = _sum_over_channels(code, inputs, panel, channels, tile, form)
@@ -134,6 +137,13 @@ def _write_products(code: Code, tile: Tile, form: Form) -> None:
                 with code.if_then(code.icmp_signed("<", place, end)):
                     output = code.sub(code.long(code.at(out_rows, place)), first)
                     _add_to(code, code.at(total, (output, columns), column), vectors)
+
+
+def _fetch_rows(code: Code, base: ir.Value, rows: ir.Value, span: tuple[ir.Value, ir.Value], width: ir.Value) -> None:
+    """Has the rows of these pairs brought into the cache meanwhile: of clouds that fit none, they come from afar."""
+    line = 16 if base.type.pointee is FLOAT else 32
+    with code.loop(*span) as pair, code.loop(0, width, line) as at:
+        code.prefetch(code.at(base, (code.long(code.at(rows, pair)), width), at))
 
 
 def _copy_matrix(code: Code, source: ir.Value, target: ir.Value, tile: Tile, form: Form) -> None:
@@ -220,26 +230,19 @@ def _add_outer_products(tile: Tile, half: bool) -> Callable[..., None]:
 def _write_outer_products(code: Code, tile: Tile, half: bool) -> None:
     """For some pairs at a time, each tile of the matrix: sum over pairs, then add. Input channels that fill no tile
     are taken one by one."""
-    sums, *_, pairs, channels, columns = code.fn.args
+    sums, feats, grads, in_rows, out_rows, pairs, channels, columns = code.fn.args
     whole = code.mul(code.sdiv(channels, LONG(tile.rows)), LONG(tile.rows))
     with code.loop(0, pairs, _PAIRS) as begin:
         end = code.least(code.add(begin, LONG(_PAIRS)), pairs)
-        _fetch_rows(code, end, code.least(code.add(end, LONG(_PAIRS)), pairs), 32 if half else 16)
+        ahead = end, code.least(code.add(end, LONG(_PAIRS)), pairs)
+        _fetch_rows(code, feats, in_rows, ahead, channels)
+        _fetch_rows(code, grads, out_rows, ahead, columns)
         for low, high, height in ((LONG(0), whole, tile.rows), (whole, channels, 1)):
             with code.loop(low, high, height) as channel, code.loop(0, columns, tile.columns) as column:
                 places = [code.at(sums, (code.add(channel, LONG(n)), columns), column) for n in range(height)]
                 added = _sum_over_pairs(code, tile._replace(rows=height), half, (begin, end), channel, column)
                 for place, vectors in zip(places, added, strict=True):
                     _add_to(code, place, vectors)
-
-
-def _fetch_rows(code: Code, begin: ir.Value, end: ir.Value, line: int) -> None:
-    """Has the rows of these pairs brought into the cache meanwhile. line: elements in a line of it."""
-    _, feats, grads, in_rows, out_rows, _, channels, columns = code.fn.args
-    with code.loop(begin, end) as pair:
-        for base, rows, width in ((feats, in_rows, channels), (grads, out_rows, columns)):
-            with code.loop(0, width, line) as at:
-                code.prefetch(code.at(base, (code.long(code.at(rows, pair)), width), at))
 
 
 def _sum_over_pairs(

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ov3d_perception.geometry.voxels import voxel_keys
-from ov3d_perception.mapping.free_space import passed, seen_through
+from ov3d_perception.geometry.voxels import voxel_centres, voxel_keys
+from ov3d_perception.mapping.free_space import REACH, passed, seen_from, seen_through
 from ov3d_perception.mapping.semantic_map import SemanticMap
 from ov3d_perception.types import EncoderIdentity
 
@@ -90,6 +90,31 @@ def test_voxels_that_are_passed() -> None:
     centres = np.concatenate([returns + sensor, np.full((1, 3), np.nan)]).astype(np.float32)
     keys = voxel_keys(sensor + np.array([[25.0, 0, 0], [10, 0, 0], [-10, 0, 0], [8, 0.5, 0]]), 0.1)
     assert passed(keys, 0.1, sensor, centres).tolist() == [1, 3]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.02, 0.2, 1.0]), st.sampled_from([0.0, 1.0, 0.999]))
+def test_places_of_voxels_are_exact_within_reach(seed: int, voxel_size: float, far: float) -> None:
+    """However far from zero, to the very corner of what keys can say; those beyond do not come out within."""
+    rng = np.random.default_rng(seed)
+    edge = voxel_size * 2**20
+    origin = far * (edge - 1) * rng.choice([-1.0, 1.0], 3)
+    spread = rng.choice([5.0, 50.0, 5000.0], (500, 1))
+    keys = voxel_keys(np.clip(origin + spread * rng.normal(size=(500, 3)), -edge, edge * (1 - 1e-9)), voxel_size)
+    places, true = np.stack(seen_from(origin, keys, voxel_size), 1), voxel_centres(keys, voxel_size) - origin
+    near = np.linalg.norm(true, axis=1) < REACH
+    np.testing.assert_allclose(places[near], true[near], atol=3e-5)
+    assert (np.linalg.norm(places[~near].astype(np.float64), axis=1) > REACH - 1e-4).all()
+
+
+def test_rays_in_any_part_of_the_sphere() -> None:
+    """The same scene, turned up and down; what lies above and below all rays is not seen through."""
+    ahead = np.array([[10.0, 0.0, 0.0], [25.0, 0.0, 0.0]])
+    for pitch in np.radians([-80, -30, 0, 29.6, 84]):
+        turn = np.array([[np.cos(pitch), 0, -np.sin(pitch)], [0, 1, 0], [np.sin(pitch), 0, np.cos(pitch)]])
+        returns = rays(np.arange(-5, 5, 0.2), np.arange(-5, 5, 0.2)) * 20.0
+        assert seen_through(ahead @ turn.T, 0.1, returns @ turn.T).tolist() == [True, False], pitch
+        assert not seen_through(np.array([[0, 0, 10.0], [0, 0, -10.0]]), 0.1, returns @ turn.T).any(), "no ray there"
 
 
 IDENTITY = EncoderIdentity("tiny", "test", 2)

@@ -70,6 +70,8 @@ def test_tiles_hold_what_is_near(seed: int, voxel_size: float) -> None:
     tiles.discard(keys[near], weight)
     assert not set(tiles.around(sensor, 40.0).tolist()) & set(rows[near].tolist())
     assert set(tiles.around(sensor, 1e3).tolist()) == set(rows[~near].tolist())
+    tiles.add(keys[near], rows[near])
+    assert sorted(tiles.around(sensor, 1e3).tolist()) == list(range(len(keys))), "in the room that others left"
 
 
 def test_farthest_tiles() -> None:
