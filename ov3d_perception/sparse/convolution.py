@@ -46,14 +46,21 @@ def convolve(
 
     transposed: over the pairs (q, p) instead, the way back. finish: what is done to the result before it is stored; it
     is not differentiable. Under autocast the products are made in the autocast type. Raises PointCloudError where the
-    memory is too small.
+    memory is too small, ValueError where features, kernel and map do not belong together.
     """
     device = feats.device.type
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
         feats, kernel = feats.to(dtype), kernel.to(dtype)
     voxels = max(kernel_map.n_in, kernel_map.n_out)
-    n_out = kernel_map.n_in if transposed else kernel_map.n_out
+    n_in, n_out = (kernel_map.n_in, kernel_map.n_out)[:: -1 if transposed else 1]
+    if tuple(feats.shape) != (n_in, kernel.shape[1]) or len(kernel) != len(kernel_map.sizes):
+        raise ValueError(
+            f"Features {tuple(feats.shape)} and a kernel {tuple(kernel.shape)} do not fit {n_in} voxels and "
+            f"{len(kernel_map.sizes)} offsets"
+        )
+    if feats.dtype != kernel.dtype:
+        raise ValueError(f"Features are {feats.dtype} and the kernel is {kernel.dtype}")
     require(n_out * kernel.shape[2] * feats.element_size(), voxels, feats.device)
     with named(voxels):
         if finish is None:
@@ -74,7 +81,7 @@ class _Convolve(torch.autograd.Function):
         feats, kernel = ctx.saved_tensors
         there, back = ctx.ways
         want_feats, want_kernel, *_ = ctx.needs_input_grad
-        by_feats = _forward(grad, kernel.transpose(1, 2), back, Finish()) if want_feats else None
+        by_feats = _forward(grad.to(kernel.dtype), kernel.transpose(1, 2), back, Finish()) if want_feats else None
         return by_feats, _by_kernel(feats, grad, kernel, there) if want_kernel else None, None, None
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ov3d_perception.sparse import BatchNorm, Conv3d, ConvTranspose3d, ReLU, SparseTensor, Stencil
+from ov3d_perception.sparse.convolution import convolve
 from ov3d_perception.sparse.coordinates import CoordinateManager
 from ov3d_perception.sparse.workers import spread
 
@@ -152,6 +153,19 @@ def test_compiled_or_not_it_is_the_same(
     for a, b in zip(found, results(torch.float64), strict=True):
         assert a is not None and b is not None and a.dtype == dtype
         torch.testing.assert_close(a.double(), b, atol=tolerance * float(b.abs().max()), rtol=0)
+
+
+def test_what_does_not_belong_together_is_refused() -> None:
+    coords, _ = cloud(6)
+    x = SparseTensor(torch.zeros(len(coords), 8), coords)
+    with pytest.raises(ValueError, match=r"kernel \(27, 12, 8\) do not fit"):
+        Conv3d(12, 8, 3)(x)
+    with pytest.raises(ValueError, match="bfloat16 and the kernel is"):
+        Conv3d(8, 8, 3)(x.replace(x.feats.bfloat16()))
+    kernel_map = x.manager.kernel_map(1, 1, 3)
+    for feats, kernel in ((x.feats[1:], torch.zeros(27, 8, 8)), (x.feats, torch.zeros(8, 8, 8))):
+        with pytest.raises(ValueError, match="do not fit"):
+            convolve(feats, kernel, kernel_map)
 
 
 def test_gradients_are_the_same_to_the_bit(monkeypatch: pytest.MonkeyPatch, threads: Callable[[int], None]) -> None:
