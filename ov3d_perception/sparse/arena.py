@@ -1,10 +1,9 @@
 """Memory for layers' outputs, used again as soon as nobody holds the tensor any more.
 
-The C library gives large buffers back to the system when they are freed, and gets new ones page by page, zeroed: a
-tenth of a network's time. Here a buffer waits for the next tensor of about its size, in the next layer or the next
-scan. It is given up when none has come for two hundred tensors, and where new memory is needed while much lies idle.
-It returns when the last tensor that shares its memory is gone, whoever held it and whichever thread dropped it, so to
-its users the memory is as any other.
+The C library gives large buffers back to the system when they are freed, and gets new ones page by page, zeroed. Here a
+buffer waits for the next tensor of about its size, in the next layer or the next scan. It is given up when none has
+come for two hundred tensors, and where new memory is needed while much lies idle. It returns when the last tensor that
+shares its memory is gone, whoever held it and whichever thread dropped it, so to its users the memory is as any other.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ class Arena:
             self._idle = [(when, b) for when, b in self._idle if self._wanted - when < _PATIENCE]
             self._shrink(size)
         step = 1 << max(math.frexp(size)[1] - 4, 0)
-        # Not np.empty: it asks for huge pages; to zero two megabytes a fault made a pass nearly half as long again.
+        # Not np.empty: it asks for huge pages, and to zero two megabytes at a fault slows a pass down.
         buffer: np.ndarray = torch.empty(-(-size // step) * step + _ALIGNED, dtype=torch.uint8).numpy()
         return buffer
 

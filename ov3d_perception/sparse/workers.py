@@ -18,23 +18,25 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def spread(work: Callable[[Iterable[T]], R], items: list[T], device: torch.device, fixed: bool = False) -> list[R]:
-    """Calls ``work`` once in each of as many threads as PyTorch uses, with an iterator over its items; their results.
+def spread(work: Callable[[Iterable[T]], None], items: list[T], device: torch.device) -> None:
+    """Calls ``work`` once in each of as many threads as PyTorch uses, with an iterator over its items.
 
-    Whoever is first takes the next item; ``fixed``: thread i takes the items i, i + threads, ..., come what may. On a
-    GPU, for a single item or a single thread it is called here. Gradients are not recorded.
+    Whoever is first takes the next item. On a GPU, for a single item or a single thread it is called here. Gradients
+    are not recorded.
     """
     threads = min(torch.get_num_threads(), len(items))
     if threads < 2 or device.type != "cpu":
-        return [work(items)]
+        work(items)
+        return
     inference, shared = torch.is_inference_mode_enabled(), iter(items)
 
-    def run(number: int) -> R:
+    def run() -> None:
         with torch.inference_mode() if inference else torch.no_grad():
-            return work(items[number::threads] if fixed else shared)
+            work(shared)
 
     pool = one_core_pool("sparse", torch.get_num_threads())
-    return [done.result() for done in [pool.submit(run, number) for number in range(threads)]]
+    for done in [pool.submit(run) for _ in range(threads)]:
+        done.result()
 
 
 def aside(work: Callable[..., R], *args: Any) -> Future[R]:
