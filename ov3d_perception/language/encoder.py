@@ -41,7 +41,7 @@ class DenseSettings:
     window: int = 0
     stride: int = 0
     batch: int = 8
-    key_smoothing: bool = False
+    key_smoothing: float = 0.0
 
 
 class Encoder:
@@ -81,9 +81,9 @@ class Encoder:
         maskclip.check_supported(self.model.visual)
         return self.model.visual.patch_size
 
-    def smooth_keys(self) -> None:
-        """From here on dense features are smoothed by the patches' keys (MaskCLIP)."""
-        self.settings = replace(self.settings, key_smoothing=True)
+    def smooth_keys(self, sharpness: float) -> None:
+        """From here on dense features are smoothed by the patches' keys (see :func:`.maskclip.dense_features`)."""
+        self.settings = replace(self.settings, key_smoothing=sharpness)
 
     @torch.inference_mode()
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:

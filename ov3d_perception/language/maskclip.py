@@ -87,17 +87,19 @@ def key_likeness(visual: VisionTransformer, tokens: Float[Tensor, "b n d"]) -> F
 
 
 def dense_features(
-    visual: VisionTransformer, pixels: Float[Tensor, "b 3 h w"], key_smoothing: bool = False
+    visual: VisionTransformer, pixels: Float[Tensor, "b 3 h w"], key_smoothing: float = 0.0
 ) -> Float[Tensor, "b e gh gw"]:
     """Unit-norm features in the text space, one per patch, in float32. ``pixels`` are normalised already.
 
-    key_smoothing: MaskCLIP's equation (4), sum_j cos(k_i, k_j) pred_j, on the features. That is the same sum of the
-    patches' cosines with words, where MaskCLIP's release adds up probabilities.
+    key_smoothing: sharpness s, 0 for none: each patch takes the sum of all patches' features, weighted by the softmax of
+    s * cos(k_i, k_j) over j. MaskCLIP's equation (4) weighs by the plain cosines; but CLIP's keys are all alike (half of
+    the cosines are above 0.6 in a street), which blurs the whole image into one word.
     """
     patch_height, patch_width = visual.patch_size
     grid = (pixels.shape[2] // patch_height, pixels.shape[3] // patch_width)
     tokens = tokens_before_last_block(visual, pixels)[:, 1:]
     features = functional.normalize(value_path(visual, tokens).float(), dim=-1)
     if key_smoothing:
-        features = functional.normalize(key_likeness(visual, tokens) @ features, dim=-1)
+        weights = functional.softmax(key_smoothing * key_likeness(visual, tokens), dim=-1)
+        features = functional.normalize(weights @ features, dim=-1)
     return features.transpose(1, 2).unflatten(2, grid)

@@ -77,13 +77,20 @@ def semantic_consistency(
 
 
 def word_cross_entropy(
-    points: Float[Tensor, "m d"], word: Int64[Tensor, " m"], text: Float[Tensor, "w d"]
+    points: Float[Tensor, "m d"],
+    word: Int64[Tensor, " m"],
+    text: Float[Tensor, "w d"],
+    weight: Float[Tensor, " m"] | None = None,
 ) -> Float[Tensor, ""]:
     """What the paper's release computes in the place of equation (1): points among words, each point for itself.
 
     L = - mean_i log( exp(D(t_i, p_i)) / sum_w exp(D(t_w, p_i)) ), zero without a point; p is not of unit norm here.
+    ``weight`` (non-negative, of mean one) makes it a weighted mean; the release has none.
     """
-    return F.cross_entropy(points @ text.T, word) if len(points) else points.sum() * 0.0
+    if len(points) == 0:
+        return points.sum() * 0.0
+    loss = F.cross_entropy(points @ text.T, word, reduction="none")
+    return (loss if weight is None else loss * weight).mean()
 
 
 def first_sweep_words(

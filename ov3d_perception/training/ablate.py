@@ -3,6 +3,8 @@
 A table is a YAML file (``config/train/*_tables.yaml``): ``rows`` by name, each with ``set`` (fields of the recipe),
 ``group`` and ``paper`` (figures to compare the order with); ``finetune: true`` fine-tunes each row on each of the
 recipe's splits and reports that instead. ``pretrain: false`` in a row starts from random weights.
+
+A recipe with ``folds`` is cross-validated: rows are run on each fold, and a seed's mIoU is that of all folds' points.
 """
 
 from __future__ import annotations
@@ -17,17 +19,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from ov3d_perception.errors import CheckpointError, DatasetError
 from ov3d_perception.training.distill import distill
 from ov3d_perception.training.evaluate import STUDENT_ALL, STUDENT_IN_VIEW, TEACHER_IN_VIEW
 from ov3d_perception.training.finetune import finetune
-from ov3d_perception.training.recipe import Recipe, changed, split_of
+from ov3d_perception.training.metrics import scores_of
+from ov3d_perception.training.recipe import Recipe, changed, folds_of, split_of
 
 log = logging.getLogger(__name__)
 
 MODES = {"in view": STUDENT_IN_VIEW, "all points": STUDENT_ALL, "teacher, in view": TEACHER_IN_VIEW}
+
+
+Place = tuple[Path, str]
+"""A run's folder, and a mode of its evaluation."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """mIoU of a row and seed over the points of all folds; folds: of each by itself."""
+
+    miou: float
+    folds: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -72,15 +88,18 @@ def ablate(
     seeds: Sequence[int],
     rows: Sequence[str] = (),
     splits: Sequence[str] = (),
+    folds: Sequence[str] = (),
     device: str = "auto",
 ) -> dict[str, Any]:
     """Run the table's rows for each seed, and write ``<out>/ablation.{json,md}`` after each run.
 
     A run that is done is not repeated, one that was interrupted goes on, and rows of the same settings share a run.
-    rows, splits: names of the rows to run and of the recipe's splits to fine-tune them on; all by default.
+    rows, splits, folds: names of the rows to run, of the recipe's splits to fine-tune them on and of its folds; all by
+    default.
 
-    Raises DatasetError for an unknown row or split.
+    Raises DatasetError for an unknown row, split or fold.
     """
+    parts = folds_of(recipe, folds)
     for split in splits:
         split_of(recipe, split)
     labelled = tuple(splits or recipe.finetune.splits) if table.finetune else ()
@@ -89,14 +108,19 @@ def ablate(
     if unknown := set(rows) - {row.name for row in table.rows}:
         raise DatasetError(f"The table has no row {sorted(unknown)}", f"It has {', '.join(r.name for r in table.rows)}")
     chosen = [row for row in table.rows if not rows or row.name in rows]
-    found: dict[str, dict[str, list[float]]] = {row.name: {} for row in chosen}
+    found: dict[str, dict[str, list[Figure]]] = {row.name: {} for row in chosen}
     summary = summarise(table, chosen, found, seeds)
     for seed in seeds:
         for row in chosen:
-            log.info("Row %r, seed %d", row.name, seed)
-            for column, score in _run(recipe, row, labelled, out, seed, device).items():
-                found[row.name].setdefault(column, []).append(score)
-            gc.collect()  # trainer, module and encoder hold one another; they took 3.6 GB after six runs
+            places: list[dict[str, Place]] = []
+            for fold, part in parts.items():
+                log.info("Row %r, seed %d %s", row.name, seed, fold and f", fold {fold}")
+                places.append(_run(part, row, labelled, out, seed, device))
+                gc.collect()  # trainer, module and encoder hold one another; they took 3.6 GB after six runs
+            for column in places[0]:
+                figure = _pooled({fold: place[column] for fold, place in zip(parts, places, strict=True)})
+                if figure is not None:
+                    found[row.name].setdefault(column, []).append(figure)
             summary = summarise(table, chosen, found, seeds)
             out.mkdir(parents=True, exist_ok=True)
             (out / "ablation.json").write_text(json.dumps({**summary, "recipe": recipe.to_dict()}, indent=2))
@@ -105,19 +129,18 @@ def ablate(
 
 
 def summarise(
-    table: Table, rows: Sequence[Row], found: dict[str, dict[str, list[float]]], seeds: Sequence[int]
+    table: Table, rows: Sequence[Row], found: dict[str, dict[str, list[Figure]]], seeds: Sequence[int]
 ) -> dict[str, Any]:
     """Mean, standard deviation over seeds (n - 1) and values of each row and column, with the paper's."""
+
+    def summary(figures: Sequence[Figure], paper: float | None) -> dict[str, Any]:
+        values = [figure.miou for figure in figures]
+        spread = statistics.stdev(values) if len(values) > 1 else None
+        about = {"mean": statistics.fmean(values), "std": spread, "values": values, "paper": paper}
+        return about | ({"folds": [figure.folds for figure in figures]} if len(figures[0].folds) > 1 else {})
+
     figures = {
-        row.name: {
-            column: {
-                "mean": statistics.fmean(values),
-                "std": statistics.stdev(values) if len(values) > 1 else None,
-                "values": values,
-                "paper": row.paper.get(column),
-            }
-            for column, values in found[row.name].items()
-        }
+        row.name: {column: summary(values, row.paper.get(column)) for column, values in found[row.name].items()}
         for row in rows
     }
     groups = {row.name: row.group for row in rows}
@@ -143,31 +166,46 @@ def _cell(figure: dict[str, Any] | None) -> str:
     return f"{100 * figure['mean']:.1f}{spread}{paper}"
 
 
-def _run(recipe: Recipe, row: Row, splits: Sequence[str], out: Path, seed: int, device: str) -> dict[str, float]:
-    """mIoU by column: of the annotation-free evaluation, or by the split that the row was fine-tuned on, if any."""
+def _run(recipe: Recipe, row: Row, splits: Sequence[str], out: Path, seed: int, device: str) -> dict[str, Place]:
+    """Run what is not there yet; where each column's figures are: the modes of the annotation-free evaluation, or the
+    splits that the row was fine-tuned on, if any.
+    """
     settings = {**row.set, "seed": seed}
     tuned = changed(recipe, settings)
-    folder = out / "runs" / hashlib.blake2b(json.dumps(tuned.to_dict()).encode(), digest_size=6).hexdigest()
+    folder = out / "runs" / _digest(tuned)
     if row.pretrain and not _done(folder):
         distill(tuned, folder, resume=True, device=device)
     if not splits:
-        return _scores(folder, MODES)
+        return {column: (folder, mode) for column, mode in MODES.items()}
     init = folder / "student.safetensors" if row.pretrain else None
     found = {}
     for split in splits:
-        place = (folder if row.pretrain else out / "runs" / f"random-{seed}") / f"finetune {split}".replace(" ", "_")
+        place = (folder if row.pretrain else out / "runs" / f"random-{folder.name}") / f"finetune {split}".replace(
+            " ", "_"
+        )
         if not _done(place):
             finetune(tuned, place, split, init, resume=True, device=device)
-        found[split] = _scores(place, {split: STUDENT_ALL})[split]
+        found[split] = (place, STUDENT_ALL)
     return found
+
+
+def _digest(recipe: Recipe) -> str:
+    return hashlib.blake2b(json.dumps(recipe.to_dict()).encode(), digest_size=6).hexdigest()
 
 
 def _done(folder: Path) -> bool:
     return (folder / "evaluation.json").is_file()
 
 
-def _scores(folder: Path, columns: dict[str, str]) -> dict[str, float]:
-    modes = json.loads((folder / "evaluation.json").read_text())["modes"]
-    if STUDENT_ALL not in modes:
-        raise CheckpointError(f"{folder} was not evaluated", "Give the recipe a validation source and a vocabulary")
-    return {column: modes[mode]["miou"] for column, mode in columns.items() if mode in modes}
+def _pooled(places: dict[str, Place]) -> Figure | None:
+    """mIoU over the points of all folds, and of each; None where a run was not scored in this mode."""
+    matrices, names = {}, ()
+    for fold, (folder, mode) in places.items():
+        evaluation = json.loads((folder / "evaluation.json").read_text())
+        if STUDENT_ALL not in evaluation["modes"]:
+            raise CheckpointError(f"{folder} was not evaluated", "Give the recipe a validation source and a vocabulary")
+        if mode not in evaluation["modes"]:
+            return None
+        matrices[fold], names = np.array(evaluation["confusion"][mode]), evaluation["classes"]
+    each = {fold: scores_of(matrix, names).miou for fold, matrix in matrices.items()}
+    return Figure(scores_of(np.sum(list(matrices.values()), axis=0), names).miou, each)

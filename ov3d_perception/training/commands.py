@@ -77,6 +77,7 @@ def ablate_clip2scene(
     split: Annotated[
         list[str] | None, typer.Option(help="Fine-tune on this split only; several times likewise")
     ] = None,
+    fold: Annotated[list[str] | None, typer.Option(help="Only this fold of the recipe; several times likewise")] = None,
     override: Overrides = None,
 ) -> None:
     """CLIP2Scene's Table 1 or 2 on the recipe's data: mean and spread over seeds. Goes on where it was killed."""
@@ -87,7 +88,8 @@ def ablate_clip2scene(
 
     numbers = parse_seeds(seeds)
     chosen = load_table(Path(shipped(tables)), table)
-    print(to_markdown(ablate(load_recipe(recipe, override or []), chosen, out, numbers, row or (), split or ())))
+    loaded = load_recipe(recipe, override or [])
+    print(to_markdown(ablate(loaded, chosen, out, numbers, row or (), split or (), fold or ())))
 
 
 def evaluate(

@@ -26,6 +26,7 @@ from ov3d_perception.methods.contrastive import info_nce, superpixel_info_nce
 from ov3d_perception.methods.openscene import agreement_loss
 from ov3d_perception.networks.registry import Network
 from ov3d_perception.sparse import SparseTensor
+from ov3d_perception.training.balance import Balance
 from ov3d_perception.training.module import Student
 from ov3d_perception.training.recipe import Recipe
 from ov3d_perception.training.scenes import Scenes
@@ -88,6 +89,8 @@ class Contrast(Student):
         self.logit_scale = vocabulary.logit_scale
         self.register_buffer("text", torch.from_numpy(vocabulary.embeddings), persistent=False)
         self.register_buffer("word_class", torch.from_numpy(vocabulary.prompt_class).long(), persistent=False)
+        if recipe.optimiser.balance > 0:
+            self.balance = Balance(vocabulary.prompt_class, recipe.optimiser.balance)
         self.spatial_head: nn.Linear | None = None
         if self.method.name == "clip2scene" and self.method.spatial > 0:
             self.spatial_head = nn.Linear(network.feature_dim, len(self.text[0]), bias=False)
@@ -112,7 +115,8 @@ class Contrast(Student):
         method, features = self.method, self.network.head(taught.narrow).float()
         points = F.normalize(features, dim=1)
         if method.name == "kl":
-            return {"kl": agreement_loss(points, taught.pixels, self.text, self.logit_scale)}
+            weight = self.balance.weights(taught.word) if self.balance else None
+            return {"kl": agreement_loss(points, taught.pixels, self.text, self.logit_scale, weight)}
         if method.name == "ppkt":
             some = torch.randperm(len(points))[: method.samples].to(points.device)
             return {"ppkt": info_nce(points[some], taught.pixels[some], method.temperature)}
@@ -124,7 +128,8 @@ class Contrast(Student):
         word = pixel_words(points.detach(), self.text) if own else taught.word
         if method.semantic > 0:
             if method.form == "release":
-                loss = word_cross_entropy(features, word, self.text)
+                weight = self.balance.weights(word) if self.balance else None
+                loss = word_cross_entropy(features, word, self.text, weight)
             else:
                 loss = semantic_consistency(points, word, self.text, self.word_class, method.tau)
             losses["semantic"] = method.semantic * loss

@@ -57,19 +57,24 @@ class Confusion:
 
     def scores(self) -> Scores:
         """The scores so far; zeros where nothing was scored."""
-        matrix = self.matrix().astype(np.float64)
-        truth, hit = matrix.sum(1), np.diagonal(matrix)
-        union = truth + matrix.sum(0)[:-1] - hit
-        present = truth > 0
-        if not present.any():
-            return Scores(0.0, 0.0, 0.0, 0, {}, {})
-        iou, total = hit[present] / union[present], truth.sum()
-        names = [name for name, there in zip(self.names, present, strict=True) if there]
-        return Scores(
-            miou=float(iou.mean()),
-            macc=float((hit[present] / truth[present]).mean()),
-            accuracy=float(hit.sum() / total),
-            points=int(total),
-            iou=dict(zip(names, iou.tolist(), strict=True)),
-            share=dict(zip(names, (truth[present] / total).tolist(), strict=True)),
-        )
+        return scores_of(self.matrix(), self.names)
+
+
+def scores_of(matrix: Int64[np.ndarray, "c d"], names: Sequence[str]) -> Scores:
+    """Scores of a matrix as :meth:`Confusion.matrix` gives it, or of several such added up."""
+    counted = matrix.astype(np.float64)
+    truth, hit = counted.sum(1), np.diagonal(counted)
+    union = truth + counted.sum(0)[:-1] - hit
+    present = truth > 0
+    if not present.any():
+        return Scores(0.0, 0.0, 0.0, 0, {}, {})
+    iou, total = hit[present] / union[present], truth.sum()
+    there = [name for name, known in zip(names, present, strict=True) if known]
+    return Scores(
+        miou=float(iou.mean()),
+        macc=float((hit[present] / truth[present]).mean()),
+        accuracy=float(hit.sum() / total),
+        points=int(total),
+        iou=dict(zip(there, iou.tolist(), strict=True)),
+        share=dict(zip(there, (truth[present] / total).tolist(), strict=True)),
+    )

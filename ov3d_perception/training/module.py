@@ -8,7 +8,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -17,35 +17,9 @@ from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.methods.openscene import agreement_loss, distillation_loss
 from ov3d_perception.networks.registry import Network
 from ov3d_perception.sparse import SparseTensor
+from ov3d_perception.training.balance import Balance
 from ov3d_perception.training.batches import Batch
 from ov3d_perception.training.recipe import OptimiserSpec
-
-
-class Balance:
-    """Weights that are inverse to how often the teacher itself says a class, to a power; no annotation is used.
-
-    The teacher says the prompt with the highest cosine. Shares are learnt from the targets seen so far (running sums).
-
-    Args:
-        embeddings: (P, D) unit norm text embeddings of the prompts.
-        prompt_class: (P,) class of each prompt.
-        power: 0 gives equal weights, 1 gives every class the same total.
-    """
-
-    def __init__(
-        self, embeddings: Float[np.ndarray, "p d"], prompt_class: Int64[np.ndarray, " p"], power: float
-    ) -> None:
-        self.text = torch.from_numpy(np.asarray(embeddings, np.float32))
-        self.prompt_class = torch.from_numpy(np.asarray(prompt_class, np.int64))
-        self.power = power
-        self.total = torch.ones(int(self.prompt_class.max()) + 1, dtype=torch.float64)
-
-    def weights(self, target: Float[Tensor, "m d"]) -> Float[Tensor, " m"]:
-        """Weights of mean about one for a batch's targets."""
-        said = self.prompt_class[(target.cpu() @ self.text.T).argmax(1)]
-        self.total += torch.bincount(said, minlength=len(self.total))
-        weight = (self.total.sum() / (len(self.total) * self.total)).pow(self.power)[said]
-        return (weight / weight.mean()).float().to(target.device)
 
 
 class Student(lightning.LightningModule):
@@ -60,6 +34,7 @@ class Student(lightning.LightningModule):
     def __init__(self, network: Network, spec: OptimiserSpec, steps: int) -> None:
         super().__init__()
         self.network, self.spec, self.steps = network, spec, steps
+        self.balance: Balance | None = None
         self.average: AveragedModel | None = None
         if spec.average > 0:
             self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(spec.average), use_buffers=True)
@@ -110,7 +85,7 @@ class Student(lightning.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the generators' states; Lightning keeps weights, optimiser, schedule and loops."""
+        """Add the generators' states and the class shares; Lightning keeps weights, optimiser, schedule and loops."""
         numpy_state: Any = np.random.get_state(legacy=True)
         checkpoint["generators"] = {
             "torch": torch.get_rng_state(),
@@ -118,9 +93,11 @@ class Student(lightning.LightningModule):
             "python": random.getstate(),
             "numpy": (numpy_state[0], numpy_state[1].tolist(), *numpy_state[2:]),
         }
+        if self.balance is not None:
+            checkpoint["balance"] = self.balance.total
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put the generators back."""
+        """Put the generators and the class shares back."""
         states = checkpoint["generators"]
         torch.set_rng_state(states["torch"])
         if torch.cuda.is_available() and states["cuda"]:
@@ -128,6 +105,8 @@ class Student(lightning.LightningModule):
         version, internal, gauss = states["python"]
         random.setstate((version, tuple(internal), gauss))
         np.random.set_state(tuple(states["numpy"]))
+        if self.balance is not None:
+            self.balance.total = checkpoint["balance"]
 
 
 class Distillation(Student):
@@ -142,32 +121,19 @@ class Distillation(Student):
 
     def __init__(self, network: Network, spec: OptimiserSpec, steps: int, vocabulary: Vocabulary | None = None) -> None:
         super().__init__(network, spec, steps)
-        self.balance: Balance | None = None
         if vocabulary is not None:
             self.logit_scale = vocabulary.logit_scale
             self.register_buffer("text", torch.from_numpy(vocabulary.embeddings), persistent=False)
             if spec.balance > 0:
-                self.balance = Balance(vocabulary.embeddings, vocabulary.prompt_class, spec.balance)
+                self.balance = Balance(vocabulary.prompt_class, spec.balance)
 
     def training_step(self, batch: Batch, _: int) -> Float[Tensor, ""]:
         """The loss of one batch."""
         features = self.network(SparseTensor(batch.feats, batch.coords)).feats
         student = self.network.head(features[batch.rows])
-        weight = self.balance.weights(batch.target) if self.balance else None
+        weight = self.balance.weights((batch.target @ self.text.T).argmax(1)) if self.balance else None
         loss = distillation_loss(student, batch.target, weight)
         if self.spec.words == 0:
             return self.log_loss(loss)
         agreement = agreement_loss(student, batch.target, self.text, self.logit_scale, weight)
         return self.log_loss(loss + self.spec.words * agreement, agreement=agreement)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the class shares."""
-        super().on_save_checkpoint(checkpoint)
-        if self.balance:
-            checkpoint["balance"] = self.balance.total
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put the class shares back."""
-        super().on_load_checkpoint(checkpoint)
-        if self.balance:
-            self.balance.total = checkpoint["balance"]

@@ -41,7 +41,8 @@ class TeacherSpec:
     precision: of the encoder, as for ``load_encoder``.
     cache_gb: stated budget of the fp16 dense features on disk; a run that needs more stops before it starts.
     online: encode images in each step, which their augmentations need, instead of once (CLIP2Scene and its like).
-    key_smoothing: MaskCLIP's; each patch takes the sum of all patches' features, weighted by the cosine of their keys.
+    key_smoothing: after MaskCLIP, a sharpness, 20 is good for CLIP ViT-B/16 and 0 is off; each patch takes the mean of all
+    patches' features, weighted by the softmax of the sharpness times the cosine of their keys.
     denoise: MaskCLIP's prompt denoising: words whose probability is below this all over an image are not in it; 0: off.
     """
 
@@ -53,7 +54,7 @@ class TeacherSpec:
     precision: str = "auto"
     cache_gb: float = 20.0
     online: bool = False
-    key_smoothing: bool = False
+    key_smoothing: float = 0.0
     denoise: float = 0.0
 
 
@@ -122,10 +123,11 @@ class OptimiserSpec:
 
     schedule: OneCycle ("onecycle"), polynomial decay of power 0.9 ("poly", OpenScene's), half a cosine ("cosine").
     batch: frames a step and process; accumulate: steps whose gradients are added up.
-    balance: power of the inverse frequency of the teacher's own argmax over the vocabulary, used as a weight of each
-    pair (0 = off; annotation-free). words: weight of the agreement over the vocabulary, added to equation (1) (0 = off;
-    see :func:`~ov3d_perception.methods.openscene.agreement_loss`); both for openscene. targets: at most so many voxels
-    (openscene) or pairs of a frame enter the loss.
+    balance: power of the inverse frequency of the words that teach, by class, used as a weight of each pair (0 = off;
+    annotation-free); for openscene, kl and the release's form of CLIP2Scene's equation (1), which itself gives each
+    class the same say. words: weight of the agreement over the vocabulary, added to openscene's equation (1) (0 = off;
+    see :func:`~ov3d_perception.methods.openscene.agreement_loss`). targets: at most so many voxels (openscene) or pairs
+    of a frame enter the loss.
     context: metres; voxels in no coarse cell of that size at or beside a target are left out (None keeps all).
     precision: "fp32", "bf16" or, on a GPU, "fp16" (autocast).
     average: decay a step of the moving average of the weights that is evaluated and kept instead of the last weights
@@ -217,7 +219,10 @@ class FinetuneSpec:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One run. validation may be None; validate_every counts epochs, each of ``repeat`` passes over the data."""
+    """One run. validation may be None; validate_every counts epochs, each of ``repeat`` passes over the data.
+
+    folds: of a cross-validation by ``ov3d ablate``: for each its name and what it changes, as ``section.field: value``.
+    """
 
     name: str
     train: SourceSpec
@@ -233,6 +238,7 @@ class Recipe:
     seed: int = 1
     repeat: int = 1
     validate_every: int = 10
+    folds: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for a checkpoint's metadata; :func:`from_dict` takes it back."""
@@ -284,6 +290,18 @@ def split_of(recipe: Recipe, name: str) -> SourceSpec:
         )
     source: SourceSpec = _build(SourceSpec, recipe.finetune.splits[name], f"recipe.finetune.splits.{name}")
     return source
+
+
+def folds_of(recipe: Recipe, names: Sequence[str] = ()) -> dict[str, Recipe]:
+    """The recipe of each fold by name, of ``names`` only if given; itself, as "", where it has none.
+
+    Raises DatasetError for an unknown fold or a field that is wrong.
+    """
+    if unknown := set(names) - set(recipe.folds):
+        raise DatasetError(f"The recipe has no fold {sorted(unknown)}", f"It has {', '.join(recipe.folds) or 'none'}")
+    alone = changed(recipe, {"folds": {}})
+    chosen = {name: changed(alone, change) for name, change in recipe.folds.items() if not names or name in names}
+    return chosen or {"": alone}
 
 
 def changed(recipe: Recipe, overrides: Mapping[str, Any]) -> Recipe:

@@ -39,7 +39,7 @@ class DenseEncoder(Protocol):
     def dense_size(self, image_size: tuple[int, int], size: tuple[int, int] | None = None) -> tuple[int, int]:
         """(height, width) at which :meth:`dense` sees images of ``image_size``."""
 
-    def smooth_keys(self) -> None:
+    def smooth_keys(self, sharpness: float) -> None:
         """Have :meth:`dense` smooth its features by the patches' keys."""
 
 
@@ -56,10 +56,10 @@ class Teacher:
         self.encoder = encoder
         self.identity = encoder.identity
         self.spec = spec
-        if spec.key_smoothing:
-            encoder.smooth_keys()
+        if spec.key_smoothing > 0:
+            encoder.smooth_keys(spec.key_smoothing)
         settings = f"{encoder.identity}|{spec.size}|{spec.scales}|{spec.flip}|{spec.precision}"
-        settings += "|key smoothing" * spec.key_smoothing
+        settings += f"|key smoothing {spec.key_smoothing}" * (spec.key_smoothing > 0)
         self.folder = folder / hashlib.blake2b(settings.encode(), digest_size=8).hexdigest()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._bytes = sum(path.stat().st_size for path in self.folder.glob("*.npy"))

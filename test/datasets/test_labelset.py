@@ -17,6 +17,7 @@ SHIPPED = sorted(entry.name.removesuffix(".yaml") for entry in FOLDER.iterdir() 
 def test_all_label_sets_load_and_map():
     assert SHIPPED == [
         "cityscapes19_names",
+        "cocostuff171_names",
         "nuscenes16",
         "nuscenes16_names",
         "pandaset",

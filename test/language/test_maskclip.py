@@ -98,8 +98,9 @@ def test_towers_without_patch_values_are_refused():
     maskclip.check_supported(vit(pool_type="avg"))
 
 
+@pytest.mark.parametrize("sharpness", [0.5, 4.0])
 @torch.no_grad()
-def test_key_smoothing_is_the_sum_over_patches_by_the_cosine_of_their_keys(image):
+def test_key_smoothing_is_the_mean_over_patches_by_how_alike_their_keys_are(image, sharpness):
     visual = vit()
     tokens = maskclip.tokens_before_last_block(visual, image)[:, 1:]
     block = visual.transformer.resblocks[-1]
@@ -110,7 +111,8 @@ def test_key_smoothing_is_the_sum_over_patches_by_the_cosine_of_their_keys(image
     for b in range(2):
         for i in range(16):
             for j in range(16):
-                expected[b, i] += functional.cosine_similarity(keys[b, i], keys[b, j], dim=0) * plain[b, j]
-    smooth = maskclip.dense_features(visual, image, key_smoothing=True).flatten(2).transpose(1, 2)
+                cosine = functional.cosine_similarity(keys[b, i], keys[b, j], dim=0)
+                expected[b, i] += torch.exp(sharpness * cosine) * plain[b, j]
+    smooth = maskclip.dense_features(visual, image, key_smoothing=sharpness).flatten(2).transpose(1, 2)
     torch.testing.assert_close(smooth, functional.normalize(expected, dim=-1), atol=1e-5, rtol=1e-5)
     assert (smooth - plain).abs().max() > 0.01

@@ -106,6 +106,8 @@ def test_the_releases_form_by_hand():
     hand = (math.log1p(math.exp(-1)) + math.log1p(math.exp(-2))) / 2
     assert word_cross_entropy(points, word, torch.eye(2)).item() == pytest.approx(hand)
     assert word_cross_entropy(points[:0], word[:0], torch.eye(2)).item() == 0.0
+    weighted = (1.5 * math.log1p(math.exp(-1)) + 0.5 * math.log1p(math.exp(-2))) / 2
+    assert word_cross_entropy(points, word, torch.eye(2), torch.tensor([1.5, 0.5])).item() == pytest.approx(weighted)
 
 
 @pytest.mark.parametrize("grid", [[0, 0, 1, 1, 1, 2, 2], [0, 1, 2, 3, 4, 5, 6], [0] * 7], ids=str)

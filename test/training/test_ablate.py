@@ -9,8 +9,8 @@ from colour_scene import walls_recipe
 
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.training import ablate as tables
-from ov3d_perception.training.ablate import Row, Table, ablate, load_table, summarise, to_markdown
-from ov3d_perception.training.recipe import changed, load_recipe
+from ov3d_perception.training.ablate import Figure, Row, Table, ablate, load_table, summarise, to_markdown
+from ov3d_perception.training.recipe import changed, folds_of, load_recipe
 
 FOLDER = Path(__file__).parents[2] / "config" / "train"
 SHIPPED = FOLDER / "clip2scene_tables.yaml"
@@ -85,15 +85,54 @@ def test_fine_tuned_rows(recipe, tmp_path):
 
 def test_mean_and_spread_by_hand():
     rows = [Row("a", "g", paper={"x": 20.8}), Row("b")]
-    summary = summarise(Table("T", tuple(rows)), rows, {"a": {"x": [0.2, 0.3, 0.4]}, "b": {"y": [0.5]}}, [1, 2, 3])
+    found = {
+        "a": {"x": [Figure(value, {"": value}) for value in (0.2, 0.3, 0.4)]},
+        "b": {"y": [Figure(0.5, {"": 0.5})]},
+    }
+    summary = summarise(Table("T", tuple(rows)), rows, found, [1, 2, 3])
     a = summary["rows"]["a"]["x"]
     assert (a["mean"], a["std"]) == (pytest.approx(0.3), pytest.approx(0.1))
+    assert "folds" not in a
     assert to_markdown(summary).splitlines()[2:] == [
         "| | row | x | y |",
         "|---|---|---|---|",
         "| g | a | 30.0 ± 10.0 (20.8) |  |",
         "|  | b |  | 50.0 |",
     ]
+
+
+def test_folds_are_scored_together(recipe, tmp_path, monkeypatch):
+    """Fold "one" has 8 of 10 points of class 0 right, "two" 1 of 5 and both of class 1; together IoU 9/15 and 2/8."""
+    confusion = {"one": [[8, 2, 0], [0, 0, 0]], "two": [[1, 4, 0], [0, 2, 0]]}
+    folded = changed(recipe, {"folds": {"one": {"repeat": 1}, "two": {"repeat": 2}}})
+
+    def pretend(planned, folder, **_):
+        assert planned.folds == {}
+        said = {mode: confusion["one" if planned.repeat == 1 else "two"] for mode in tables.MODES.values()}
+        folder.mkdir(parents=True)
+        figures = {"modes": dict.fromkeys(said), "confusion": said, "classes": ["a", "b"]}
+        (folder / "evaluation.json").write_text(json.dumps(figures))
+
+    monkeypatch.setattr(tables, "distill", pretend)
+    figures = ablate(folded, Table("T", (Row("full"),)), tmp_path / "out", [1])["rows"]["full"]["in view"]
+    assert figures["mean"] == pytest.approx((9 / 15 + 2 / 8) / 2)
+    assert figures["folds"] == [{"one": pytest.approx(0.8), "two": pytest.approx((1 / 5 + 2 / 6) / 2)}]
+    alone = ablate(folded, Table("T", (Row("full"),)), tmp_path / "out", [1], folds=["one"])
+    assert alone["rows"]["full"]["in view"]["mean"] == pytest.approx(0.8)
+    with pytest.raises(DatasetError, match="no fold"):
+        ablate(folded, Table("T", (Row("full"),)), tmp_path / "out", [1], folds=["three"])
+
+
+def test_the_folds_of_semantickitti_leave_out_what_they_test_on(monkeypatch):
+    for variable in ("SEMANTICKITTI", "CLIP_VITB16", "COCO_STUFF_BANK"):
+        monkeypatch.setenv(variable, variable.lower())
+    folds = folds_of(load_recipe(FOLDER / "clip2scene_semantickitti.yaml"))
+    tested = [sequence for fold in folds.values() for sequence in fold.validation.options["sequences"]]
+    assert sorted(tested) == ["00", "01", "02", "03", "05", "06", "09", "10"]
+    for fold in folds.values():
+        labelled = [split["options"]["sequences"] for split in fold.finetune.splits.values()]
+        for trained in (fold.train.options["sequences"], *labelled):
+            assert sorted(trained + fold.validation.options["sequences"]) == sorted(tested)
 
 
 def test_mistakes_are_named(recipe, tmp_path):

@@ -97,6 +97,24 @@ def test_own_words_take_turns_with_the_pixels(recipe, tmp_path, monkeypatch):
     torch.testing.assert_close(module.training_step(batch, 0), module.training_step(blind, 0))
 
 
+def test_balanced_words_weigh_by_how_rare_they_are(recipe, tmp_path, monkeypatch):
+    """The release's form: of the pairs' losses each is weighed by the inverse share of its word's class so far."""
+    settings = {"method.spatial": 0.0, "method.form": "release", "optimiser.balance": 1.0}
+    batch, module = batch_of(recipe, tmp_path), module_of(changed(recipe, settings)).eval()
+    narrow = module.network(SparseTensor(batch.feats, batch.coords)).feats[batch.voxel]
+    _, word = module._see(batch)
+    total, each = torch.ones(3, dtype=torch.float64), []
+    for frame in (0, 1):
+        mine = batch.frame == frame
+        total += torch.bincount(word[mine], minlength=3)
+        weight = (1 / total)[word[mine]].float()
+        loss = torch.nn.functional.cross_entropy(
+            module.network.head(narrow[mine]) @ module.text.T, word[mine], reduction="none"
+        )
+        each.append((loss * weight / weight.mean()).mean())
+    torch.testing.assert_close(module.training_step(batch, 0), (each[0] + each[1]) / 2)
+
+
 def test_denoised_words_are_not_said(recipe, tmp_path):
     """Half of the image is red; the other half is green rather than blue, but nowhere surely (0.38 at scale 1)."""
     said = {}

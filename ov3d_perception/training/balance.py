@@ -1,0 +1,31 @@
+"""Weights that let rare classes count, without annotation."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+
+class Balance:
+    """Weights that are inverse to how often the teacher itself says a class, to a power; no annotation is used.
+
+    Shares are learnt from the words said so far (running sums).
+
+    Args:
+        prompt_class: (P,) class of each prompt, a word.
+        power: 0 gives equal weights, 1 gives every class the same total.
+    """
+
+    def __init__(self, prompt_class: Int64[np.ndarray, " p"], power: float) -> None:
+        self.prompt_class = torch.from_numpy(np.asarray(prompt_class, np.int64))
+        self.power = power
+        self.total = torch.ones(int(self.prompt_class.max()) + 1, dtype=torch.float64)
+
+    def weights(self, word: Int64[Tensor, " m"]) -> Float[Tensor, " m"]:
+        """Weights of mean about one for a batch's words, which are counted first."""
+        said = self.prompt_class[word.cpu()]
+        self.total += torch.bincount(said, minlength=len(self.total))
+        weight = (self.total.sum() / (len(self.total) * self.total)).pow(self.power)[said]
+        return (weight / weight.mean()).float().to(word.device)
