@@ -91,9 +91,9 @@ def dense_features(
 ) -> Float[Tensor, "b e gh gw"]:
     """Unit-norm features in the text space, one per patch, in float32. ``pixels`` are normalised already.
 
-    key_smoothing: sharpness s, 0 for none: each patch takes the sum of all patches' features, weighted by the softmax of
-    s * cos(k_i, k_j) over j. MaskCLIP's equation (4) weighs by the plain cosines; but CLIP's keys are all alike (half of
-    the cosines are above 0.6 in a street), which blurs the whole image into one word.
+    key_smoothing: sharpness s, 0 for none: each patch takes the mean of all patches' features, weighted by the softmax
+    of s * cos(k_i, k_j) over j. MaskCLIP's equation (4) weighs by the plain cosines; but CLIP's keys are all alike
+    (half of the cosines are above 0.6 in a street), so that blurs the whole image into one word.
     """
     patch_height, patch_width = visual.patch_size
     grid = (pixels.shape[2] // patch_height, pixels.shape[3] // patch_width)

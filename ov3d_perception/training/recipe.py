@@ -41,7 +41,7 @@ class TeacherSpec:
     precision: of the encoder, as for ``load_encoder``.
     cache_gb: stated budget of the fp16 dense features on disk; a run that needs more stops before it starts.
     online: encode images in each step, which their augmentations need, instead of once (CLIP2Scene and its like).
-    key_smoothing: after MaskCLIP, a sharpness, 20 is good for CLIP ViT-B/16 and 0 is off; each patch takes the mean of all
+    key_smoothing: a sharpness (20 is good for CLIP ViT-B/16, 0 is off), after MaskCLIP: a patch takes the mean of all
     patches' features, weighted by the softmax of the sharpness times the cosine of their keys.
     denoise: MaskCLIP's prompt denoising: words whose probability is below this all over an image are not in it; 0: off.
     """
