@@ -144,15 +144,15 @@ class KilledError(Exception):
     """What a run dies of."""
 
 
-def assert_resumes(recipe, folder, monkeypatch, module):
-    """A run of eight steps an epoch, killed in its third and resumed, ends in the uninterrupted run's weights."""
+def assert_resumes(recipe, folder, monkeypatch, module, killed=19):
+    """A run that is killed in the step of number ``killed`` and resumed ends in the uninterrupted run's weights."""
     torch.set_num_threads(1)
     distill(recipe, folder / "whole", device="cpu")
     step, calls = module.training_step, []
 
     def dies(self, batch, number):
         calls.append(number)
-        if len(calls) == 19:
+        if len(calls) == killed:
             raise KilledError
         return step(self, batch, number)
 

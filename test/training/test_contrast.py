@@ -193,9 +193,13 @@ def test_students_learn_in_half_precision_and_over_accumulated_batches(recipe, t
     assert result.modes[STUDENT_ALL].miou > 0.9
 
 
-def test_a_killed_run_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch):
-    recipe = changed(recipe, {"optimiser.epochs": 4, "method.switch_after": 1, "optimiser.batch": 1})
-    assert_resumes(recipe, tmp_path, monkeypatch, Contrast)
+@pytest.mark.parametrize(
+    ("killed", "settings"), [(2, {}), (19, {"method.form": "release", "optimiser.balance": 0.5}), (32, {})], ids=str
+)
+def test_a_killed_run_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch, settings, killed):
+    """Eight steps an epoch: killed in the first, in the middle, and in the very last step."""
+    recipe = changed(recipe, {"optimiser.epochs": 4, "method.switch_after": 1, "optimiser.batch": 1, **settings})
+    assert_resumes(recipe, tmp_path, monkeypatch, Contrast, killed)
 
 
 def test_words_of_another_label_set_can_teach(recipe, tmp_path):
