@@ -16,6 +16,7 @@ import logging
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -94,38 +95,49 @@ def ablate(
     """Run the table's rows for each seed, and write ``<out>/ablation.{json,md}`` after each run.
 
     A run that is done is not repeated, one that was interrupted goes on, and rows of the same settings share a run.
+    What is written and returned holds every row of the table of which ``out`` has a seed's runs.
     rows, splits, folds: names of the rows to run, of the recipe's splits to fine-tune them on and of its folds; all by
     default.
 
     Raises DatasetError for an unknown row, split or fold.
     """
-    parts = folds_of(recipe, folds)
-    for split in splits:
-        split_of(recipe, split)
-    labelled = tuple(splits or recipe.finetune.splits) if table.finetune else ()
-    if table.finetune and not labelled:
-        raise DatasetError("The recipe has no split to fine-tune on", "Give it finetune.splits")
     if unknown := set(rows) - {row.name for row in table.rows}:
         raise DatasetError(f"The table has no row {sorted(unknown)}", f"It has {', '.join(r.name for r in table.rows)}")
-    chosen = [row for row in table.rows if not rows or row.name in rows]
-    found: dict[str, dict[str, list[Figure]]] = {row.name: {} for row in chosen}
-    summary = summarise(table, chosen, found, seeds)
-    for seed in seeds:
-        for row in chosen:
-            places: list[dict[str, Place]] = []
-            for fold, part in parts.items():
-                log.info("Row %r, seed %d %s", row.name, seed, fold and f", fold {fold}")
-                places.append(_run(part, row, labelled, out, seed, device))
-                gc.collect()  # trainer, module and encoder hold one another; they took 3.6 GB after six runs
-            for column in places[0]:
-                figure = _pooled({fold: place[column] for fold, place in zip(parts, places, strict=True)})
-                if figure is not None:
-                    found[row.name].setdefault(column, []).append(figure)
-            summary = summarise(table, chosen, found, seeds)
-            out.mkdir(parents=True, exist_ok=True)
-            (out / "ablation.json").write_text(json.dumps({**summary, "recipe": recipe.to_dict()}, indent=2))
-            (out / "ablation.md").write_text(to_markdown(summary))
+    parts, labelled = folds_of(recipe, folds), _labelled(recipe, table, splits)
+    summary = collect(parts, table, labelled, out, seeds)
+    for seed, row in product(seeds, (row for row in table.rows if not rows or row.name in rows)):
+        for fold, part in parts.items():
+            log.info("Row %r, seed %d%s", row.name, seed, fold and f", fold {fold}")
+            _run(part, row, labelled, out, seed, device)
+            gc.collect()  # trainer, module and encoder hold one another; they took 3.6 GB after six runs
+        summary = collect(parts, table, labelled, out, seeds)
+        (out / "ablation.json").write_text(json.dumps({**summary, "recipe": recipe.to_dict()}, indent=2))
+        (out / "ablation.md").write_text(to_markdown(summary))
     return summary
+
+
+def _labelled(recipe: Recipe, table: Table, splits: Sequence[str]) -> tuple[str, ...]:
+    """The splits that rows are fine-tuned on; none for an annotation-free table."""
+    for split in splits:
+        split_of(recipe, split)
+    chosen = tuple(splits or recipe.finetune.splits) if table.finetune else ()
+    if table.finetune and not chosen:
+        raise DatasetError("The recipe has no split to fine-tune on", "Give it finetune.splits")
+    return chosen
+
+
+def collect(
+    parts: dict[str, Recipe], table: Table, splits: Sequence[str], out: Path, seeds: Sequence[int]
+) -> dict[str, Any]:
+    """The summary of what is done under ``out``: of each row the seeds all of whose folds have been scored."""
+    found: dict[str, dict[str, list[Figure]]] = {row.name: {} for row in table.rows}
+    for row, seed in product(table.rows, seeds):
+        places = [_places(part, row, splits, out, seed) for part in parts.values()]
+        for column in places[0]:
+            figure = _pooled({fold: place[column] for fold, place in zip(parts, places, strict=True)})
+            if figure is not None:
+                found[row.name].setdefault(column, []).append(figure)
+    return summarise(table, [row for row in table.rows if found[row.name]], found, seeds)
 
 
 def summarise(
@@ -153,44 +165,47 @@ def to_markdown(summary: dict[str, Any]) -> str:
     lines = [f"{summary['title']}; mIoU (%), seeds {', '.join(map(str, summary['seeds']))}, paper in brackets", ""]
     lines += [f"| | row | {' | '.join(columns)} |", "|---" * (len(columns) + 2) + "|"]
     for name, figures in summary["rows"].items():
-        cells = [_cell(figures.get(column)) for column in columns]
+        cells = [_cell(figures.get(column), len(summary["seeds"])) for column in columns]
         lines.append(f"| {summary['groups'][name]} | {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def _cell(figure: dict[str, Any] | None) -> str:
+def _cell(figure: dict[str, Any] | None, seeds: int) -> str:
     if figure is None:
         return ""
+    count = len(figure["values"])
     spread = "" if figure["std"] is None else f" ± {100 * figure['std']:.1f}"
     paper = "" if figure["paper"] is None else f" ({figure['paper']})"
-    return f"{100 * figure['mean']:.1f}{spread}{paper}"
+    fewer = "" if count == seeds else f", {count} of {seeds} seeds"
+    return f"{100 * figure['mean']:.1f}{spread}{paper}{fewer}"
 
 
-def _run(recipe: Recipe, row: Row, splits: Sequence[str], out: Path, seed: int, device: str) -> dict[str, Place]:
-    """Run what is not there yet; where each column's figures are: the modes of the annotation-free evaluation, or the
-    splits that the row was fine-tuned on, if any.
-    """
-    settings = {**row.set, "seed": seed}
-    tuned = changed(recipe, settings)
-    folder = out / "runs" / _digest(tuned)
+def _run(recipe: Recipe, row: Row, splits: Sequence[str], out: Path, seed: int, device: str) -> None:
+    """Run what is not there yet."""
+    tuned, folder = _tuned(recipe, row, out, seed)
     if row.pretrain and not _done(folder):
         distill(tuned, folder, resume=True, device=device)
     if not splits:
-        return {column: (folder, mode) for column, mode in MODES.items()}
+        return
     init = folder / "student.safetensors" if row.pretrain else None
-    found = {}
-    for split in splits:
-        place = (folder if row.pretrain else out / "runs" / f"random-{folder.name}") / f"finetune {split}".replace(
-            " ", "_"
-        )
+    for split, (place, _) in _places(recipe, row, splits, out, seed).items():
         if not _done(place):
             finetune(tuned, place, split, init, resume=True, device=device)
-        found[split] = (place, STUDENT_ALL)
-    return found
 
 
-def _digest(recipe: Recipe) -> str:
-    return hashlib.blake2b(json.dumps(recipe.to_dict()).encode(), digest_size=6).hexdigest()
+def _places(recipe: Recipe, row: Row, splits: Sequence[str], out: Path, seed: int) -> dict[str, Place]:
+    """Where each column's figures are: the modes of the annotation-free evaluation, or the splits of fine-tuning."""
+    folder = _tuned(recipe, row, out, seed)[1]
+    if not splits:
+        return {column: (folder, mode) for column, mode in MODES.items()}
+    folder = folder if row.pretrain else folder.with_name(f"random-{folder.name}")
+    return {split: (folder / f"finetune {split}".replace(" ", "_"), STUDENT_ALL) for split in splits}
+
+
+def _tuned(recipe: Recipe, row: Row, out: Path, seed: int) -> tuple[Recipe, Path]:
+    """The recipe of a row's run, and its folder."""
+    tuned = changed(recipe, {**row.set, "seed": seed})
+    return tuned, out / "runs" / hashlib.blake2b(json.dumps(tuned.to_dict()).encode(), digest_size=6).hexdigest()
 
 
 def _done(folder: Path) -> bool:
@@ -198,14 +213,17 @@ def _done(folder: Path) -> bool:
 
 
 def _pooled(places: dict[str, Place]) -> Figure | None:
-    """mIoU over the points of all folds, and of each; None where a run was not scored in this mode."""
-    matrices, names = {}, ()
+    """mIoU over the points of all folds, and of each; None where a run is not done or was not scored in this mode."""
+    matrices: dict[str, np.ndarray] = {}
+    names: tuple[str, ...] = ()
     for fold, (folder, mode) in places.items():
+        if not _done(folder):
+            return None
         evaluation = json.loads((folder / "evaluation.json").read_text())
         if STUDENT_ALL not in evaluation["modes"]:
             raise CheckpointError(f"{folder} was not evaluated", "Give the recipe a validation source and a vocabulary")
         if mode not in evaluation["modes"]:
             return None
-        matrices[fold], names = np.array(evaluation["confusion"][mode]), evaluation["classes"]
+        matrices[fold], names = np.array(evaluation["confusion"][mode]), tuple(evaluation["classes"])
     each = {fold: scores_of(matrix, names).miou for fold, matrix in matrices.items()}
     return Figure(scores_of(np.sum(list(matrices.values()), axis=0), names).miou, each)

@@ -65,7 +65,7 @@ def test_rows_of_one_setting_share_a_run_and_done_runs_are_not_repeated(recipe, 
     assert full["values"] == same["values"]
     assert len(full["values"]) == 2
     assert full["paper"] == 20.8
-    ablate(recipe, table, tmp_path / "out", [1, 2], device="cpu")
+    ablate(recipe, table, tmp_path / "out", [1, 2], rows=["kl"], device="cpu")
     assert len(made) == 4
     written = json.loads((tmp_path / "out" / "ablation.json").read_text())
     assert written["rows"] == summary["rows"]
@@ -97,7 +97,7 @@ def test_mean_and_spread_by_hand():
         "| | row | x | y |",
         "|---|---|---|---|",
         "| g | a | 30.0 ± 10.0 (20.8) |  |",
-        "|  | b |  | 50.0 |",
+        "|  | b |  | 50.0, 1 of 3 seeds |",
     ]
 
 
