@@ -127,15 +127,22 @@ class Contrast(Student):
         own = self.self_training.own_turn(self.current_epoch, self.recipe.seed, self.global_step)
         word = pixel_words(points.detach(), self.text) if own else taught.word
         if method.semantic > 0:
-            if method.form == "release":
-                weight = self.balance.weights(word) if self.balance else None
-                loss = word_cross_entropy(features, word, self.text, weight)
-            else:
-                loss = semantic_consistency(points, word, self.text, self.word_class, method.tau)
-            losses["semantic"] = method.semantic * loss
+            losses["semantic"] = method.semantic * self._semantic(features, taught.pixels, word, own)
         if self.spatial_head is not None:
             losses["spatial"] = method.spatial * self._spatial(taught, word)
         return losses
+
+    def _semantic(
+        self, features: Float[Tensor, "m d"], pixels: Float[Tensor, "m d"], word: Int64[Tensor, " m"], own: bool
+    ) -> Float[Tensor, ""]:
+        """Equation (1) of one frame, in the form that the recipe names; own: whether the words are the network's."""
+        points, form = F.normalize(features, dim=1), self.method.form
+        if form == "equation":
+            return semantic_consistency(points, word, self.text, self.word_class, self.method.tau)
+        weight = self.balance.weights(word) if self.balance else None
+        if form == "soft" and not own:
+            return agreement_loss(points, pixels, self.text, self.logit_scale, weight)
+        return word_cross_entropy(features if form == "release" else self.logit_scale * points, word, self.text, weight)
 
     def _spatial(self, taught: Taught, word: Int64[Tensor, " m"]) -> Float[Tensor, ""]:
         """Equation (2) of one frame, with the words of its first sweep."""

@@ -15,6 +15,7 @@ from ov3d_perception.errors import DatasetError
 from ov3d_perception.networks.registry import ARCHITECTURES
 
 METHODS = ("openscene", "clip2scene", "kl", "ppkt", "slidr", "labels")
+FORMS = ("equation", "release", "soft")
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}  # by Lightning's names
 
 
@@ -124,8 +125,8 @@ class OptimiserSpec:
     schedule: OneCycle ("onecycle"), polynomial decay of power 0.9 ("poly", OpenScene's), half a cosine ("cosine").
     batch: frames a step and process; accumulate: steps whose gradients are added up.
     balance: power of the inverse frequency of the words that teach, by class, used as a weight of each pair (0 = off;
-    annotation-free); for openscene, kl and the release's form of CLIP2Scene's equation (1), which itself gives each
-    class the same say. words: weight of the agreement over the vocabulary, added to openscene's equation (1) (0 = off;
+    annotation-free); for openscene, kl and CLIP2Scene but for equation (1) as printed, which itself gives each class
+    the same say. words: weight of the agreement over the vocabulary, added to openscene's equation (1) (0 = off;
     see :func:`~ov3d_perception.methods.openscene.agreement_loss`). targets: at most so many voxels (openscene) or pairs
     of a frame enter the loss.
     context: metres; voxels in no coarse cell of that size at or beside a target are left out (None keeps all).
@@ -173,7 +174,8 @@ class MethodSpec:
     sweeps: K, drawn anew in each epoch from the key sweep and those within ``seconds`` of it.
     merged: the network sees the K sweeps as one cloud, not one after the other.
     semantic, spatial: weights of equations (1) and (2). tau, attention: the temperatures tau and lambda. form: of
-    equation (1), "equation" as printed or "release" for the release's cross-entropy.
+    equation (1): "equation" as printed, "release" for the release's cross-entropy over the nearest words, "soft" for
+    the divergence from the pixels' own softmax over the words.
     grid: edge of the grids in metres; grid_points: most pairs of a grid.
     switch_after, switch: epochs before switchable self-training, and its probability after them.
     prompts: another label set whose words teach ("" takes the vocabulary's).
@@ -272,7 +274,7 @@ def from_dict(data: dict[str, Any]) -> Recipe:
         "algorithm": (recipe.optimiser.algorithm, ("adamw", "sgd")),
         "precision": (recipe.optimiser.precision, tuple(PRECISIONS)),
         "method": (recipe.method.name, METHODS),
-        "form of equation (1)": (recipe.method.form, ("equation", "release")),
+        "form of equation (1)": (recipe.method.form, FORMS),
         "architecture": (recipe.network.arch, tuple(ARCHITECTURES)),
     }
     for what, (value, known) in choices.items():

@@ -129,10 +129,32 @@ def test_denoised_words_are_not_said(recipe, tmp_path):
     assert said == {0.0: {0, 1}, 0.5: {0}}
 
 
-def test_the_releases_form_learns_too(recipe, tmp_path):
-    result = run.distill(changed(recipe, {"method.form": "release"}), tmp_path / "out", device="cpu")
+@pytest.mark.parametrize("form", ["release", "soft"])
+def test_other_forms_of_equation_1_learn_too(recipe, tmp_path, form):
+    result = run.distill(changed(recipe, {"method.form": form}), tmp_path / "out", device="cpu")
     assert result.modes[STUDENT_ALL].miou > 0.9
-    assert load_checkpoint(tmp_path / "out" / "student.safetensors")[1].recipe["method"]["form"] == "release"
+    assert load_checkpoint(tmp_path / "out" / "student.safetensors")[1].recipe["method"]["form"] == form
+
+
+def test_soft_words_are_the_pixels_own_softmax_and_own_words_are_hard(recipe, tmp_path, monkeypatch):
+    settings = {"method.spatial": 0.0, "method.form": "soft", "method.switch": 1.0, "method.switch_after": 3}
+    batch, module = batch_of(recipe, tmp_path), module_of(changed(recipe, settings))
+    module.eval().logit_scale = 5.0
+    epoch = [0]
+    monkeypatch.setattr(Contrast, "current_epoch", property(lambda _: epoch[0]))
+    narrow = module.network(SparseTensor(batch.feats, batch.coords)).feats[batch.voxel]
+    said = 5.0 * torch.nn.functional.normalize(module.network.head(narrow), dim=1) @ module.text.T
+    pixels, _ = module._see(batch)
+
+    def means(each):
+        return torch.stack([each[batch.frame == frame].mean() for frame in (0, 1)]).mean()
+
+    told = (5.0 * pixels @ module.text.T).softmax(1)
+    expected = (told * (told.log() - said.log_softmax(1))).sum(1)
+    torch.testing.assert_close(module.training_step(batch, 0), means(expected))
+    epoch[0] = 3
+    expected = torch.nn.functional.cross_entropy(said, said.argmax(1), reduction="none")
+    torch.testing.assert_close(module.training_step(batch, 0), means(expected))
 
 
 @pytest.mark.parametrize("online", [False, True])
