@@ -75,7 +75,7 @@ class Simulated(FrameSource):
     """Frames of simulated drives.
 
     root: folder of the cache; an empty path (``Path()``) means ``cache_dir()/sim``.
-    seeds: worlds: integers, or a string such as "0-19,1000". frames: per drive. stride: scans at 10 Hz between two
+    seeds: worlds: integers, one, or a string such as "0-19,1000". frames: per drive. stride: scans at 10 Hz between two
     frames. image_size: width, height. sweeps: a frame's own and the drive's sweeps before it, newest first, as far as
     there are that many. Frames that are not in the cache are rendered when asked (seconds each);
     :meth:`prepare` renders all of them with several processes. cache: the folder of these options' files.
@@ -85,7 +85,7 @@ class Simulated(FrameSource):
         self,
         root: Path = Path(),
         *,
-        seeds: Sequence[int] | str = (0,),
+        seeds: Sequence[int] | str | int = (0,),
         frames: int = 20,
         stride: int = 5,
         image_size: tuple[int, int] = (480, 270),

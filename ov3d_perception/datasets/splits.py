@@ -22,11 +22,11 @@ def ranges(text: str) -> tuple[int, ...]:
     return tuple(number for part in parts for number in range(int(part[0]), int(part[-1]) + 1))
 
 
-def parse_seeds(seeds: Sequence[int] | str) -> tuple[int, ...]:
-    """Seeds from integers, or from "0-19,1000". Raises DatasetError where there is none or it is no number."""
+def parse_seeds(seeds: Sequence[int] | str | int) -> tuple[int, ...]:
+    """Seeds from integers, one integer, or "0-19,1000". Raises DatasetError where there is none or it is no number."""
     try:
-        found = ranges(seeds) if isinstance(seeds, str) else tuple(int(seed) for seed in seeds)
-    except ValueError as error:
+        found = ranges(str(seeds)) if isinstance(seeds, str | int) else tuple(int(seed) for seed in seeds)
+    except (ValueError, TypeError) as error:
         raise DatasetError(f"Seeds {seeds!r} cannot be read", 'Give numbers, or a string like "0-19,1000"') from error
     if not found or min(found) < 0:
         raise DatasetError(f"Seeds {seeds!r} name none", 'Give numbers from 0, or a string like "0-19,1000"')

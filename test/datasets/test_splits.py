@@ -25,7 +25,8 @@ def test_seeds():
     assert parse_seeds("0-2, 1000") == (0, 1, 2, 1000)
     assert parse_seeds("1-3, 7") == (1, 2, 3, 7)
     assert parse_seeds([3, 4]) == (3, 4)
-    for unreadable in ("a", "one"):
+    assert parse_seeds(1010) == (1010,)
+    for unreadable in ("a", "one", None, ["b"], 1.5):
         with pytest.raises(DatasetError, match=r"Seeds .* cannot be read"):
             parse_seeds(unreadable)
     for none in ("", "3-1", [-1], []):
