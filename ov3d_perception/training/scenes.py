@@ -166,16 +166,17 @@ class SceneDataset(Dataset[Scenes]):
         for number, view in enumerate(views):
             mine, size = pairs.camera == number, image_size(view)
             image, crop = _resized(view.image, size), draw_crop(size, self.recipe.augment, rng)
-            if self.stored:
+            stored = self.stored(view.image) if self.stored else None
+            if stored:
                 keep[mine] = crop.pixels(uv[mine], size)[1]
-                maps.append(torch.from_numpy(np.load(self.stored(view.image))))
+                maps.append(torch.from_numpy(np.load(stored)))
             else:
                 size = self.recipe.teacher.size or size
                 uv[mine], keep[mine] = crop.pixels(uv[mine], size)
                 image = crop.image(image, size)
                 images.append(torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))))
             if method.name == "slidr":
-                segment[mine] = superpixels(image, uv[mine], method) + number * 2 * method.segments
+                segment[mine] = superpixels(image, uv[mine], method, stored) + number * 2 * method.segments
             sizes.append(size)
         columns = {name: getattr(pairs, name)[keep] for name in ("point", "sweep", "camera", "depth")}
         seen = _Seen(segment[keep], tuple(maps), tuple(images), tuple(sizes))

@@ -148,3 +148,16 @@ def test_superpixels_do_not_cross_colours(tmp_path):
     assert len(torch.unique(batch.segment)) > 8
     assert not set(batch.segment[left].tolist()) & set(batch.segment[~left].tolist())
     assert np.all(batch.segment.numpy() < 40)
+
+
+def test_superpixels_are_made_once_an_image(tmp_path, monkeypatch):
+    segmentation = pytest.importorskip("skimage.segmentation")
+    made, real = [], segmentation.slic
+    monkeypatch.setattr(segmentation, "slic", lambda *a, **k: (made.append(k["n_segments"]), real(*a, **k))[1])
+    method = MethodSpec("slidr", sweeps=1, segments=20, sigma=0.5)
+    first, again = (scenes(tmp_path, method=method, augment=STILL)[0, 0] for _ in range(2))
+    assert made == [20]
+    torch.testing.assert_close(first.segment, again.segment)
+    scenes(tmp_path, method=dataclasses.replace(method, segments=10), augment=STILL)[0, 0]
+    scenes(tmp_path, method=method, augment=STILL, online=True)[0, 0]
+    assert made == [20, 10, 20]
