@@ -20,7 +20,7 @@ def superpixels(
 ) -> Int64[np.ndarray, " m"]:
     """The segment of each pixel ``uv`` of an RGB image, from 0; at most 2 * ``spec.segments`` - 1.
 
-    features: the file of the image's teacher features; beside it the segments are kept, since SLIC takes 0.1 s an image.
+    features: the file of the image's teacher features; beside it segments are kept, since SLIC takes 0.1 s an image.
     """
     segments = _segments(image, spec) if features is None else _kept(image, spec, features)
     column, row = (np.clip(np.round(uv[:, axis]).astype(int), 0, image.shape[1 - axis] - 1) for axis in (0, 1))
