@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, distributed
 
 
 class Balance:
     """Weights that are inverse to how often the teacher itself says a class, to a power; no annotation is used.
 
-    Shares are learnt from the words said so far (running sums).
+    Shares are learnt from the words said so far (running sums), in all processes together.
 
     Args:
         prompt_class: (P,) class of each prompt, a word.
@@ -25,7 +25,10 @@ class Balance:
 
     def weights(self, word: Int64[Tensor, " m"]) -> Float[Tensor, " m"]:
         """Weights of mean about one for a batch's words, which are counted first."""
-        said = self.prompt_class[word.cpu()]
-        self.total += torch.bincount(said, minlength=len(self.total))
-        weight = (self.total.sum() / (len(self.total) * self.total)).pow(self.power)[said]
-        return (weight / weight.mean()).float().to(word.device)
+        said = self.prompt_class.to(word.device)[word]
+        count = torch.bincount(said, minlength=len(self.total))
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(count)
+        self.total += count.cpu()
+        weight = (self.total.sum() / (len(self.total) * self.total)).pow(self.power).to(word.device)[said]
+        return (weight / weight.mean()).float()
