@@ -9,7 +9,7 @@ from torch import Tensor, distributed
 
 
 class Balance:
-    """Weights that are inverse to how often the teacher itself says a class, to a power; no annotation is used.
+    """Weights that are inverse to how often the words that teach say a class, to a power; no annotation is used.
 
     Shares are learnt from the words said so far (running sums), in all processes together.
 
