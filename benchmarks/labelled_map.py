@@ -19,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ov3d_perception.datasets.labelset import LabelSet
 from ov3d_perception.datasets.registry import open_dataset
 from ov3d_perception.geometry.poses import transform
 from ov3d_perception.geometry.voxels import voxel_keys
 from ov3d_perception.inference import Segmenter
+from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.language.vocabulary import TextSource, load_text_source
 from ov3d_perception.mapping.query import TextQuery, ask
 from ov3d_perception.mapping.semantic_map import SemanticMap

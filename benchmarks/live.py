@@ -23,17 +23,17 @@ from pathlib import Path
 
 import numpy as np
 
-from ov3d_perception.datasets.labelset import LabelSet
 from ov3d_perception.datasets.registry import open_dataset
 from ov3d_perception.demo.pictures import draw_overlay
 from ov3d_perception.demo.score import look_into
 from ov3d_perception.demo.truth import read_truth
 from ov3d_perception.geometry.boxes import Box
-from ov3d_perception.ros.client import ask, box_of, describe, set_vocabulary
-from ov3d_perception.ros.listener import Listener
+from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.ros.process import private_session
-from ov3d_perception.ros.systems import parse_arguments
-from ov3d_perception.ros.up import NodeProcesses
+from ov3d_perception.ros.tools.client import ask, box_of, describe, set_vocabulary
+from ov3d_perception.ros.tools.listener import Listener
+from ov3d_perception.ros.tools.systems import parse_arguments
+from ov3d_perception.ros.tools.up import NodeProcesses
 from ov3d_perception.viz.bev import Annotations, bird_eye, fit
 from ov3d_perception.viz.canvas import save
 

@@ -20,11 +20,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ov3d_perception.datasets.labelset import LabelSet
 from ov3d_perception.geometry.boxes import Box
 from ov3d_perception.geometry.poses import transform
 from ov3d_perception.geometry.voxels import voxel_keys
 from ov3d_perception.inference import Segmenter
+from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.language.vocabulary import TextSource, load_text_source
 from ov3d_perception.mapping.clusters import box_around
 from ov3d_perception.mapping.query import Match, TextQuery, ask

@@ -26,14 +26,14 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ov3d_perception.language.encoder import load_encoder
+from ov3d_perception.lifting.image_teacher import Teacher
+from ov3d_perception.lifting.sources import open_source, open_vocabulary
 from ov3d_perception.paths import cache_dir
+from ov3d_perception.recipes.specs import load_recipe
 from ov3d_perception.sparse import SparseTensor
 from ov3d_perception.sparse.modules import Conv3d, ConvTranspose3d
-from ov3d_perception.training.contrast import Contrast
+from ov3d_perception.training.methods.clip2scene import Contrast
 from ov3d_perception.training.plans import plan
-from ov3d_perception.training.recipe import load_recipe
-from ov3d_perception.training.sources import open_source, open_vocabulary
-from ov3d_perception.training.teacher import Teacher
 
 NUSCENES_KEY_FRAMES = 28130 * 600 // 700
 """Of SLidR's 600 training scenes, at the mean of the 700: 24,111."""

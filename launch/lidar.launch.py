@@ -17,7 +17,7 @@ from launch_ros.actions import Node
 
 from ov3d_perception.paths import share_dir
 from ov3d_perception.ros.environment import large_message_environment
-from ov3d_perception.ros.systems import CLOUD_FILTER, LIDAR, MAP, POINTS_DESCRIPTION, SHORT, parse_overrides
+from ov3d_perception.ros.tools.systems import CLOUD_FILTER, LIDAR, MAP, POINTS_DESCRIPTION, SHORT, parse_overrides
 
 
 def start_nodes(context: LaunchContext) -> list[Action]:

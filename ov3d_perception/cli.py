@@ -47,7 +47,7 @@ def demo(
     rate: Annotated[float, typer.Option(help="Of the live drive; below 1 a slow machine labels more scans")] = 1.0,
 ) -> None:
     """Simulate a drive, label it live in separate ROS 2 processes, ask the map in words, score and draw it all."""
-    from ov3d_perception.ros.demo import run_demo
+    from ov3d_perception.ros.tools.demo import run_demo
 
     raise typer.Exit(run_demo(out, seed, seconds, rate))
 
@@ -58,7 +58,7 @@ def up(
     name: Annotated[str, typer.Argument(help="lidar (lidar_node and map_node), navigation, or one node")] = "lidar",
 ) -> None:
     """Start the nodes of a launch file where `ros2 launch` does not exist; extra `name:=value` set parameters."""
-    from ov3d_perception.ros.up import up as start
+    from ov3d_perception.ros.tools.up import up as start
 
     raise typer.Exit(start(name, context.args))
 
@@ -77,7 +77,7 @@ def query(
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the map node")] = 10.0,
 ) -> None:
     """Ask the running map: where is a ...?"""
-    from ov3d_perception.ros.client import ask, describe
+    from ov3d_perception.ros.tools.client import ask, describe
 
     answer = ask(
         words, negative or [], threshold, limit, timeout, nearest=nearest, position=position, position_frame=frame
@@ -92,7 +92,7 @@ def vocabulary(
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the LiDAR node")] = 10.0,
 ) -> None:
     """Change the words that the running LiDAR node labels with."""
-    from ov3d_perception.ros.client import set_vocabulary
+    from ov3d_perception.ros.tools.client import set_vocabulary
 
     answer = set_vocabulary(words, timeout=timeout)
     print(answer.message)
@@ -105,7 +105,7 @@ def view(
     seconds: Annotated[float, typer.Option(help="Stop after that long; 0: at Ctrl-C")] = 0.0,
 ) -> None:
     """Show the running nodes in Rerun: labelled scans, the map, the mask; type words to see where they are."""
-    from ov3d_perception.ros.view import view as show_live
+    from ov3d_perception.ros.tools.view import view as show_live
 
     raise typer.Exit(show_live(save, seconds))
 
@@ -217,7 +217,7 @@ def bag_play(
     wait_for: Annotated[list[str] | None, typer.Option(help="Wait until these topics have a subscriber")] = None,
 ) -> None:
     """Publish a bag's messages."""
-    from ov3d_perception.ros.bag_player import play
+    from ov3d_perception.ros.tools.bag_player import play
 
     raise typer.Exit(
         play(path, rate=rate, loop=loop, seconds=seconds, topics=topic, clock=clock, wait_for=wait_for or [])
@@ -230,7 +230,7 @@ def bag_record(
     topic: Annotated[list[str] | None, typer.Option(help="Topics or patterns; default: what training needs")] = None,
 ) -> None:
     """Record what training needs: points, images, camera_info, tf, odom. Ctrl-C ends it; the bag is always closed."""
-    from ov3d_perception.ros.bag_recorder import record
+    from ov3d_perception.ros.tools.bag_recorder import record
 
     raise typer.Exit(record(out, topics=topic))
 
@@ -280,7 +280,7 @@ def map_save(
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the map node")] = 120.0,
 ) -> None:
     """Save the running map, whole or not at all, while it goes on."""
-    from ov3d_perception.ros.client import save_map
+    from ov3d_perception.ros.tools.client import save_map
 
     _finish(save_map(path, timeout=timeout))
 
@@ -292,7 +292,7 @@ def map_load(
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the map node")] = 120.0,
 ) -> None:
     """Give the running node a saved map."""
-    from ov3d_perception.ros.client import load_map
+    from ov3d_perception.ros.tools.client import load_map
 
     _finish(load_map(path, merge=merge, timeout=timeout))
 

@@ -46,9 +46,3 @@ def cache_dir() -> Path:
     path = Path(os.environ.get("OV3D_CACHE", Path.home() / ".cache" / "ov3d"))
     path.mkdir(parents=True, exist_ok=True)
     return path
-
-
-def test_data_dir() -> Path | None:
-    """The real recordings for tests: ``$OV3D_TEST_DATA`` or ``../shared/data`` beside the source tree, if present."""
-    path = Path(os.environ.get("OV3D_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
-    return path if path.is_dir() else None

@@ -9,6 +9,7 @@ in depth lie on the edges in the image?), by class, the points that the occlusio
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 import cv2
@@ -21,7 +22,6 @@ from ov3d_perception.datasets.source import FrameSource
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.geometry.association import associate
 from ov3d_perception.geometry.occlusion import OcclusionTest
-from ov3d_perception.paths import test_data_dir
 from ov3d_perception.types import UNLABELLED, Frame, PixelPointPairs
 from ov3d_perception.viz.bev import Annotations, bird_eye
 from ov3d_perception.viz.canvas import save
@@ -84,10 +84,10 @@ def write(source: FrameSource, indices: list[int], out: Path, occlusion: Occlusi
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=test_data_dir())
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("OV3D_TEST_DATA", "../shared/data")))
     parser.add_argument("--out", type=Path, default=Path("out/overlays"))
     options = parser.parse_args()
-    if options.data is None:
+    if not options.data.is_dir():
         parser.error("no recordings found; name their folder with --data or $OV3D_TEST_DATA")
     sources = {
         "nuscenes_keyframe": (lambda root: NuScenesKeyframe(root), [0], OcclusionTest(radius_px=(6, 15))),

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from real_data import data_dir
 
 from ov3d_perception.errors import BackendError, IdentityError, Ov3dError, PointCloudError
 from ov3d_perception.inference import Segmenter
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.networks.checkpoint import CheckpointInfo, save_checkpoint
-from ov3d_perception.paths import test_data_dir as data_dir
 from ov3d_perception.sparse import SparseTensor, quantize
 from ov3d_perception.types import EncoderIdentity, Scan
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ov3d_perception.datasets.labelset import LabelSet
+from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.language.vocabulary import TextBank
 from ov3d_perception.map_tool import export_file, query_file
 from ov3d_perception.mapping.persistence import load_map, read_info, save_map

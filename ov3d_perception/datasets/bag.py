@@ -23,11 +23,11 @@ from ov3d_perception.bags.pointcloud2 import decode, has_field, structured
 from ov3d_perception.bags.reader import Bag as Reader
 from ov3d_perception.bags.reader import open_bag
 from ov3d_perception.bags.restamp import header_stamp
-from ov3d_perception.datasets.labelset import LabelSet
 from ov3d_perception.datasets.source import FrameSource, require
 from ov3d_perception.errors import CalibrationError, DatasetError, Ov3dError, PointCloudError, TransformError
 from ov3d_perception.geometry.deskew import deskew
 from ov3d_perception.geometry.transform_tree import TransformTree
+from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.types import Camera, Frame, Pose, Scan, Sweep, View
 
 CLOUD, INFO = "sensor_msgs/msg/PointCloud2", "sensor_msgs/msg/CameraInfo"

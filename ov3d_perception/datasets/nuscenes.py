@@ -17,13 +17,13 @@ from jaxtyping import Int32
 
 from ov3d_perception.datasets import splits
 from ov3d_perception.datasets.images import read_image
-from ov3d_perception.datasets.labelset import LabelSet
 from ov3d_perception.datasets.nuscenes_download import REMEDY, Disk, absent_sweeps, check_files, missing_pieces
 from ov3d_perception.datasets.nuscenes_files import CAMERAS, POINT_BYTES, T_NUSCENES_REP103, read_scan
 from ov3d_perception.datasets.nuscenes_tables import KeyFrame, Reading, TableReader, Wanted, read_scenes
 from ov3d_perception.datasets.source import FrameSource, require
 from ov3d_perception.errors import DatasetError, ImageError, PointCloudError
 from ov3d_perception.geometry.cameras import resized, validate_camera
+from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.types import Camera, Frame, Scan, Sweep, View
 
 log = logging.getLogger(__name__)

@@ -14,13 +14,13 @@ import numpy as np
 from jaxtyping import Int32
 
 from ov3d_perception.datasets.images import read_image
-from ov3d_perception.datasets.labelset import LabelSet
 from ov3d_perception.datasets.nuscenes_files import POINT_BYTES, T_NUSCENES_REP103, read_scan
 from ov3d_perception.datasets.source import FrameSource, require
 from ov3d_perception.errors import TransformError
 from ov3d_perception.geometry.boxes import Box, points_in_box
 from ov3d_perception.geometry.cameras import validate_camera
 from ov3d_perception.geometry.poses import invert, rigid
+from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.types import UNLABELLED, Camera, Frame, Pose, Scan, Sweep, View
 
 REMEDY = "The folder needs info.json (mmdetection3d's nuScenes info as JSON) and the files it names beside it"

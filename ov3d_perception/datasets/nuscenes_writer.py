@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from ov3d_perception.bags.images import encode_jpeg, encode_png
-from ov3d_perception.datasets.labelset import LabelSet
 from ov3d_perception.datasets.nuscenes_files import CAMERAS, CATEGORIES, LIDAR, T_NUSCENES_REP103, write_scan
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.geometry.poses import invert, to_quaternion
+from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.types import UNLABELLED, Frame, Pose, View
 
 Row = dict[str, Any]

@@ -19,11 +19,11 @@ import numpy as np
 from jaxtyping import Float64, Int32
 
 from ov3d_perception.datasets.images import read_image
-from ov3d_perception.datasets.labelset import LabelSet
 from ov3d_perception.datasets.source import FrameSource, require
 from ov3d_perception.errors import CalibrationError, ImageError, TransformError
 from ov3d_perception.geometry.cameras import validate_camera
 from ov3d_perception.geometry.poses import from_quaternion, invert, transform
+from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.types import Camera, Frame, Pose, Scan, Sweep, View
 
 T_PANDASET_REP103 = np.array([[0.0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])

@@ -11,10 +11,10 @@ from jaxtyping import Int32
 from ov3d_perception.datasets import splits
 from ov3d_perception.datasets.images import read_image
 from ov3d_perception.datasets.kitti_drive import ADVICE, KittiDrive, open_drive
-from ov3d_perception.datasets.labelset import LabelSet
 from ov3d_perception.datasets.source import FrameSource, require
 from ov3d_perception.errors import DatasetError, PointCloudError
 from ov3d_perception.geometry.poses import invert
+from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.types import Camera, Frame, Scan, Sweep, View
 
 SPLITS = {"train": (0, 1, 2, 3, 4, 5, 6, 7, 9, 10), "val": (8,), "test": tuple(range(11, 22))}  # the benchmark's

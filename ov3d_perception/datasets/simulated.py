@@ -17,10 +17,10 @@ import numpy as np
 from jaxtyping import Int32
 from tqdm import tqdm
 
-from ov3d_perception.datasets.labelset import LabelSet
 from ov3d_perception.datasets.source import FrameSource
 from ov3d_perception.datasets.splits import parse_seeds
 from ov3d_perception.errors import DatasetError
+from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.paths import cache_dir
 from ov3d_perception.sim import VERSION, rig
 from ov3d_perception.sim.drive import SimFrame, SimulatedDrive, simulate

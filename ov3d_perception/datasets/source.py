@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from ov3d_perception.datasets.labelset import LabelSet
 from ov3d_perception.errors import DatasetError
+from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.types import Frame
 
 log = logging.getLogger(__name__)

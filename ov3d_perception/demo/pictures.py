@@ -13,7 +13,7 @@ from ov3d_perception.demo.score import LabelledScan
 from ov3d_perception.demo.truth import TrueScan
 from ov3d_perception.geometry.association import associate
 from ov3d_perception.geometry.boxes import Box
-from ov3d_perception.mapping.costmap import Layout
+from ov3d_perception.mapping.navigation.costmap import Layout
 from ov3d_perception.types import Frame, Pose
 from ov3d_perception.viz.bev import Annotations, Canvas, bird_eye, fit
 from ov3d_perception.viz.canvas import save

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float32, Int32
 
 from ov3d_perception.demo.truth import TrueScan
+from ov3d_perception.evaluation.metrics import Confusion, Scores
 from ov3d_perception.geometry.boxes import Box, points_in_box
-from ov3d_perception.training.metrics import Confusion, Scores
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ov3d_perception.demo.score import BoxTruth
+from ov3d_perception.evaluation.metrics import Scores
+from ov3d_perception.evaluation.score import Result
 from ov3d_perception.geometry.boxes import Box
-from ov3d_perception.training.evaluate import Result
-from ov3d_perception.training.metrics import Scores
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from ov3d_perception.errors import MapFileError, PointCloudError
-from ov3d_perception.mapping.atomic_file import replacing
+from ov3d_perception.files import replacing
 
 _PLY_TYPES = {"f4": "float", "f8": "double", "u1": "uchar", "i1": "char", "u2": "ushort", "i2": "short"}
 _PLY_TYPES |= {"u4": "uint", "i4": "int"}

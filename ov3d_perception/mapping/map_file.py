@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ov3d_perception.errors import MapFileError
-from ov3d_perception.mapping.atomic_file import replacing
+from ov3d_perception.files import replacing
 from ov3d_perception.mapping.columns import VoxelRecords
 
 MAGIC = b"\x89OV3DMAP\r\n\x1a\n"  # as PNG's: a transfer as text spoils it

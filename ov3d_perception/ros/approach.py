@@ -12,8 +12,8 @@ from rclpy.node import Node
 
 from ov3d_msgs.srv import ApproachPose, QueryText
 from ov3d_perception.errors import Ov3dError, TransformError
-from ov3d_perception.mapping.approach import Approach, NoApproach, Stance, find_approach
-from ov3d_perception.mapping.costmap import ground_grid
+from ov3d_perception.mapping.navigation.approach import Approach, NoApproach, Stance, find_approach
+from ov3d_perception.mapping.navigation.costmap import ground_grid
 from ov3d_perception.mapping.query import Match
 from ov3d_perception.mapping.semantic_map import SemanticMap
 from ov3d_perception.ros import map_messages, messages, parameters

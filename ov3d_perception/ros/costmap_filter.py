@@ -18,7 +18,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from ov3d_perception.errors import UnknownWordError
-from ov3d_perception.mapping.costmap import UNKNOWN, Layout, cost_mask, ground_grid, parse_costs, words_of
+from ov3d_perception.mapping.navigation.costmap import UNKNOWN, Layout, cost_mask, ground_grid, parse_costs, words_of
 from ov3d_perception.mapping.query import Match
 from ov3d_perception.mapping.semantic_map import SemanticMap
 from ov3d_perception.ros import messages, parameters, qos

@@ -14,10 +14,10 @@ from ov3d_msgs.msg import FeatureCloud
 from ov3d_perception.bags import pointcloud2
 from ov3d_perception.errors import TransformError
 from ov3d_perception.geometry.deskew import deskew
+from ov3d_perception.geometry.sweeps import SweepAccumulator
 from ov3d_perception.inference import Segmenter
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.ros import messages
-from ov3d_perception.ros.accumulator import SweepAccumulator
 from ov3d_perception.ros.diagnostics import WARN, Health
 from ov3d_perception.ros.lidar_parameters import LidarParameters
 from ov3d_perception.ros.transforms import Transforms

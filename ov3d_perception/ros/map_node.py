@@ -20,9 +20,9 @@ from visualization_msgs.msg import MarkerArray
 
 from ov3d_msgs.msg import FeatureBasis, FeatureCloud
 from ov3d_msgs.srv import QueryText
-from ov3d_perception.datasets.labelset import LabelSet
 from ov3d_perception.errors import IdentityError, Ov3dError, TransformError, UnknownWordError
 from ov3d_perception.geometry.poses import transform
+from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.language.vocabulary import TextSource, Vocabulary, load_text_source
 from ov3d_perception.mapping.labels import MapLabels
 from ov3d_perception.mapping.persistence import network_of

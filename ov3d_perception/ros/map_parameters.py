@@ -45,7 +45,7 @@ class MapParameters:
     )
     vocabulary: str = parameter(
         "street",
-        "Label set (a name of datasets/classes, or a YAML file): the classes of the map cloud, and what the words of a "
+        "Label set (a name of language/classes, or a YAML file): the classes of the map cloud, and what the words of a "
         "query compete with when it brings no negatives",
         read_only=True,
     )

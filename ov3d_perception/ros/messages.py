@@ -29,7 +29,7 @@ from ov3d_perception.bags import pointcloud2
 from ov3d_perception.errors import PointCloudError
 from ov3d_perception.geometry import poses
 from ov3d_perception.geometry.boxes import Box
-from ov3d_perception.mapping.costmap import Layout
+from ov3d_perception.mapping.navigation.costmap import Layout
 
 _NS = 1_000_000_000
 _INT8_LIMIT = 127

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ov3d_perception.mapping.approach import Stance
-from ov3d_perception.mapping.costmap import Body
+from ov3d_perception.mapping.navigation.approach import Stance
+from ov3d_perception.mapping.navigation.costmap import Body
 from ov3d_perception.ros.parameters import parameter
 
 

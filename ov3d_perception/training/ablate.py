@@ -24,11 +24,11 @@ import numpy as np
 import yaml
 
 from ov3d_perception.errors import CheckpointError, DatasetError
-from ov3d_perception.training.distill import distill
-from ov3d_perception.training.evaluate import STUDENT_ALL, STUDENT_IN_VIEW, TEACHER_IN_VIEW
+from ov3d_perception.evaluation.metrics import scores_of
+from ov3d_perception.evaluation.score import STUDENT_ALL, STUDENT_IN_VIEW, TEACHER_IN_VIEW
+from ov3d_perception.recipes.specs import Recipe, changed, folds_of, split_of
 from ov3d_perception.training.finetune import finetune
-from ov3d_perception.training.metrics import scores_of
-from ov3d_perception.training.recipe import Recipe, changed, folds_of, split_of
+from ov3d_perception.training.run import distill
 
 log = logging.getLogger(__name__)
 

@@ -28,8 +28,8 @@ def register(app: typer.Typer) -> None:
 
 def distill(recipe: Recipe, out: Out, override: Overrides = None, resume: Resume = False, fast: Fast = False) -> None:
     """Distil an image teacher into a sparse 3D network, from a data set or a bag. No labels are used."""
-    from ov3d_perception.training.distill import distill as run
-    from ov3d_perception.training.recipe import load_recipe
+    from ov3d_perception.recipes.specs import load_recipe
+    from ov3d_perception.training.run import distill as run
 
     print(run(load_recipe(recipe, override or []), out, resume=resume, fast=fast).to_markdown())
 
@@ -40,8 +40,8 @@ def clip2scene(
 ) -> None:
     """CLIP2Scene, and by `--set method.name=` kl, ppkt or slidr, which it is compared with. No labels are used."""
     from ov3d_perception.errors import DatasetError
-    from ov3d_perception.training.distill import distill as run
-    from ov3d_perception.training.recipe import load_recipe
+    from ov3d_perception.recipes.specs import load_recipe
+    from ov3d_perception.training.run import distill as run
 
     loaded = load_recipe(recipe, override or [])
     if loaded.method.name == "openscene":
@@ -59,8 +59,8 @@ def finetune(
     fast: Fast = False,
 ) -> None:
     """Train on labels, from a pre-trained checkpoint or from random weights, and evaluate by class."""
+    from ov3d_perception.recipes.specs import load_recipe
     from ov3d_perception.training.finetune import finetune as run
-    from ov3d_perception.training.recipe import load_recipe
 
     loaded = load_recipe(recipe, override or [])
     print(run(loaded, out, split, init, resume=resume, fast=fast).to_markdown())
@@ -83,8 +83,8 @@ def ablate_clip2scene(
     """CLIP2Scene's Table 1 or 2 on the recipe's data: mean and spread over seeds. Goes on where it was killed."""
     from ov3d_perception.datasets.splits import parse_seeds
     from ov3d_perception.paths import shipped
+    from ov3d_perception.recipes.specs import load_recipe
     from ov3d_perception.training.ablate import ablate, load_table, to_markdown
-    from ov3d_perception.training.recipe import load_recipe
 
     numbers = parse_seeds(seeds)
     chosen = load_table(Path(shipped(tables)), table)
@@ -107,7 +107,7 @@ def evaluate(
 ) -> None:
     """mIoU, mAcc and per-class IoU of a checkpoint: 3D only, in view and all points, its teacher beside it."""
     from ov3d_perception.datasets.registry import parse_options
-    from ov3d_perception.training.report import evaluate_checkpoint
+    from ov3d_perception.evaluation.checkpoint import evaluate_checkpoint
 
     options = parse_options(option or [])
     drawn = (out / "pictures", pictures) if out is not None and pictures > 0 else None

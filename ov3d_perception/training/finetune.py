@@ -19,21 +19,21 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ov3d_perception.datasets.labelset import LabelSet
 from ov3d_perception.errors import DatasetError
+from ov3d_perception.evaluation.result import Result
+from ov3d_perception.language.labelset import LabelSet
+from ov3d_perception.lifting.sources import Chosen, class_vocabulary, open_source
 from ov3d_perception.networks.inputs import point_inputs
 from ov3d_perception.networks.registry import Network
+from ov3d_perception.recipes.specs import Recipe, changed, split_of
 from ov3d_perception.sparse import SparseTensor, quantize
-from ov3d_perception.training.augment import augment
-from ov3d_perception.training.distill import claim, fit
-from ov3d_perception.training.keeper import Keeper
-from ov3d_perception.training.module import Student
+from ov3d_perception.training.callbacks import Keeper
+from ov3d_perception.training.data.augment import augment
+from ov3d_perception.training.data.scenes import first_usable
+from ov3d_perception.training.initialise import HEAD
 from ov3d_perception.training.plans import Plan, network_of
-from ov3d_perception.training.recipe import Recipe, changed, split_of
-from ov3d_perception.training.result import Result
-from ov3d_perception.training.scenes import first_usable
-from ov3d_perception.training.sources import Chosen, class_vocabulary, open_source
-from ov3d_perception.training.start import HEAD
+from ov3d_perception.training.run import claim, fit
+from ov3d_perception.training.student import Student
 from ov3d_perception.types import UNLABELLED, Frame
 
 
@@ -53,7 +53,7 @@ def finetune(
         out: the run's folder.
         split: a name under ``finetune.splits``.
         init: a pre-trained checkpoint of the same network; None starts from random weights.
-        resume, device, fast: as for :func:`~ov3d_perception.training.distill.distill`.
+        resume, device, fast: as for :func:`~ov3d_perception.training.run.distill`.
 
     Raises:
         CheckpointError: as ``distill``, and where ``init`` is another network.

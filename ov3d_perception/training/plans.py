@@ -12,17 +12,17 @@ from torch.utils.data import Dataset
 
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.language.vocabulary import Vocabulary
+from ov3d_perception.lifting.frames import prepare, prepare_maps
+from ov3d_perception.lifting.image_teacher import Teacher
+from ov3d_perception.lifting.sources import Chosen, open_vocabulary
 from ov3d_perception.networks.registry import Network, build_network
-from ov3d_perception.training.batches import PairDataset, collate
-from ov3d_perception.training.contrast import Contrast
-from ov3d_perception.training.module import Distillation, Student
-from ov3d_perception.training.prepare import prepare, prepare_maps
+from ov3d_perception.recipes.specs import Recipe
+from ov3d_perception.training.data.batches import PairDataset, collate
+from ov3d_perception.training.data.scenes import SceneDataset, collate_scenes
+from ov3d_perception.training.initialise import start_from
+from ov3d_perception.training.methods.clip2scene import Contrast
 from ov3d_perception.training.processes import Processes
-from ov3d_perception.training.recipe import Recipe
-from ov3d_perception.training.scenes import SceneDataset, collate_scenes
-from ov3d_perception.training.sources import Chosen, open_vocabulary
-from ov3d_perception.training.start import start_from
-from ov3d_perception.training.teacher import Teacher
+from ov3d_perception.training.student import Distillation, Student
 from ov3d_perception.types import EncoderIdentity, Frame
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from real_data import data_dir
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import QosDurability
 from rosbags.rosbag2 import StoragePlugin, Writer
@@ -22,7 +23,6 @@ from ov3d_perception.bags.salvage import repair, salvage
 from ov3d_perception.bags.typestore import learn, typestore
 from ov3d_perception.bags.writer import BagWriter
 from ov3d_perception.errors import BagError
-from ov3d_perception.paths import test_data_dir as data_dir
 
 S = 1_000_000_000
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from real_data import data_dir
 
 from ov3d_perception.bags import messages
 from ov3d_perception.bags.pointcloud2 import Field, decode, encode, has_field, pack_rgb, structured
 from ov3d_perception.bags.reader import open_bag
 from ov3d_perception.errors import PointCloudError
-from ov3d_perception.paths import test_data_dir as data_dir
 
 F32, F64, U8, U16, U32 = 7, 8, 2, 4, 6
 

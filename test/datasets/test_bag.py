@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from real_data import data_dir
 
 from ov3d_perception.bags import messages
 from ov3d_perception.bags.images import encode_png
@@ -18,7 +19,6 @@ from ov3d_perception.datasets.semantickitti_bag import from_semantickitti
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.geometry.association import associate
 from ov3d_perception.geometry.poses import transform
-from ov3d_perception.paths import test_data_dir as data_dir
 from ov3d_perception.types import UNLABELLED, Camera
 
 S = 1_000_000_000

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from real_data import data_dir
 
 from ov3d_perception.datasets.nuscenes_keyframe import NuScenesKeyframe
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.geometry.association import associate
 from ov3d_perception.geometry.boxes import points_in_box
 from ov3d_perception.geometry.occlusion import OcclusionTest
-from ov3d_perception.paths import test_data_dir as data_dir
 from ov3d_perception.types import UNLABELLED
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from real_data import data_dir
 
 from ov3d_perception.datasets.pandaset import PandaSet
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.geometry.association import associate
-from ov3d_perception.paths import test_data_dir as data_dir
 from ov3d_perception.types import UNLABELLED
 
 HALF = np.sqrt(0.5)

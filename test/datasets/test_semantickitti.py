@@ -8,12 +8,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from real_data import data_dir
 
 from ov3d_perception.datasets.semantickitti import SemanticKitti
 from ov3d_perception.errors import DatasetError, ImageError, PointCloudError
 from ov3d_perception.geometry.association import associate
 from ov3d_perception.geometry.poses import transform
-from ov3d_perception.paths import test_data_dir as data_dir
 from ov3d_perception.types import UNLABELLED
 
 # The camera looks along the LiDAR's x axis from 0.5 m above it; camera 2 is 0.2 m to the left of camera 0.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from real_data import data_dir
 
 from ov3d_perception.bags.camera_info import to_camera
 from ov3d_perception.bags.images import decode_image, encode_png
@@ -13,7 +14,6 @@ from ov3d_perception.bags.pointcloud2 import decode, structured
 from ov3d_perception.bags.reader import Bag, open_bag
 from ov3d_perception.datasets.semantickitti_bag import from_semantickitti
 from ov3d_perception.errors import DatasetError
-from ov3d_perception.paths import test_data_dir as data_dir
 
 P2 = np.array([[700.0, 0, 600, 42.0], [0, 700, 180, 0], [0, 0, 1, 0]])
 TR = np.array([[0.0, -1, 0, 0.01], [0, 0, -1, -0.08], [1, 0, 0, -0.27]])

@@ -12,7 +12,7 @@ from ov3d_perception.demo import pictures, recording
 from ov3d_perception.demo.score import LabelledScan
 from ov3d_perception.demo.truth import TrueScan
 from ov3d_perception.geometry.boxes import Box
-from ov3d_perception.mapping.costmap import Layout
+from ov3d_perception.mapping.navigation.costmap import Layout
 from ov3d_perception.types import Camera, Frame, Scan, Sweep, View
 from ov3d_perception.viz.palette import colour
 

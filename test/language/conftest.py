@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ov3d_perception.language.encoder import DenseSettings, Encoder, load_encoder
-from ov3d_perception.training.street_clip_model import ModelSettings, create_folder, create_untrained, save_weights
+from ov3d_perception.street_clip.model import ModelSettings, create_folder, create_untrained, save_weights
 
 TINY = ModelSettings(
     dim=16,

@@ -18,7 +18,7 @@ from torch.nn import functional
 from ov3d_perception.errors import EncoderError
 from ov3d_perception.language import weights
 from ov3d_perception.language.encoder import DenseSettings, Encoder, load_encoder
-from ov3d_perception.training.street_clip_model import WEIGHTS_FILE, create_untrained
+from ov3d_perception.street_clip.model import WEIGHTS_FILE, create_untrained
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ov3d_perception.datasets.labelset import LabelSet
 from ov3d_perception.language.encoder import Encoder, load_encoder
+from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.language.vocabulary import TextBank, TextTower, Vocabulary
 from ov3d_perception.paths import share_dir
-from ov3d_perception.training.street_clip_captions import street_words
+from ov3d_perception.street_clip.captions import street_words
 
 MODELS = share_dir() / "models"
 

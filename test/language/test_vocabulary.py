@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from real_data import data_dir
 
-from ov3d_perception import paths
 from ov3d_perception.errors import EncoderError, IdentityError, UnknownWordError
 from ov3d_perception.language.bank import normalise_word
 from ov3d_perception.language.encoder import Encoder
@@ -73,9 +73,9 @@ def test_foreign_bank_by_key(tmp_path: Path):
     assert np.array_equal(read.embed(["y"]), [[0, 1, 0]])
 
 
-@pytest.mark.skipif(paths.test_data_dir() is None, reason="no real data: set OV3D_TEST_DATA")
+@pytest.mark.skipif(data_dir() is None, reason="no real data: set OV3D_TEST_DATA")
 def test_the_real_coco_stuff_bank():
-    path = paths.test_data_dir() / "clip_vitb16" / "text_embeddings.npz"
+    path = data_dir() / "clip_vitb16" / "text_embeddings.npz"
     bank = TextBank.load(path, key="cocostuff171_multi")
     assert len(bank) == 171
     assert bank.identity == EncoderIdentity("ViT-B-16-quickgelu", "openai", 512)

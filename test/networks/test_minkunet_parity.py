@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from real_data import data_dir
 from torch import Tensor, nn
 
 from ov3d_perception.errors import BackendError
 from ov3d_perception.networks.checkpoint import CheckpointInfo
 from ov3d_perception.networks.minkunet import BasicBlock, MinkUNet
-from ov3d_perception.paths import test_data_dir as data_dir
 from ov3d_perception.sparse import BatchNorm, Conv3d, ConvTranspose3d, SparseTensor, quantize
 from ov3d_perception.sparse.minkowski import load_library
 from ov3d_perception.types import EncoderIdentity

@@ -22,7 +22,7 @@ from sensor_msgs.msg import PointCloud2
 from ov3d_msgs.msg import VocabularyClass
 from ov3d_msgs.srv import SetVocabulary
 from ov3d_perception.ros import messages, qos
-from ov3d_perception.ros.up import restore_signals
+from ov3d_perception.ros.tools.up import restore_signals
 
 PATIENCE_S = 200.0  # for anything that a loaded machine may take its time over; below pytest's own timeout
 

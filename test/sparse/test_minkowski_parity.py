@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from real_data import data_dir
 from torch import Tensor, nn
 
 from ov3d_perception.errors import BackendError
-from ov3d_perception.paths import test_data_dir as data_dir
 from ov3d_perception.sparse import Conv3d, ConvTranspose3d, SparseTensor, quantize
 from ov3d_perception.sparse.minkowski import load_library
 

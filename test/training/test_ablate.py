@@ -8,9 +8,9 @@ import yaml
 from colour_scene import walls_recipe
 
 from ov3d_perception.errors import DatasetError
+from ov3d_perception.recipes.specs import changed, folds_of, load_recipe
 from ov3d_perception.training import ablate as tables
 from ov3d_perception.training.ablate import Figure, Row, Table, ablate, load_table, summarise, to_markdown
-from ov3d_perception.training.recipe import changed, folds_of, load_recipe
 
 FOLDER = Path(__file__).parents[2] / "config" / "train"
 SHIPPED = FOLDER / "clip2scene_tables.yaml"

@@ -7,16 +7,16 @@ import pytest
 import torch
 from colour_scene import Walls, walls_recipe
 
-from ov3d_perception.datasets.labelset import LabelSet
 from ov3d_perception.errors import CheckpointError, DatasetError
+from ov3d_perception.evaluation.checkpoint import evaluate_checkpoint
+from ov3d_perception.evaluation.score import STUDENT_ALL, classify
+from ov3d_perception.language.labelset import LabelSet
+from ov3d_perception.lifting.sources import class_vocabulary
 from ov3d_perception.networks.checkpoint import load_checkpoint
-from ov3d_perception.training import distill as run
-from ov3d_perception.training.evaluate import STUDENT_ALL, classify
+from ov3d_perception.recipes.specs import changed, split_of
+from ov3d_perception.training import run
 from ov3d_perception.training.finetune import Labelled, LabelledClouds, collate_labelled, finetune
 from ov3d_perception.training.plans import network_of
-from ov3d_perception.training.recipe import changed, split_of
-from ov3d_perception.training.report import evaluate_checkpoint
-from ov3d_perception.training.sources import class_vocabulary
 from ov3d_perception.types import UNLABELLED
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.networks.registry import build_network
 from ov3d_perception.sparse import SparseTensor, quantize
-from ov3d_perception.training.batches import EpochSampler
+from ov3d_perception.training.data.batches import EpochSampler
 from ov3d_perception.training.processes import Processes, SynchronisedNorm, synchronise
 
 HERE = Path(__file__).parent
@@ -25,8 +25,8 @@ from pathlib import Path
 import pytest, torch
 sys.path.insert(0, {here!r})
 from colour_scene import walls_recipe
-from ov3d_perception.training.distill import distill
-from ov3d_perception.training.recipe import changed
+from ov3d_perception.training.run import distill
+from ov3d_perception.recipes.specs import changed
 torch.set_num_threads(1)
 out, batch, rate = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 own = out.parent / ("files-" + os.environ.get("RANK", "0"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ov3d_perception.datasets.labelset import LabelSet
+from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.types import UNLABELLED
 from ov3d_perception.viz.palette import UNLABELLED_COLOUR, colour, colourise, colours
 

@@ -1,0 +1,87 @@
+"""From a checkpoint file and the names of a data set to its figures."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from ov3d_perception.errors import CheckpointError
+from ov3d_perception.evaluation.pictures import Pictures
+from ov3d_perception.evaluation.result import Result
+from ov3d_perception.evaluation.score import score
+from ov3d_perception.inference import Segmenter
+from ov3d_perception.language.encoder import load_encoder
+from ov3d_perception.lifting.image_teacher import Teacher
+from ov3d_perception.lifting.sources import LABELS, open_source, open_vocabulary
+from ov3d_perception.paths import cache_dir
+from ov3d_perception.recipes.specs import PairSpec, Recipe, SourceSpec, TeacherSpec, VocabularySpec, from_dict
+
+
+def evaluate_checkpoint(
+    checkpoint: Path,
+    dataset: str = "",
+    root: str | Path = "",
+    options: Mapping[str, Any] | None = None,
+    *,
+    labelset: str = "",
+    text: str = "",
+    key: str | None = None,
+    with_teacher: bool = True,
+    teacher: TeacherSpec | None = None,
+    pairs: PairSpec | None = None,
+    device: str = "auto",
+    pictures: tuple[Path, int] | None = None,
+) -> Result:
+    """Score a checkpoint file; whatever is not given is taken from the recipe that the checkpoint carries.
+
+    Args:
+        checkpoint: written by ``distill``.
+        dataset, root, options: a labelled source; default: the recipe's validation source.
+        labelset, text, key: the words and where their embeddings are; ``text`` and ``key`` go together.
+        with_teacher: score the teacher's projection on the same points too.
+        teacher: how to load it, where the recipe's paths do not hold on this machine.
+        pairs: association settings.
+        device: auto, cpu or cuda.
+        pictures: a folder, and of how many frames to draw truth and answer into it.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used, or carries no recipe to take a missing argument from.
+        DatasetError: the source cannot be opened or has no labels.
+        IdentityError: the words or the teacher belong to another encoder than the checkpoint.
+    """
+    segmenter = Segmenter.load(checkpoint, device=device)
+    recipe = from_dict(segmenter.info.recipe) if segmenter.info.recipe else None
+    given = SourceSpec(dataset, str(root), dict(options or {})) if dataset else None
+    source = given or (recipe.validation if recipe else None)
+    words = _words(recipe, labelset, text, key)
+    with_teacher = with_teacher and segmenter.identity.model != LABELS
+    spec = (teacher or (recipe.teacher if recipe else None)) if with_teacher else None
+    if source is None or words is None or (with_teacher and spec is None):
+        raise CheckpointError(f"{checkpoint} carries no recipe to evaluate it by", "Give data set, words and teacher")
+    about = {
+        "source": asdict(source),
+        "text": asdict(words),
+        "checkpoint": f"{checkpoint.name} sha256 {hashlib.sha256(checkpoint.read_bytes()).hexdigest()}",
+        "trained on": asdict(recipe.train) if recipe else "unknown",
+        "commit": segmenter.info.commit,
+    }
+    frames, vocabulary = open_source(source), open_vocabulary(words, segmenter.identity)
+    pairs = pairs or (recipe.pairs if recipe else PairSpec())
+    watch = Pictures(pictures[0], vocabulary.names, pictures[1]) if pictures else None
+    return score(segmenter, frames, vocabulary, pairs, _teacher(spec, device) if spec else None, about, watch)
+
+
+def _words(recipe: Recipe | None, labelset: str, text: str, key: str | None) -> VocabularySpec | None:
+    known = recipe.vocabulary if recipe else None
+    if known is None:
+        return VocabularySpec(labelset, text, key) if labelset and text else None
+    known = replace(known, labelset=labelset) if labelset else known
+    return replace(known, text=text, key=key) if text else known
+
+
+def _teacher(spec: TeacherSpec, device: str) -> Teacher:
+    encoder = load_encoder(spec.model, spec.pretrained, device, spec.precision)
+    return Teacher(encoder, spec, cache_dir() / "teacher")

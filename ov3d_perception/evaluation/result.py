@@ -1,0 +1,50 @@
+"""The figures of an evaluation, as JSON and as Markdown."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ov3d_perception.evaluation.metrics import Scores
+
+
+@dataclass(frozen=True)
+class Result:
+    """Scores of each mode over one source, and what they were computed from (``about``).
+
+    confusion: points by true class (rows) and said class (columns, the last for none), of each mode; classes: their
+    names.
+    """
+
+    modes: dict[str, Scores]
+    about: dict[str, Any]
+    classes: tuple[str, ...] = ()
+    confusion: dict[str, list[list[int]]] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """All figures and their origin."""
+        figures = {"modes": {k: asdict(v) for k, v in self.modes.items()}, "about": self.about}
+        return json.dumps({**figures, "classes": self.classes, "confusion": self.confusion}, indent=2)
+
+    def to_markdown(self) -> str:
+        """The same as two tables and a list."""
+        lines = ["| mode | mIoU | mAcc | accuracy | points |", "|---|---|---|---|---|"]
+        lines += [
+            f"| {name} | {s.miou:.3f} | {s.macc:.3f} | {s.accuracy:.3f} | {s.points} |"
+            for name, s in self.modes.items()
+        ]
+        classes = list(dict.fromkeys(c for scores in self.modes.values() for c in scores.iou))
+        lines += ["", "| IoU | " + " | ".join(self.modes) + " |", "|---" * (len(self.modes) + 1) + "|"]
+        for name in classes:
+            cells = [f"{s.iou[name]:.3f}" if name in s.iou else "absent" for s in self.modes.values()]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines += ["", *(f"- {key}: {value}" for key, value in self.about.items())]
+        return "\n".join(lines) + "\n"
+
+    def write(self, folder: Path) -> None:
+        """``evaluation.json`` and ``evaluation.md`` under ``folder``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "evaluation.json").write_text(self.to_json())
+        (folder / "evaluation.md").write_text(self.to_markdown())

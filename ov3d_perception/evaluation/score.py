@@ -1,0 +1,133 @@
+"""What a checkpoint is worth: the 3D network alone, with its teacher's projection on the same points beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int32
+
+from ov3d_perception.errors import DatasetError, IdentityError
+from ov3d_perception.evaluation.metrics import Confusion
+from ov3d_perception.evaluation.result import Result
+from ov3d_perception.inference import Segmenter
+from ov3d_perception.language.vocabulary import Vocabulary
+from ov3d_perception.lifting.frames import Counts, neighbours, read_frames
+from ov3d_perception.lifting.image_teacher import Teacher
+from ov3d_perception.lifting.pairs import fused_teacher, image_size, merge_sweeps, pair
+from ov3d_perception.lifting.sources import words_of
+from ov3d_perception.recipes.specs import PairSpec
+from ov3d_perception.types import Frame, PixelPointPairs
+
+STUDENT_IN_VIEW = "student, 3D only, in view"
+STUDENT_ALL = "student, 3D only, all points"
+TEACHER_IN_VIEW = "teacher's projection, in view"
+TEACHER_WINDOW = "teacher's projection, fused over neighbouring frames, in view"
+
+
+def score(
+    segmenter: Segmenter,
+    source: Sequence[Frame],
+    vocabulary: Vocabulary,
+    pairs: PairSpec,
+    teacher: Teacher | None = None,
+    about: dict[str, Any] | None = None,
+    watch: Callable[[Frame, Int32[np.ndarray, " n"]], None] | None = None,
+) -> Result:
+    """Score a checkpoint on the labelled frames of a source.
+
+    A point is in view when one of its own frame's images sees it under ``pairs`` (neighbouring frames do not count).
+    No image enters the student's prediction. mIoU is over the classes present in the ground truth of the mode's points.
+
+    Args:
+        segmenter: the loaded checkpoint.
+        source: frames with labels in the vocabulary's class order; those without are skipped.
+        vocabulary: of the label set's prompts.
+        pairs: association settings; sweeps > 1 merges sweeps for the student's input.
+        teacher: adds its projection on the same points.
+        about: what to record with the figures (split, seeds, ...).
+        watch: is shown each frame with the student's labels.
+
+    Raises:
+        DatasetError: no frame with labels.
+        IdentityError: the teacher is another encoder than the checkpoint's.
+    """
+    if teacher is not None and not segmenter.identity.compatible(teacher.identity):
+        raise IdentityError(
+            f"The checkpoint was distilled from {segmenter.identity}, the teacher is {teacher.identity}",
+            "Name the checkpoint's own encoder as teacher",
+        )
+    modes = {
+        name: Confusion(vocabulary.names) for name in (STUDENT_IN_VIEW, TEACHER_IN_VIEW, TEACHER_WINDOW, STUDENT_ALL)
+    }
+    counts = Counts()
+    for index, frame in read_frames(source, counts):
+        if frame.labels is None:
+            continue
+        truth = frame.labels
+        student = label_points(segmenter, frame, vocabulary, pairs.sweeps)
+        modes[STUDENT_ALL].update(student, truth)
+        if watch is not None:
+            watch(frame, student)
+        own = pair(frame, pairs)
+        seen = np.unique(own.point[own.point < len(truth)])
+        counts.used, counts.unseen = counts.used + 1, counts.unseen + (len(seen) == 0)
+        counts.pairs += len(own)
+        modes[STUDENT_IN_VIEW].update(student[seen], truth[seen])
+        if teacher is None or len(seen) == 0:
+            continue
+        modes[TEACHER_IN_VIEW].update(label_by_teacher(teacher, frame, own, vocabulary)[seen], truth[seen])
+        if pairs.view_window > 0:
+            wide = Frame(frame.name, frame.sweeps, neighbours(source, index, frame, pairs.view_window), truth)
+            fused = label_by_teacher(teacher, wide, pair(wide, pairs), vocabulary)
+            modes[TEACHER_WINDOW].update(fused[seen], truth[seen])
+    if counts.used == 0:
+        raise DatasetError(f"The source has no labelled frame ({counts})", "Evaluate on a data set with point labels")
+    origin = _origin(segmenter, vocabulary, pairs, teacher) | {"frames": counts.to_dict()}
+    scored = {name: confusion for name, confusion in modes.items() if confusion.scores().points}
+    return Result(
+        {name: confusion.scores() for name, confusion in scored.items()},
+        origin | (about or {}),
+        vocabulary.names,
+        {name: confusion.matrix().tolist() for name, confusion in scored.items()},
+    )
+
+
+def label_points(segmenter: Segmenter, frame: Frame, vocabulary: Vocabulary, sweeps: int) -> Int32[np.ndarray, " n"]:
+    """The student's label of each point of the key sweep, from the cloud of ``sweeps`` merged sweeps alone."""
+    voxels = segmenter.features(*merge_sweeps(frame, sweeps))
+    label, _ = segmenter.classify(voxels.features, vocabulary)
+    return label[voxels.point_to_voxel[: len(frame.sweeps[0].scan)]]
+
+
+def label_by_teacher(
+    teacher: Teacher, frame: Frame, pairs: PixelPointPairs, vocabulary: Vocabulary
+) -> Int32[np.ndarray, " n"]:
+    """The teacher's label of each point of the key sweep; meaningful for points that ``pairs`` names."""
+    points = len(frame.sweeps[0].scan)
+    key = pairs.point < points
+    mine = PixelPointPairs(*(getattr(pairs, name)[key] for name in ("point", "sweep", "camera", "uv", "depth")))
+    maps, sizes = [teacher.dense(view.image) for view in frame.views], [image_size(view) for view in frame.views]
+    features = fused_teacher(maps, sizes, mine, points)
+    return classify(features.numpy(), vocabulary)
+
+
+def classify(features: Float[np.ndarray, "n d"], vocabulary: Vocabulary) -> Int32[np.ndarray, " n"]:
+    """The class of the prompt with the highest cosine."""
+    best = torch.from_numpy(features) @ torch.from_numpy(vocabulary.embeddings).T
+    return np.asarray(vocabulary.prompt_class)[best.argmax(1).numpy()].astype(np.int32)
+
+
+def _origin(segmenter: Segmenter, vocabulary: Vocabulary, pairs: PairSpec, teacher: Teacher | None) -> dict[str, Any]:
+    """What every figure must be read with."""
+    return {
+        "prompts": words_of(vocabulary),
+        "encoder": str(segmenter.identity),
+        "association": asdict(pairs),
+        "teacher": None if teacher is None else asdict(teacher.spec),
+        "test-time augmentation": "none",
+        "2D-3D ensemble": "none",
+    }

@@ -1,0 +1,129 @@
+"""The image teacher: an encoder's dense features, computed once an image and kept on disk in half precision.
+
+Stored are the low-resolution maps (D x gh x gw), not a vector for each point: a 1241 x 376 image of CLIP ViT-B/16 at
+480 x 1600 takes 3 MB, while 20,000 points with 512 features would take 20 MB for every scan that sees it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float32, UInt8
+from torch import Tensor
+
+from ov3d_perception.errors import DatasetError
+from ov3d_perception.recipes.specs import TeacherSpec
+from ov3d_perception.types import EncoderIdentity
+
+log = logging.getLogger(__name__)
+
+
+class DenseEncoder(Protocol):
+    """What the teacher needs of ``language.encoder.Encoder``."""
+
+    @property
+    def identity(self) -> EncoderIdentity:
+        """Which model it is."""
+
+    def dense(self, images: list[Any], size: tuple[int, int] | None = None) -> Tensor:
+        """RGB images, (h, w, 3) arrays or (3, h, w) tensors, to (B, D, gh, gw) float32 features of unit norm."""
+
+    def dense_size(self, image_size: tuple[int, int], size: tuple[int, int] | None = None) -> tuple[int, int]:
+        """(height, width) at which :meth:`dense` sees images of ``image_size``."""
+
+    def smooth_keys(self, sharpness: float) -> None:
+        """Have :meth:`dense` smooth its features by the patches' keys."""
+
+
+class Teacher:
+    """Dense features of images, from the cache where they are there.
+
+    Args:
+        encoder: the image encoder.
+        spec: size, scales, flip, budget.
+        folder: of the cache; maps of different encoders or settings never share a file.
+    """
+
+    def __init__(self, encoder: DenseEncoder, spec: TeacherSpec, folder: Path) -> None:
+        self.encoder = encoder
+        self.identity = encoder.identity
+        self.spec = spec
+        if spec.key_smoothing > 0:
+            encoder.smooth_keys(spec.key_smoothing)
+        settings = f"{encoder.identity}|{spec.size}|{spec.scales}|{spec.flip}|{spec.precision}"
+        settings += f"|key smoothing {spec.key_smoothing}" * (spec.key_smoothing > 0)
+        self.folder = folder / hashlib.blake2b(settings.encode(), digest_size=8).hexdigest()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._bytes = sum(path.stat().st_size for path in self.folder.glob("*.npy"))
+
+    def path(self, image: UInt8[np.ndarray, "h w 3"]) -> Path:
+        """Of the image's map, which is computed and stored now if it is not there yet (named by the pixels' hash)."""
+        key = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16)
+        key.update(str(image.shape).encode())
+        path = self.folder / f"{key.hexdigest()}.npy"
+        if not path.exists():
+            self._store(path, self.encode(image).numpy().astype(np.float16))
+        return path
+
+    def dense(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "d gh gw"]:
+        """The image's features, float32 of unit norm up to the half precision of the cache."""
+        return load_map(self.path(image))
+
+    @torch.no_grad()
+    def encode(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "d gh gw"]:
+        """The features without the cache: the mean over scales and mirroring, brought to the grid of scale 1."""
+        height, width = self.encoder.dense_size(image.shape[:2], self.spec.size)
+        versions = (image, np.ascontiguousarray(image[:, ::-1])) if self.spec.flip else (image,)
+        total: Tensor | None = None
+        for scale in sorted(self.spec.scales, key=lambda s: abs(s - 1)):
+            for mirrored, pixels in enumerate(versions):
+                dense = self.encoder.dense([pixels], (round(height * scale), round(width * scale))).float().cpu()
+                dense = dense.flip(-1) if mirrored else dense
+                if total is None:
+                    total = torch.zeros_like(dense)
+                if dense.shape != total.shape:
+                    dense = F.interpolate(dense, total.shape[2:], mode="bilinear", align_corners=False, antialias=True)
+                total += F.normalize(dense, dim=1)
+        if total is None:
+            raise DatasetError("The teacher has no scale to encode at", "Give teacher.scales at least one number")
+        return F.normalize(total, dim=1)[0]
+
+    def encode_now(self, images: Sequence[UInt8[Tensor, "3 h w"]]) -> Float[Tensor, "b d gh gw"]:
+        """Images of one size, as they are, without scales, mirror images and cache; on the encoder's device."""
+        return self.encoder.dense(list(images), self.spec.size)
+
+    def check_budget(self, images: int, example: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Say how much disk ``images`` such images take; raise DatasetError if that is beyond the budget."""
+        each = self.path(example).stat().st_size
+        need, budget = images * each / 1e9, self.spec.cache_gb
+        log.info("Teacher features: %d images x %.1f MB = %.2f GB (budget %.1f GB)", images, each / 1e6, need, budget)
+        if need > budget:
+            raise self._over_budget(need)
+
+    def _store(self, path: Path, dense: Float32[np.ndarray, "d gh gw"]) -> None:
+        if self._bytes + dense.nbytes > self.spec.cache_gb * 1e9:
+            raise self._over_budget((self._bytes + dense.nbytes) / 1e9)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        with partial.open("wb") as file:
+            np.save(file, dense)
+        partial.replace(path)
+        self._bytes += dense.nbytes
+
+    def _over_budget(self, need: float) -> DatasetError:
+        return DatasetError(
+            f"The teacher's features need {need:.2f} GB in {self.folder}; teacher.cache_gb is {self.spec.cache_gb}",
+            "Raise teacher.cache_gb, lower teacher.size, or empty the folder",
+        )
+
+
+def load_map(path: Path) -> Float[Tensor, "d gh gw"]:
+    """A stored map as float32."""
+    return torch.from_numpy(np.load(path)).float()

@@ -1,0 +1,132 @@
+"""Frames into training samples: a cloud, and which cell of which teacher map speaks of which of its points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Float32, Int64
+from torch import Tensor
+
+from ov3d_perception.geometry.association import OcclusionTest, associate
+from ov3d_perception.language.sample import sample_features
+from ov3d_perception.lifting.image_teacher import Teacher, load_map
+from ov3d_perception.methods.openscene import fuse_views
+from ov3d_perception.recipes.specs import PairSpec
+from ov3d_perception.types import Frame, PixelPointPairs, View
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A merged cloud in the key sweep's frame and its pairs: pixel ``uv`` of map ``view`` sees row ``point``.
+
+    sizes: (height, width) of the image each map was made of; maps: where the maps lie.
+    """
+
+    xyz: Float32[np.ndarray, "n 3"]
+    intensity: Float32[np.ndarray, " n"]
+    point: Int64[np.ndarray, " m"]
+    view: Int64[np.ndarray, " m"]
+    uv: Float32[np.ndarray, "m 2"]
+    sizes: Int64[np.ndarray, "v 2"]
+    maps: tuple[str, ...]
+
+
+def merge_sweeps(frame: Frame, count: int) -> tuple[Float32[np.ndarray, "n 3"], Float32[np.ndarray, " n"]]:
+    """Points and intensities of the first ``count`` sweeps, all in the key sweep's LiDAR frame, key sweep first."""
+    T_key_world = np.linalg.inv(frame.sweeps[0].T_world_lidar)
+    parts = [frame.sweeps[0].scan.xyz]
+    for sweep in frame.sweeps[1:count]:
+        T = T_key_world @ sweep.T_world_lidar
+        parts.append((sweep.scan.xyz @ T[:3, :3].T + T[:3, 3]).astype(np.float32))
+    return np.concatenate(parts), np.concatenate([s.scan.intensity for s in frame.sweeps[:count]])
+
+
+def pair(frame: Frame, spec: PairSpec, views: Sequence[View] | None = None) -> PixelPointPairs:
+    """The pairs of a frame's first ``spec.sweeps`` sweeps with its own views, or with ``views``."""
+    chosen = replace(frame, sweeps=frame.sweeps[: spec.sweeps], views=tuple(frame.views if views is None else views))
+    return associate(
+        chosen,
+        min_depth=spec.min_depth,
+        max_depth=spec.max_depth,
+        border=spec.border,
+        occlusion=OcclusionTest(radius_px=spec.occlusion_radius) if spec.occlusion else None,
+    )
+
+
+def image_size(view: View) -> tuple[int, int]:
+    """(height, width) of a view's calibration, in which its pairs are measured."""
+    return view.camera.height, view.camera.width
+
+
+def fused_teacher(
+    maps: Sequence[Float[Tensor, "d gh gw"]], sizes: Sequence[tuple[int, int]], pairs: PixelPointPairs, points: int
+) -> Float[Tensor, "points d"]:
+    """OpenScene's multi-view average for ``points`` points; zero for a point that no view sees."""
+    features, rows = [], []
+    for index, (dense, size) in enumerate(zip(maps, sizes, strict=True)):
+        mine = pairs.camera == index
+        features.append(sample_features(dense, torch.from_numpy(pairs.uv[mine]), size))
+        rows.append(torch.from_numpy(pairs.point[mine]))
+    target = torch.cat(rows)
+    return fuse_views(torch.cat(features), target, torch.ones(len(target)), points)
+
+
+def make_sample(frame: Frame, views: Sequence[View], teacher: Teacher, spec: PairSpec) -> Sample:
+    """Associate, and make sure that the teacher's maps are on disk. A view that sees no point costs nothing."""
+    pairs = pair(frame, spec, views)
+    used = np.unique(pairs.camera)
+    xyz, intensity = merge_sweeps(frame, spec.sweeps)
+    return Sample(
+        xyz=xyz,
+        intensity=intensity,
+        point=pairs.point.astype(np.int64),
+        view=np.searchsorted(used, pairs.camera).astype(np.int64),
+        uv=pairs.uv,
+        sizes=np.array([image_size(views[i]) for i in used], np.int64).reshape(-1, 2),
+        maps=tuple(str(teacher.path(views[i].image)) for i in used),
+    )
+
+
+def save_sample(path: Path, sample: Sample) -> None:
+    """Write a sample, uncompressed, whole or not at all."""
+    partial = path.with_suffix(".partial")
+    arrays: dict[str, Any] = {name: np.asarray(value) for name, value in vars(sample).items()}
+    with partial.open("wb") as file:
+        np.savez(file, **arrays)
+    partial.replace(path)
+
+
+def load_sample(path: Path) -> Sample:
+    """Read what :func:`save_sample` wrote."""
+    with np.load(path) as data:
+        arrays = {name: data[name] for name in data.files}
+    return Sample(**{**arrays, "maps": tuple(arrays["maps"].tolist())})
+
+
+def voxel_targets(
+    sample: Sample, rows: Int64[Tensor, " m"], chosen: Bool[Tensor, " m"], count: int
+) -> Float[Tensor, "count d"]:
+    """Fused teacher features of ``count`` voxels from the pairs that are ``chosen``; ``rows``: the voxel of each pair.
+
+    Every point weighs the same, however many views see it.
+    """
+    views = np.bincount(sample.point, minlength=len(sample.xyz))
+    weight = torch.from_numpy(1.0 / views[sample.point]).float()
+    uv, view = torch.from_numpy(sample.uv), torch.from_numpy(sample.view)
+    fused: Tensor | None = None
+    for index, name in enumerate(sample.maps):
+        mine = torch.nonzero(chosen & (view == index))[:, 0]
+        height, width = sample.sizes[index].tolist()
+        features = sample_features(load_map(Path(name)), uv[mine], (height, width))
+        if fused is None:
+            fused = torch.zeros(count, features.shape[1])
+        fused.index_add_(0, rows[mine], features * weight[mine, None])
+    if fused is None:
+        raise ValueError("A sample without a map has no targets")
+    return F.normalize(fused, dim=1)

@@ -1,0 +1,82 @@
+"""What a recipe names, opened: frames and words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ov3d_perception.datasets.registry import open_dataset
+from ov3d_perception.errors import IdentityError
+from ov3d_perception.language.labelset import LabelSet
+from ov3d_perception.language.vocabulary import TextBank, Vocabulary, load_text_source
+from ov3d_perception.recipes.specs import SourceSpec, VocabularySpec
+from ov3d_perception.types import EncoderIdentity, Frame
+
+LABELS = "labels"
+"""The "encoder" of a network that was fine-tuned on labels: its space has a dimension for each class."""
+
+
+class Chosen(Sequence[Frame]):
+    """Some frames of a source, by index, read when asked."""
+
+    def __init__(self, source: Sequence[Frame], indices: Sequence[int]) -> None:
+        self.source, self.indices = source, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Frame:  # type: ignore[override]
+        return self.source[self.indices[index]]
+
+
+def left_out(source: Sequence[Frame]) -> Counter[str]:
+    """What a source has left out of its frames so far in this process, by kind (see ``FrameSource.left_out``)."""
+    while isinstance(source, Chosen):
+        source = source.source
+    return Counter(getattr(source, "left_out", {}))
+
+
+def open_source(spec: SourceSpec) -> Sequence[Frame]:
+    """The frames of a source; DatasetError as the data set raises it."""
+    source = open_dataset(spec.dataset, Path(spec.root), **spec.options)
+    return source if spec.every == 1 else Chosen(source, range(0, len(source), spec.every))
+
+
+def open_vocabulary(spec: VocabularySpec, identity: EncoderIdentity | None = None) -> Vocabulary:
+    """The label set's prompts, embedded by the spec's text source.
+
+    Where ``identity`` is that of a fine-tuned network, its classes instead; the text source is not needed then.
+
+    Raises:
+        IdentityError: the text belongs to another encoder than ``identity``, the classes to another label set.
+    """
+    if identity is not None and identity.model == LABELS:
+        classes = class_vocabulary(LabelSet.load(spec.labelset))
+        classes.require(identity, "network's classes")
+        return classes
+    text = TextBank.load(Path(spec.text), key=spec.key) if spec.key else load_text_source(spec.text)
+    if identity is not None and not identity.compatible(text.identity):
+        raise IdentityError(
+            f"The text of {spec.text} belongs to {text.identity}, the teacher is {identity}",
+            "Use the text tower or a bank of the teacher's own model",
+        )
+    return Vocabulary.from_words(LabelSet.load(spec.labelset).prompts, text)
+
+
+def class_vocabulary(labelset: LabelSet) -> Vocabulary:
+    """The label set's classes, each its own word with a unit vector as its embedding."""
+    names = labelset.names
+    identity = EncoderIdentity(LABELS, labelset.name, len(names))
+    classes = np.arange(len(names), dtype=np.int32)
+    return Vocabulary(names, names, classes, np.eye(len(names), dtype=np.float32), identity)
+
+
+def words_of(vocabulary: Vocabulary) -> dict[str, list[str]]:
+    """Each class with its prompt words, as a checkpoint or a report states them."""
+    words: dict[str, list[str]] = {name: [] for name in vocabulary.names}
+    for prompt, index in zip(vocabulary.prompts, vocabulary.prompt_class, strict=True):
+        words[vocabulary.names[int(index)]].append(prompt)
+    return words

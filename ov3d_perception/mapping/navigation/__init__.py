@@ -1,0 +1,1 @@
+"""Navigation outputs of the map: costs and approach poses."""

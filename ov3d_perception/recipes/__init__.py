@@ -1,0 +1,1 @@
+"""What decides a run: typed recipes, read from YAML."""

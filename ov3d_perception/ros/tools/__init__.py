@@ -1,0 +1,1 @@
+"""What a user starts beside the nodes: player, recorder, client, viewer, demo."""

@@ -1,0 +1,1 @@
+"""The small CLIP of the simulated street: recipe, training and score."""

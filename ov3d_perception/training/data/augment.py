@@ -1,0 +1,46 @@
+"""Augmentations of a cloud. They move and drop points; what a pixel said of a point stays true of it."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64
+
+from ov3d_perception.recipes.specs import AugmentSpec
+
+
+def augment(
+    xyz: Float32[np.ndarray, "n 3"],
+    intensity: Float32[np.ndarray, " n"],
+    spec: AugmentSpec,
+    rng: np.random.Generator,
+    taught: Int64[np.ndarray, " m"] | None = None,
+) -> tuple[Float32[np.ndarray, "n 3"], Float32[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+    """Moved points (same order and number), changed intensities in [0, 1], and which points are kept.
+
+    taught: rows of the points that have a pair, for the choice of the wedge; None: all.
+    """
+    angle = rng.uniform(0, 2 * np.pi) if spec.rotate else 0.0
+    signs = rng.choice([-1.0, 1.0], 2) if spec.flip else np.ones(2)
+    factor = rng.uniform(1 - spec.scale, 1 + spec.scale)
+    c, s = np.cos(angle), np.sin(angle)
+    linear = factor * np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ np.diag([*signs, 1.0])
+    moved = xyz @ linear.T.astype(np.float32) + rng.uniform(0, spec.translate, 3).astype(np.float32)
+    if spec.jitter > 0:
+        moved += rng.normal(0, spec.jitter, moved.shape).astype(np.float32).clip(-3 * spec.jitter, 3 * spec.jitter)
+    gain = np.float32(rng.uniform(1 - spec.intensity, 1 + spec.intensity))
+    keep = rng.random(len(xyz)) >= rng.uniform(0, spec.dropout)
+    if spec.wedge < 1:
+        keep &= in_wedge(xyz, taught, spec.wedge, rng)
+    return moved, (intensity * gain).clip(0, 1), keep
+
+
+def in_wedge(
+    xyz: Float32[np.ndarray, "n 3"], taught: Int64[np.ndarray, " m"] | None, share: float, rng: np.random.Generator
+) -> Bool[np.ndarray, " n"]:
+    """Which points lie in a sector of ``share`` of the circle, centred on one of the degrees with taught points."""
+    turn = np.arctan2(xyz[:, 1], xyz[:, 0]) / (2 * np.pi)
+    degrees = np.unique(np.floor((turn if taught is None else turn[taught]) * 360))
+    if len(degrees) == 0:
+        return np.ones(len(xyz), bool)
+    start = (rng.choice(degrees) + rng.random()) / 360 - share / 2
+    return (turn - start) % 1 < share

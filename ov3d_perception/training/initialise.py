@@ -1,0 +1,57 @@
+"""Training that starts from another checkpoint's weights instead of random ones."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ov3d_perception.errors import CheckpointError
+from ov3d_perception.networks.checkpoint import load_checkpoint
+from ov3d_perception.recipes.specs import NetworkSpec
+from ov3d_perception.types import EncoderIdentity
+
+log = logging.getLogger(__name__)
+
+HEAD = ("final.", "classifier.")  # of MinkUNet, of SPVCNN
+STEM = {"conv0p1s1.kernel", "stem.0.kernel"}
+
+
+def start_from(network: nn.Module, path: Path, spec: NetworkSpec, identity: EncoderIdentity) -> None:
+    """Give ``network`` the weights of the checkpoint ``path``.
+
+    The head comes along only if it has no bias and speaks of the same encoder. Of the first convolution comes what
+    concerns the inputs that both have, by name; a new input starts at zero.
+    Raises CheckpointError as loading does, and where the checkpoint's network is not the one that ``spec`` describes.
+    """
+    source, info = load_checkpoint(path)
+    theirs, ours = (info.arch, info.width, info.voxel_size), (spec.arch, spec.width, spec.voxel_size)
+    if theirs != ours:
+        raise CheckpointError(
+            f"{path} holds a network of (arch, width, voxel size) {theirs}, the recipe asks for {ours}",
+            "Make the recipe's network section agree with the checkpoint, or leave out network.init",
+        )
+    weights = source.state_dict()
+    if info.head_bias or not info.identity.compatible(identity):
+        weights = {name: value for name, value in weights.items() if not name.startswith(HEAD)}
+        log.info(
+            "%s speaks of %s%s, the teacher is %s: the head starts anew",
+            path,
+            info.identity,
+            " with a bias" * info.head_bias,
+            identity,
+        )
+    for name in STEM & weights.keys():
+        weights[name] = _by_input(weights[name], info.inputs, spec.inputs)
+    network.load_state_dict(weights, strict=False)
+
+
+def _by_input(kernel: Float[Tensor, "k i o"], theirs: Sequence[str], ours: Sequence[str]) -> Float[Tensor, "k j o"]:
+    taken = kernel.new_zeros(kernel.shape[0], len(ours), kernel.shape[2])
+    for column, name in enumerate(ours):
+        if name in theirs:
+            taken[:, column] = kernel[:, list(theirs).index(name)]
+    return taken

@@ -1,0 +1,178 @@
+"""The Lightning module of CLIP2Scene and of what its tables compare it with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from ov3d_perception.language.sample import sample_features
+from ov3d_perception.language.vocabulary import Vocabulary
+from ov3d_perception.lifting.image_teacher import Teacher
+from ov3d_perception.methods.clip2scene import (
+    SelfTraining,
+    first_sweep_words,
+    pixel_words,
+    prompt_denoising,
+    semantic_consistency,
+    spatio_temporal_consistency,
+    word_cross_entropy,
+)
+from ov3d_perception.methods.contrastive import info_nce, superpixel_info_nce
+from ov3d_perception.methods.openscene import agreement_loss
+from ov3d_perception.networks.registry import Network
+from ov3d_perception.recipes.specs import Recipe
+from ov3d_perception.sparse import SparseTensor
+from ov3d_perception.training.balance import Balance
+from ov3d_perception.training.data.scenes import Scenes
+from ov3d_perception.training.student import Student
+
+
+@dataclass(frozen=True)
+class Taught:
+    """One frame's pairs: x; z, the narrow features that the two heads read; the word of each pixel, and the rest."""
+
+    pixels: Float[Tensor, "m d"]
+    narrow: Float[Tensor, "m c"]
+    word: Int64[Tensor, " m"]
+    scenes: Scenes
+    rows: Int64[Tensor, " m"]
+
+    def column(self, name: str) -> Int64[Tensor, " m"]:
+        """This frame's part of a column of the batch."""
+        column: Tensor = getattr(self.scenes, name)
+        return column[self.rows]
+
+
+@dataclass
+class Clock:
+    """Seconds spent so far, by what; on a GPU each part is waited for."""
+
+    spent: dict[str, float] = field(default_factory=dict)
+
+    def add(self, what: str, since: float, device: torch.device) -> float:
+        """Book the time from ``since`` to now; returns now."""
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        now = time.perf_counter()
+        self.spent[what] = self.spent.get(what, 0.0) + now - since
+        return now
+
+
+class Contrast(Student):
+    """Trains ``network`` by the loss that ``recipe.method`` names; the loss of a batch is the mean of its frames'.
+
+    The head of equation (1) is the network's own, which is kept; that of equation (2) is ``spatial_head``.
+
+    Args:
+        network: the student.
+        recipe: method, optimiser, seed.
+        steps: optimiser steps of the whole run.
+        vocabulary: the words that teach.
+        teacher: encodes the images of batches that bring no maps.
+    """
+
+    text: Tensor
+    word_class: Tensor
+
+    def __init__(
+        self, network: Network, recipe: Recipe, steps: int, vocabulary: Vocabulary, teacher: Teacher | None = None
+    ) -> None:
+        super().__init__(network, recipe.optimiser, steps)
+        self.recipe, self.method, self.teacher, self.clock = recipe, recipe.method, teacher, Clock()
+        self.self_training = SelfTraining(self.method.switch_after, self.method.switch)
+        self.logit_scale = vocabulary.logit_scale
+        self.register_buffer("text", torch.from_numpy(vocabulary.embeddings), persistent=False)
+        self.register_buffer("word_class", torch.from_numpy(vocabulary.prompt_class).long(), persistent=False)
+        if recipe.optimiser.balance > 0:
+            self.balance = Balance(vocabulary.prompt_class, recipe.optimiser.balance)
+        self.spatial_head: nn.Linear | None = None
+        if self.method.name == "clip2scene" and self.method.spatial > 0:
+            self.spatial_head = nn.Linear(network.feature_dim, len(self.text[0]), bias=False)
+
+    def training_step(self, batch: Scenes, _: int) -> Float[Tensor, ""]:
+        """The loss of one batch."""
+        start = time.perf_counter()
+        pixels, word = self._see(batch)
+        self.clock.add("teacher", start, self.device)
+        narrow = self.network(SparseTensor(batch.feats, batch.coords)).feats[batch.voxel].float()
+        parts: dict[str, list[Tensor]] = {}
+        for frame in range(batch.frames):
+            rows = torch.nonzero(batch.frame == frame)[:, 0]
+            taught = Taught(pixels[rows], narrow[rows], word[rows], batch, rows)
+            for name, part in self._losses(taught).items():
+                parts.setdefault(name, []).append(part)
+        means = {name: torch.stack(part).mean() for name, part in parts.items()}
+        return self.log_loss(torch.stack(list(means.values())).sum(), **means)
+
+    def _losses(self, taught: Taught) -> dict[str, Float[Tensor, ""]]:
+        """The weighted losses of one frame, by name."""
+        method, features = self.method, self.network.head(taught.narrow).float()
+        points = F.normalize(features, dim=1)
+        if method.name == "kl":
+            weight = self.balance.weights(taught.word) if self.balance else None
+            return {"kl": agreement_loss(points, taught.pixels, self.text, self.logit_scale, weight)}
+        if method.name == "ppkt":
+            some = torch.randperm(len(points))[: method.samples].to(points.device)
+            return {"ppkt": info_nce(points[some], taught.pixels[some], method.temperature)}
+        if method.name == "slidr":
+            segment = taught.column("segment")
+            return {"slidr": superpixel_info_nce(points, taught.pixels, segment, method.temperature)}
+        losses: dict[str, Tensor] = {}
+        own = self.self_training.own_turn(self.current_epoch, self.recipe.seed, self.global_step)
+        word = pixel_words(points.detach(), self.text) if own else taught.word
+        if method.semantic > 0:
+            losses["semantic"] = method.semantic * self._semantic(features, taught.pixels, word, own)
+        if self.spatial_head is not None:
+            losses["spatial"] = method.spatial * self._spatial(taught, word)
+        return losses
+
+    def _semantic(
+        self, features: Float[Tensor, "m d"], pixels: Float[Tensor, "m d"], word: Int64[Tensor, " m"], own: bool
+    ) -> Float[Tensor, ""]:
+        """Equation (1) of one frame, in the form that the recipe names; own: whether the words are the network's."""
+        points, form = F.normalize(features, dim=1), self.method.form
+        if form == "equation":
+            return semantic_consistency(points, word, self.text, self.word_class, self.method.tau)
+        weight = self.balance.weights(word) if self.balance else None
+        if form == "soft" and not own:
+            return agreement_loss(points, pixels, self.text, self.logit_scale, weight)
+        return word_cross_entropy(features if form == "release" else self.logit_scale * points, word, self.text, weight)
+
+    def _spatial(self, taught: Taught, word: Int64[Tensor, " m"]) -> Float[Tensor, ""]:
+        """Equation (2) of one frame, with the words of its first sweep."""
+        assert self.spatial_head is not None
+        points = F.normalize(self.spatial_head(taught.narrow).float(), dim=1)
+        grid = taught.column("grid")
+        named = first_sweep_words(word, grid, taught.column("sweep"), len(self.text))
+        return spatio_temporal_consistency(taught.pixels, points, self.text[named], grid, self.method.attention)
+
+    @torch.no_grad()
+    def _see(self, batch: Scenes) -> tuple[Float[Tensor, "m d"], Int64[Tensor, " m"]]:
+        """Feature and word of each pair's pixel."""
+        maps = [one.float() for one in batch.maps or self._encoded(batch.images)]
+        pixels = self.text.new_zeros(len(batch.uv), self.text.shape[1])
+        allowed: Bool[Tensor, "m w"] | None = None
+        denoise = self.recipe.teacher.denoise
+        if denoise > 0:
+            allowed = torch.ones(len(pixels), len(self.text), dtype=torch.bool, device=pixels.device)
+        for number, (dense, size) in enumerate(zip(maps, batch.sizes, strict=True)):
+            mine = torch.nonzero(batch.view == number)[:, 0]
+            pixels[mine] = sample_features(dense.to(pixels.device), batch.uv[mine], size)
+            if allowed is not None:
+                allowed[mine] = prompt_denoising(dense.to(pixels.device), self.text, self.logit_scale, denoise)
+        return pixels, pixel_words(pixels, self.text, allowed)
+
+    def _encoded(self, images: Sequence[Tensor]) -> list[Tensor]:
+        """The images' features, those of one size encoded together."""
+        assert self.teacher is not None
+        maps: dict[int, Tensor] = {}
+        for shape in sorted({image.shape for image in images}):
+            numbers = [number for number, image in enumerate(images) if image.shape == shape]
+            maps.update(zip(numbers, self.teacher.encode_now([images[n] for n in numbers]), strict=True))
+        return [maps[number] for number in range(len(images))]

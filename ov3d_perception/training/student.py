@@ -1,0 +1,139 @@
+"""The Lightning modules: what every training has (optimiser, average, exact resume), and OpenScene's."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from jaxtyping import Float
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ov3d_perception.language.vocabulary import Vocabulary
+from ov3d_perception.methods.openscene import agreement_loss, distillation_loss
+from ov3d_perception.networks.registry import Network
+from ov3d_perception.recipes.specs import OptimiserSpec
+from ov3d_perception.sparse import SparseTensor
+from ov3d_perception.training.balance import Balance
+from ov3d_perception.training.data.batches import Batch
+
+
+class Student(lightning.LightningModule):
+    """A network in training: its optimiser, the average of its weights, and a state that resumes exactly.
+
+    Args:
+        network: what is trained, evaluated and kept.
+        spec: optimiser and schedule.
+        steps: optimiser steps of the whole run, for the schedule.
+    """
+
+    def __init__(self, network: Network, spec: OptimiserSpec, steps: int) -> None:
+        super().__init__()
+        self.network, self.spec, self.steps = network, spec, steps
+        self.balance: Balance | None = None
+        self.average: AveragedModel | None = None
+        if spec.average > 0:
+            self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(spec.average), use_buffers=True)
+            self.average.requires_grad_(False)
+
+    def log_loss(self, loss: Float[Tensor, ""], **parts: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """Log a step's loss, and what it is made of; returns it."""
+        for name, part in parts.items():
+            self.log(name, part, on_step=True, on_epoch=False, batch_size=1)
+        self.log("loss", loss, prog_bar=True, on_step=True, on_epoch=False, batch_size=1)
+        self.log("epoch_loss", loss, on_step=False, on_epoch=True, batch_size=1)
+        return loss
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Let the average follow."""
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+
+    @property
+    def student(self) -> Network:
+        """What is evaluated and kept: the average of the weights where the recipe asks for it, else the weights."""
+        network: Network = self.network if self.average is None else self.average.module
+        return network
+
+    def groups(self) -> list[tuple[list[torch.nn.Parameter], float]]:
+        """What is trained, and at which rate."""
+        return [([p for p in self.parameters() if p.requires_grad], self.spec.learning_rate)]
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimiser and its schedule, stepped every batch."""
+        spec = self.spec
+        groups = [{"params": parameters, "lr": rate} for parameters, rate in self.groups()]
+        optimiser: torch.optim.Optimizer
+        if spec.algorithm == "sgd":
+            optimiser = torch.optim.SGD(groups, momentum=0.9, dampening=0.1, weight_decay=spec.weight_decay)
+        else:
+            optimiser = torch.optim.AdamW(groups, weight_decay=spec.weight_decay)
+        schedule: torch.optim.lr_scheduler.LRScheduler
+        if spec.schedule == "onecycle":
+            peaks = [float(group["lr"]) for group in optimiser.param_groups]
+            schedule = torch.optim.lr_scheduler.OneCycleLR(
+                optimiser, max_lr=peaks, total_steps=self.steps + 1, pct_start=spec.warmup
+            )
+        elif spec.schedule == "cosine":
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=self.steps)
+        else:
+            schedule = torch.optim.lr_scheduler.PolynomialLR(optimiser, total_iters=self.steps, power=0.9)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the generators' states and the class shares; Lightning keeps weights, optimiser, schedule and loops."""
+        numpy_state: Any = np.random.get_state(legacy=True)
+        checkpoint["generators"] = {
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "python": random.getstate(),
+            "numpy": (numpy_state[0], numpy_state[1].tolist(), *numpy_state[2:]),
+        }
+        if self.balance is not None:
+            checkpoint["balance"] = self.balance.total
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the generators and the class shares back."""
+        states = checkpoint["generators"]
+        torch.set_rng_state(states["torch"])
+        if torch.cuda.is_available() and states["cuda"]:
+            torch.cuda.set_rng_state_all(states["cuda"])
+        version, internal, gauss = states["python"]
+        random.setstate((version, tuple(internal), gauss))
+        np.random.set_state(tuple(states["numpy"]))
+        if self.balance is not None:
+            self.balance.total = checkpoint["balance"]
+
+
+class Distillation(Student):
+    """Trains ``network`` to say of a voxel what the teacher's pixels say.
+
+    Args:
+        network, spec, steps: as for :class:`Student`.
+        vocabulary: needed where ``spec`` balances the teacher's classes or asks for agreement over words.
+    """
+
+    text: Tensor
+
+    def __init__(self, network: Network, spec: OptimiserSpec, steps: int, vocabulary: Vocabulary | None = None) -> None:
+        super().__init__(network, spec, steps)
+        if vocabulary is not None:
+            self.logit_scale = vocabulary.logit_scale
+            self.register_buffer("text", torch.from_numpy(vocabulary.embeddings), persistent=False)
+            if spec.balance > 0:
+                self.balance = Balance(vocabulary.prompt_class, spec.balance)
+
+    def training_step(self, batch: Batch, _: int) -> Float[Tensor, ""]:
+        """The loss of one batch."""
+        features = self.network(SparseTensor(batch.feats, batch.coords)).feats
+        student = self.network.head(features[batch.rows])
+        weight = self.balance.weights((batch.target @ self.text.T).argmax(1)) if self.balance else None
+        loss = distillation_loss(student, batch.target, weight)
+        if self.spec.words == 0:
+            return self.log_loss(loss)
+        agreement = agreement_loss(student, batch.target, self.text, self.logit_scale, weight)
+        return self.log_loss(loss + self.spec.words * agreement, agreement=agreement)

@@ -1,0 +1,125 @@
+"""Samples and their targets on a scene whose answer is known."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from colour_scene import ColourEncoder, Walls, split_image, view, wall
+
+from ov3d_perception.errors import DatasetError
+from ov3d_perception.lifting.frames import neighbours, prepare
+from ov3d_perception.lifting.image_teacher import Teacher
+from ov3d_perception.lifting.pairs import (
+    fused_teacher,
+    image_size,
+    load_sample,
+    make_sample,
+    merge_sweeps,
+    pair,
+    save_sample,
+    voxel_targets,
+)
+from ov3d_perception.recipes.specs import PairSpec, TeacherSpec
+from ov3d_perception.types import Frame, Sweep
+
+SPEC = PairSpec(occlusion=False)
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    return Teacher(ColourEncoder(), TeacherSpec("c"), tmp_path / "cache")
+
+
+def test_projected_teacher_says_what_stands_there(teacher):
+    frame = Walls("")[0]
+    pairs = pair(frame, SPEC)
+    features = fused_teacher(
+        [teacher.dense(v.image) for v in frame.views], [image_size(v) for v in frame.views], pairs, 600
+    )
+    clear = np.intersect1d(pairs.point, np.flatnonzero(np.abs(frame.sweeps[0].scan.xyz[:, 1]) > 1.0))
+    assert 400 < len(pairs) < 550
+    np.testing.assert_array_equal(features.argmax(1).numpy()[clear], frame.labels[clear])
+    unseen = np.setdiff1d(np.arange(600), pairs.point)
+    assert (features[unseen] == 0).all()
+
+
+def test_two_views_are_averaged():
+    scan, _ = wall(0)
+    red, blue = (view(split_image(colour, colour)) for colour in ("red", "blue"))
+    frame = Frame("a/0", (Sweep(scan, np.eye(4)),), (red, blue))
+    pairs = pair(frame, SPEC)
+    encoder = ColourEncoder()
+    features = fused_teacher([encoder.dense([v.image])[0] for v in frame.views], [(48, 64)] * 2, pairs, len(scan))
+    seen = np.unique(pairs.point)
+    torch.testing.assert_close(
+        features[seen], torch.tensor([[0.5**0.5, 0, 0.5**0.5]]).expand(len(seen), 3), atol=1e-4, rtol=0
+    )
+
+
+def test_sweeps_are_merged_in_the_key_frame():
+    scan, _ = wall(0, 10)
+    moved = np.eye(4)
+    moved[:3, 3] = 2.0, 1.0, 0.0
+    frame = Frame("a/0", (Sweep(scan, moved), Sweep(scan, np.eye(4)), Sweep(scan, np.eye(4))))
+    xyz, intensity = merge_sweeps(frame, 2)
+    np.testing.assert_array_equal(xyz[:10], scan.xyz)
+    np.testing.assert_allclose(xyz[10:], scan.xyz - [2, 1, 0], atol=1e-6)
+    np.testing.assert_array_equal(intensity, np.tile(scan.intensity, 2))
+
+
+def test_only_the_sweeps_asked_for_are_paired():
+    scan, _ = wall(0)
+    frame = Frame("a/0", (Sweep(scan, np.eye(4)),) * 3, (view(split_image()),))
+    assert set(pair(frame, PairSpec(sweeps=2, occlusion=False)).sweep) == {0, 1}
+
+
+def test_sample_survives_the_disk(teacher, tmp_path):
+    frame = Walls("")[0]
+    sample = make_sample(frame, frame.views, teacher, SPEC)
+    save_sample(tmp_path / "s.npz", sample)
+    loaded = load_sample(tmp_path / "s.npz")
+    assert loaded.maps == sample.maps
+    for name in ("xyz", "intensity", "point", "view", "uv", "sizes"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(sample, name))
+
+
+def test_a_view_that_sees_nothing_is_never_encoded(teacher):
+    frame = Walls("", blind=(1,))[1]
+    sample = make_sample(frame, (*frame.views, view(split_image("blue", "blue"))), teacher, SPEC)
+    assert teacher.encoder.calls == 1
+    assert len(sample.maps) == 1
+    assert (sample.view == 0).all()
+
+
+def test_every_point_of_a_voxel_weighs_the_same(teacher):
+    """Point 0 is seen by two red views, point 1 by a blue one; both lie in one voxel."""
+    scan, _ = wall(0, 2)
+    frame = Frame("a/0", (Sweep(scan, np.eye(4)),), tuple(view(split_image(c, c)) for c in ("red", "red", "blue")))
+    sample = make_sample(frame, frame.views, teacher, SPEC)
+    keep = ((sample.point == 0) & (sample.view < 2)) | ((sample.point == 1) & (sample.view == 2))
+    sample = dataclasses.replace(sample, point=sample.point[keep], view=sample.view[keep], uv=sample.uv[keep])
+    rows = torch.zeros(len(sample.point), dtype=torch.int64)
+    target = voxel_targets(sample, rows, torch.ones(len(rows), dtype=torch.bool), 1)
+    torch.testing.assert_close(target, torch.tensor([[0.5**0.5, 0.0, 0.5**0.5]]), atol=1e-3, rtol=0)
+
+
+def test_neighbours_stay_in_their_sequence():
+    source = Walls("", frames=4, corrupt=(1,))
+    assert len(neighbours(source, 2, source[2], 1)) == 2
+    assert len(neighbours(source, 2, source[2], 2)) == 3
+    alien = Frame("b/000002", source[2].sweeps, source[2].views)
+    assert len(neighbours(source, 2, alien, 3)) == 1
+
+
+def test_blind_and_corrupt_frames_are_counted(teacher, tmp_path):
+    paths, counts = prepare(Walls("", 5, blind=(1,), corrupt=(0, 3)), teacher, SPEC, tmp_path / "pairs")
+    assert [path.stem for path in paths] == ["000002", "000004"]
+    assert (counts.used, counts.unseen, counts.corrupt) == (2, 1, 2)
+    assert counts.pairs == sum(len(load_sample(path).point) for path in paths)
+    assert "image 0 is broken" in counts.errors[0]
+
+
+def test_nothing_in_view_at_all_is_an_error(teacher, tmp_path):
+    with pytest.raises(DatasetError, match="calibration"):
+        prepare(Walls("", 2, blind=(0, 1)), teacher, SPEC, tmp_path / "pairs")

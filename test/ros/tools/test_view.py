@@ -1,0 +1,68 @@
+"""`ov3d view` in a process of its own beside a real map_node: questions typed, the recording written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from map_harness import Mapper, block
+from ros_harness import PATIENCE_S
+from sensor_msgs.msg import PointCloud2
+
+from ov3d_perception.bags.pointcloud2 import pack_rgb
+from ov3d_perception.ros import messages, qos
+from ov3d_perception.ros.tools.up import restore_signals
+
+pytest.importorskip("rerun", reason="rerun-sdk is not installed")
+pytestmark = pytest.mark.live
+
+CAR, ROAD = block((2, 0, 0), (10, 5, 7)), block((-4, -4, -0.2), (50, 40, 1))
+
+
+def test_scan_map_mask_and_typed_question_are_recorded(mapper_named: Callable[..., Mapper], tmp_path: Path) -> None:
+    mapper = mapper_named("map_node", costs="['car: 100']", mask_period="0.2")
+    mapper.publish_basis()
+    mapper.drive({"car": CAR, "road": ROAD})
+    path = tmp_path / "view.rrd"
+    command = [sys.executable, "-m", "ov3d_perception.cli", "view", "--save", str(path)]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=restore_signals
+    )
+    assert process.stdin is not None and process.stdout is not None
+    said: list[str] = []
+    reader = threading.Thread(target=lambda: said.extend(process.stdout), daemon=True)
+    reader.start()
+    scans = mapper.probe.node.create_publisher(PointCloud2, "/lidar_node/output/points", qos.OUTPUT)
+
+    def send() -> None:
+        stamp = time.time_ns()
+        mapper.publish_pose(stamp)
+        rgb = pack_rgb(np.full((len(CAR), 3), 99, np.uint8))
+        columns = {axis: CAR[:, i] for i, axis in enumerate("xyz")} | {"rgb": rgb}
+        scans.publish(messages.point_cloud(columns, stamp, mapper.sensor))
+        process.stdin.write("car, giraffe\n")
+        process.stdin.flush()
+        time.sleep(0.3)
+
+    try:
+        mapper.probe.wait_for(lambda: send() or sum("car: 1; giraffe: nothing" in line for line in said) > 8, "answers")
+        process.stdin.write("zebra\n")
+        process.stdin.flush()
+        mapper.probe.wait_for(lambda: any("zebra" in line for line in said), "the answer to an unknown word")
+        process.terminate()
+        assert process.wait(PATIENCE_S) == 0
+    finally:
+        process.kill()
+        reader.join(5.0)
+        mapper.probe.node.destroy_publisher(scans)
+    printed = subprocess.run(
+        [sys.executable, "-m", "rerun", "rrd", "print", "-vvv", str(path)], capture_output=True, text=True, check=True
+    ).stdout
+    for content in ("/map/scan", "/map/voxels", "/map/answers", "/mask", "/log", "car, giraffe?"):
+        assert content in printed, content

@@ -1,0 +1,88 @@
+"""Augmentations keep what the pairs rely on: order, number, rigid shape up to scale."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.distance import pdist
+
+from ov3d_perception.recipes.specs import AugmentSpec
+from ov3d_perception.training.data.augment import augment
+
+STILL = AugmentSpec(rotate=False, flip=False, scale=0, jitter=0, translate=0, dropout=0, intensity=0)
+
+
+def cloud(count=50):
+    rng = np.random.default_rng(7)
+    return rng.normal(size=(count, 3), scale=10).astype(np.float32), rng.random(count).astype(np.float32)
+
+
+def test_all_off_changes_nothing():
+    xyz, intensity = cloud()
+    moved, strength, keep = augment(xyz, intensity, STILL, np.random.default_rng(0))
+    np.testing.assert_array_equal(moved, xyz)
+    np.testing.assert_array_equal(strength, intensity)
+    assert keep.all()
+
+
+@settings(deadline=None)
+@given(st.integers(0, 1000))
+def test_shape_survives_up_to_one_scale_and_up_stays_up(seed):
+    xyz, intensity = cloud()
+    spec = AugmentSpec(jitter=0)
+    moved, strength, _ = augment(xyz, intensity, spec, np.random.default_rng(seed))
+    ratio = pdist(moved.astype(float)) / pdist(xyz.astype(float))
+    assert ratio.max() - ratio.min() < 1e-4
+    assert 1 - spec.scale <= ratio.mean() <= 1 + spec.scale
+    heights = np.diff(moved[:, 2]) / np.diff(xyz[:, 2])
+    np.testing.assert_allclose(heights, ratio.mean(), rtol=1e-3)
+    assert moved.dtype == strength.dtype == np.float32
+    assert strength.min() >= 0
+    assert strength.max() <= 1
+
+
+def test_a_flip_mirrors():
+    xyz, intensity = cloud()
+    spec = AugmentSpec(rotate=False, flip=True, scale=0, jitter=0, translate=0, dropout=0, intensity=0)
+    signs = {
+        tuple(np.sign(augment(xyz, intensity, spec, np.random.default_rng(seed))[0][0] * xyz[0]).tolist())
+        for seed in range(40)
+    }
+    assert signs == {(1, 1, 1), (1, -1, 1), (-1, 1, 1), (-1, -1, 1)}
+
+
+def test_dropout_stays_within_its_limit():
+    xyz, intensity = cloud(5000)
+    spec = AugmentSpec(dropout=0.3)
+    shares = [1 - augment(xyz, intensity, spec, np.random.default_rng(seed))[2].mean() for seed in range(60)]
+    assert max(shares) < 0.33
+    assert np.mean(shares) == pytest.approx(0.15, abs=0.04)
+
+
+def test_same_generator_same_result():
+    xyz, intensity = cloud()
+    one, two = (augment(xyz, intensity, AugmentSpec(), np.random.default_rng(3)) for _ in range(2))
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 100), st.floats(0.2, 0.8))
+def test_a_wedge_keeps_one_connected_part_of_the_circle(seed, share):
+    angle = np.linspace(0, 2 * np.pi, 1000, endpoint=False)
+    xyz = np.column_stack([9 * np.cos(angle), 9 * np.sin(angle), 0 * angle]).astype(np.float32)
+    spec = AugmentSpec(dropout=0, wedge=share)
+    keep = augment(xyz, np.zeros(1000, np.float32), spec, np.random.default_rng(seed))[2]
+    assert keep.mean() == pytest.approx(share, abs=0.002)
+    assert np.count_nonzero(keep != np.roll(keep, 1)) == 2
+
+
+def test_a_wedge_turns_to_where_the_taught_points_are():
+    angle = np.linspace(-np.pi, np.pi, 720, endpoint=False)
+    xyz = np.column_stack([9 * np.cos(angle), 9 * np.sin(angle), 0 * angle]).astype(np.float32)
+    taught = np.flatnonzero(np.abs(angle) < 0.5)
+    spec = AugmentSpec(dropout=0, wedge=0.1)
+    for seed in range(30):
+        keep = augment(xyz, np.zeros(720, np.float32), spec, np.random.default_rng(seed), taught)[2]
+        assert np.abs(angle[keep]).max() < 0.5 + 0.1 * 2 * np.pi / 2 + 0.02
+        assert keep[taught].any()

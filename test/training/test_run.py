@@ -1,0 +1,114 @@
+"""Whole runs on the tiny scene: what they learn, what they leave, and that a broken run goes on to the same end."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from colour_scene import ColourEncoder, assert_resumes, walls_recipe
+
+from ov3d_perception.errors import CheckpointError, DatasetError, IdentityError
+from ov3d_perception.evaluation.score import STUDENT_ALL, STUDENT_IN_VIEW, TEACHER_IN_VIEW
+from ov3d_perception.networks.checkpoint import load_checkpoint
+from ov3d_perception.recipes.specs import (
+    MethodSpec,
+    NetworkSpec,
+    OptimiserSpec,
+    SourceSpec,
+)
+from ov3d_perception.training import run
+from ov3d_perception.training.student import Distillation
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    return dataclasses.replace(
+        walls_recipe(tmp_path, monkeypatch),
+        train=SourceSpec("walls", "", {"frames": 4, "blind": [3], "corrupt": [0]}),
+        optimiser=OptimiserSpec(epochs=10, batch=1, learning_rate=0.01),
+        method=MethodSpec(),
+        validate_every=5,
+    )
+
+
+def test_student_learns_from_colours_to_tell_shine(recipe, tmp_path):
+    result = run.distill(recipe, tmp_path / "out", device="cpu")
+    assert result.modes[STUDENT_IN_VIEW].miou > 0.9
+    assert result.modes[STUDENT_ALL].miou > 0.9
+    assert result.modes[TEACHER_IN_VIEW].miou > 0.8
+    assert result.modes[STUDENT_ALL].points == 1200 > result.modes[STUDENT_IN_VIEW].points
+
+    network, info = load_checkpoint(tmp_path / "out" / "student.safetensors")
+    assert info.identity == ColourEncoder.identity
+    assert info.recipe["name"] == "walls"
+    assert info.vocabulary == {"red": ["red"], "green": ["green"]}
+    assert network.out_channels == 3
+    assert info.metrics[f"miou: {STUDENT_IN_VIEW}"] == pytest.approx(result.modes[STUDENT_IN_VIEW].miou, abs=1e-4)
+
+    written = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert written["about"]["prompts"] == {"red": ["red"], "green": ["green"]}
+    assert f"| {STUDENT_IN_VIEW} |" in (tmp_path / "out" / "evaluation.md").read_text()
+    counts = json.loads((tmp_path / "out" / "pairs" / "manifest.json").read_text())["counts"]
+    assert (counts["used"], counts["unseen"], counts["corrupt"]) == (2, 1, 1)
+    assert list((tmp_path / "out" / "logs").rglob("metrics.csv"))
+    assert list((tmp_path / "out" / "logs").rglob("events.*"))
+
+
+def test_a_killed_run_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch):
+    recipe = dataclasses.replace(
+        recipe, optimiser=dataclasses.replace(recipe.optimiser, epochs=4, balance=0.5, words=0.3, average=0.9)
+    )
+    assert_resumes(recipe, tmp_path, monkeypatch, Distillation)
+
+
+def test_a_folder_belongs_to_one_run(recipe, tmp_path):
+    recipe = dataclasses.replace(recipe, optimiser=dataclasses.replace(recipe.optimiser, epochs=1))
+    run.distill(recipe, tmp_path / "out", device="cpu")
+    with pytest.raises(CheckpointError, match="Resume it"):
+        run.distill(recipe, tmp_path / "out", device="cpu")
+    with pytest.raises(CheckpointError, match="another recipe"):
+        run.distill(dataclasses.replace(recipe, seed=5), tmp_path / "out", resume=True, device="cpu")
+
+
+def test_words_of_another_encoder_are_refused_before_any_work(recipe, tmp_path, monkeypatch):
+    class Other(ColourEncoder):
+        identity = dataclasses.replace(ColourEncoder.identity, model="other")
+
+    monkeypatch.setattr(run, "load_encoder", lambda *_: Other())
+    with pytest.raises(IdentityError, match="other"):
+        run.distill(recipe, tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out" / "pairs").exists()
+
+
+def test_without_labels_a_checkpoint_and_the_counts_remain(recipe, tmp_path):
+    """A robot's own bag has no labels: no validation source, no words."""
+    short = dataclasses.replace(recipe.optimiser, epochs=1)
+    bare = dataclasses.replace(recipe, optimiser=short, validation=None, vocabulary=None)
+    result = run.distill(bare, tmp_path / "out", device="cpu")
+    assert result.modes == {}
+    assert result.about["training frames"]["used"] == 2
+    assert load_checkpoint(tmp_path / "out" / "student.safetensors")[1].vocabulary == {}
+
+
+def test_options_over_words_need_words(recipe, tmp_path):
+    bare = dataclasses.replace(
+        recipe, validation=None, vocabulary=None, optimiser=dataclasses.replace(recipe.optimiser, words=0.1)
+    )
+    with pytest.raises(DatasetError, match="vocabulary"):
+        run.distill(bare, tmp_path / "out", device="cpu")
+
+
+def test_point_voxel_network_distils_and_segments(recipe, tmp_path):
+    """Two steps of SPVCNN, and the checkpoint that they leave in a segmenter."""
+    recipe = dataclasses.replace(
+        recipe,
+        network=NetworkSpec("SPVCNN", width=0.1, voxel_size=0.3, inputs=("ones", "intensity")),
+        optimiser=dataclasses.replace(recipe.optimiser, epochs=1, precision="bf16"),
+        repeat=1,
+    )
+    result = run.distill(recipe, tmp_path / "out", device="cpu")
+    assert result.modes[STUDENT_ALL].points == 1200
+    network, info = load_checkpoint(tmp_path / "out" / "student.safetensors")
+    assert (info.arch, network.arch, network.feature_dim) == ("SPVCNN", "SPVCNN", 9)
+    fresh = info.build().state_dict()
+    assert any(not torch.equal(v, fresh[n]) for n, v in network.state_dict().items() if "point_transforms" in n)
