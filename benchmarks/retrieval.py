@@ -29,7 +29,7 @@ from ov3d_perception.language.vocabulary import TextSource, load_text_source
 from ov3d_perception.mapping.clusters import box_around
 from ov3d_perception.mapping.query import Match, TextQuery, ask
 from ov3d_perception.mapping.semantic_map import SemanticMap
-from ov3d_perception.paths import share_dir
+from ov3d_perception.models import shipped_bank, shipped_checkpoint
 from ov3d_perception.sim.classes import NAMES
 from ov3d_perception.sim.drive import simulate
 
@@ -192,8 +192,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--worlds", type=int, nargs="+", default=[2000, 2001, 2002, 2003])
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--stride", type=int, default=2, help="of the scans at 10 Hz, map every so many")
-    parser.add_argument("--checkpoint", default=str(share_dir() / "models" / "street_minkunet.safetensors"))
-    parser.add_argument("--text", default=str(share_dir() / "models" / "street_bank.npz"))
+    parser.add_argument("--checkpoint", default=str(shipped_checkpoint()))
+    parser.add_argument("--text", default=str(shipped_bank()))
     parser.add_argument("--voxel-size", type=float, default=0.2)
     parser.add_argument("--threshold", type=float, nargs="+", default=[TextQuery.threshold], help="a table for each")
     parser.add_argument("--synonym-cosine", type=float, default=TextQuery.synonym_cosine)

@@ -32,7 +32,7 @@ from ov3d_perception.language.vocabulary import TextBank
 from ov3d_perception.mapping.persistence import save_map
 from ov3d_perception.mapping.query import TextQuery, ask
 from ov3d_perception.mapping.semantic_map import SemanticMap
-from ov3d_perception.paths import share_dir
+from ov3d_perception.models import shipped_bank
 from ov3d_perception.sim.classes import NAMES
 from ov3d_perception.sim.drive import simulate
 
@@ -94,7 +94,7 @@ def simulated(seed: int, seconds: float, head: np.ndarray, words: np.ndarray) ->
 
 def vocabulary() -> tuple[TextBank, np.ndarray, np.ndarray]:
     """The shipped bank, a head of orthonormal rows that can say its classes' words, and those words."""
-    bank = TextBank.load(share_dir() / "models" / "street_bank.npz")
+    bank = TextBank.load(shipped_bank())
     words = bank.embed([name.replace("_", " ") if name.replace("_", " ") in bank else "object" for name in NAMES])
     rest = np.random.default_rng(0).normal(size=(CHANNELS - len(words), words.shape[1]))
     head = np.linalg.qr(np.concatenate([words, rest]).T)[0].T.astype(np.float32)

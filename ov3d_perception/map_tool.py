@@ -18,11 +18,9 @@ from ov3d_perception.mapping.persistence import load_map
 from ov3d_perception.mapping.query import Match, TextQuery, ask, known_classes, question
 from ov3d_perception.mapping.scoring import Scorer
 from ov3d_perception.mapping.semantic_map import SemanticMap
-from ov3d_perception.paths import share_dir
+from ov3d_perception.models import shipped_bank
 from ov3d_perception.viz.bev import Annotations, bird_eye
 from ov3d_perception.viz.palette import colourise
-
-_BANK = "street_bank.npz"
 
 
 def query_file(
@@ -106,6 +104,6 @@ def _probabilities(
 def _open(path: Path, text: str, vocabulary: str) -> tuple[SemanticMap, TextSource, dict[str, list[str]]]:
     """Map, words, and the classes that the words know. Raises IdentityError if they do not belong together."""
     semantic_map = load_map(path)
-    source = load_text_source(text or str(share_dir() / "models" / _BANK))
+    source = load_text_source(text or str(shipped_bank()))
     semantic_map.require(source.identity, "words")
     return semantic_map, source, known_classes(LabelSet.load(vocabulary).prompts, source)

@@ -15,11 +15,11 @@ from ov3d_perception.language.vocabulary import TextBank
 from ov3d_perception.map_tool import export_file, query_file
 from ov3d_perception.mapping.persistence import load_map, read_info, save_map
 from ov3d_perception.mapping.semantic_map import SemanticMap
-from ov3d_perception.paths import share_dir
+from ov3d_perception.models import shipped_bank
 from ov3d_perception.types import EncoderIdentity
 from ov3d_perception.viz.palette import colour
 
-BANK = TextBank.load(share_dir() / "models" / "street_bank.npz")
+BANK = TextBank.load(shipped_bank())
 THINGS = {"car": ((0, 0, 0), (20, 9, 7)), "tree": ((8, 4, 0), (5, 5, 15)), "road": ((-10, -5, -0.2), (80, 30, 1))}
 
 

@@ -13,7 +13,7 @@ from ov3d_perception.demo.score import LabelledScan
 from ov3d_perception.demo.truth import TrueScan
 from ov3d_perception.geometry.boxes import Box
 from ov3d_perception.types import Frame
-from ov3d_perception.viz.palette import colourise
+from ov3d_perception.viz.palette import colour, colourise
 
 
 def record(
@@ -50,5 +50,6 @@ def _boxes(boxes: Sequence[Box]) -> rr.Boxes3D:
         centers=[box.centre for box in boxes],
         half_sizes=[box.size / 2 for box in boxes],
         rotations=[rr.RotationAxisAngle([0, 0, 1], radians=float(box.yaw)) for box in boxes],
-        labels=[box.label for box in boxes],
+        labels=[box.text or box.label for box in boxes],
+        colors=[colour(box.label) for box in boxes],
     )

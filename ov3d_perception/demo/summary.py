@@ -49,7 +49,7 @@ class Summary:
             for box, truth in zip(answer.boxes, answer.truth, strict=True):
                 x, y, _ = box.centre
                 lines.append(
-                    f"    {box.label} at ({x:6.1f}, {y:6.1f}) m, {box.size[0]:.1f} x {box.size[1]:.1f} x "
+                    f"    {box.text or box.label} at ({x:6.1f}, {y:6.1f}) m, {box.size[0]:.1f} x {box.size[1]:.1f} x "
                     f"{box.size[2]:.1f} m: holds {truth.points} points, {100 * truth.share:.0f}% {truth.majority}"
                 )
         return "\n".join(lines)
@@ -73,6 +73,7 @@ class Summary:
 def _box(box: Box, truth: BoxTruth) -> dict[str, Any]:
     return {
         "label": box.label,
+        "text": box.text,
         "centre": box.centre.tolist(),
         "size": box.size.tolist(),
         "yaw": box.yaw,

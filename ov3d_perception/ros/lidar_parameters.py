@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ov3d_perception.paths import share_dir
+from ov3d_perception.models import shipped_bank, shipped_checkpoint
 from ov3d_perception.ros.parameters import parameter
 from ov3d_perception.sparse.backends import BACKENDS
-
-SHIPPED_CHECKPOINT = "street_minkunet.safetensors"
-SHIPPED_BANK = "street_bank.npz"
 
 
 @dataclass(frozen=True)
@@ -68,9 +65,9 @@ class LidarParameters:
     @property
     def checkpoint_path(self) -> Path:
         """The checkpoint asked for, or the one shipped."""
-        return Path(self.checkpoint).expanduser() if self.checkpoint else share_dir() / "models" / SHIPPED_CHECKPOINT
+        return Path(self.checkpoint).expanduser() if self.checkpoint else shipped_checkpoint()
 
     @property
     def text_source(self) -> str:
         """The text source asked for, or the bank shipped."""
-        return self.text or str(share_dir() / "models" / SHIPPED_BANK)
+        return self.text or str(shipped_bank())

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ov3d_perception.mapping.semantic_map import EVICTIONS
-from ov3d_perception.paths import share_dir
-from ov3d_perception.ros.lidar_parameters import SHIPPED_BANK
+from ov3d_perception.models import shipped_bank
 from ov3d_perception.ros.parameters import parameter
 
 
@@ -101,4 +100,4 @@ class MapParameters:
     @property
     def text_source(self) -> str:
         """The text source asked for, or the bank shipped."""
-        return self.text or str(share_dir() / "models" / SHIPPED_BANK)
+        return self.text or str(shipped_bank())

@@ -89,11 +89,14 @@ def test_overlay_draws_only_in_front(tmp_path: Path, scan: Scan, frame: Frame) -
     assert image.std() > 5
 
 
-def test_map_and_recording_are_written(tmp_path: Path, scan: Scan, frame: Frame) -> None:
-    box = Box(np.array([6.0, 0, 0]), np.array([4.0, 2, 1.5]), 0.3, "car 0.90")
-    labels = np.ones(len(scan), np.int32)
+def test_a_box_has_its_classes_colour_whatever_its_score(tmp_path: Path, scan: Scan, frame: Frame) -> None:
+    """All points are road: the car's colour can come from the box alone."""
+    box = Box(np.array([6.0, 0, 0]), np.array([4.0, 2, 1.5]), 0.3, "car", "car 0.90")
+    labels = np.zeros(len(scan), np.int32)
     path = pictures.draw_map(tmp_path / "map.png", scan.xyz, labels, NAMES, [box], [np.eye(4)] * 2, "")
     assert has_hue(np.asarray(Image.open(path)), "car")
+    without = pictures.draw_map(tmp_path / "bare.png", scan.xyz, labels, NAMES, [], [np.eye(4)] * 2, "")
+    assert not has_hue(np.asarray(Image.open(without)), "car"), "the colour is the box's"
     scans, truth = [labelled(scan, 1)], {5: truth_of(scan)}
     rrd = recording.record(tmp_path / "d.rrd", scans, truth, [frame], (scan.xyz, labels), [box], NAMES)
     assert rrd.stat().st_size > 1000

@@ -8,16 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import rclpy
 from geometry_msgs.msg import Point
 from rclpy.client import Client
 from rclpy.node import Node
 
-from ov3d_msgs.msg import ObjectMatch
 from ov3d_msgs.srv import ApproachPose, LoadMap, QueryText, SaveMap, SetVocabulary
 from ov3d_perception.errors import Ov3dError
-from ov3d_perception.geometry.boxes import Box
 
 QUERY_SERVICE = "/map_node/query"
 APPROACH_SERVICE = "/map_node/approach"
@@ -107,14 +104,6 @@ def describe(answer: QueryText.Response) -> str:
             f"{match.count} voxels"
         )
     return "\n".join(lines)
-
-
-def box_of(match: ObjectMatch) -> Box:
-    """A match's box in the frame of its answer, labelled with the word and the score."""
-    at, turn, size = match.pose.position, match.pose.orientation, match.size
-    yaw = 2.0 * np.arctan2(turn.z, turn.w)
-    label = f"{match.word} {match.score:.2f}"
-    return Box(np.array([at.x, at.y, at.z]), np.array([size.x, size.y, size.z]), float(yaw), label)
 
 
 @contextmanager

@@ -23,10 +23,10 @@ from ov3d_perception.demo.truth import TrueScan, read_truth
 from ov3d_perception.errors import Ov3dError
 from ov3d_perception.evaluation.checkpoint import evaluate_checkpoint
 from ov3d_perception.language.labelset import LabelSet
-from ov3d_perception.paths import share_dir
+from ov3d_perception.models import shipped_checkpoint
 from ov3d_perception.ros.messages import message_to_box, message_to_grid, message_to_pose
 from ov3d_perception.ros.process import private_session
-from ov3d_perception.ros.tools.client import approach, ask, box_of
+from ov3d_perception.ros.tools.client import approach, ask
 from ov3d_perception.ros.tools.listener import Listener
 from ov3d_perception.ros.tools.up import NodeProcesses
 from ov3d_perception.sim.bag import write_drive
@@ -119,13 +119,12 @@ def _ask(word: str) -> tuple[str, list[ObjectMatch]]:
 
 def _summarise(live: Live, truth: dict[int, TrueScan], bag: Path, seed: int) -> Summary:
     names = LabelSet.load(LABELSET).names
-    checkpoint = share_dir() / "models" / "street_minkunet.safetensors"
     offline = evaluate_checkpoint(
-        checkpoint, "bag", str(bag), {"labelset": LABELSET, "every": IMAGE_EVERY}, labelset=LABELSET
+        shipped_checkpoint(), "bag", str(bag), {"labelset": LABELSET, "every": IMAGE_EVERY}, labelset=LABELSET
     )
     answers = []
     for word, (message, matches) in live.answers.items():
-        boxes = [box_of(match) for match in matches]
+        boxes = [message_to_box(match) for match in matches]
         answers.append(Answer(word, message, tuple(boxes), tuple(look_into(boxes, truth, names))))
     about = {
         "world": f"simulated street, seed {seed}",
