@@ -10,6 +10,7 @@ import pytest
 import typer.testing
 from typer.main import get_command
 
+from ov3d_perception import __version__
 from ov3d_perception.cli import app
 
 
@@ -19,17 +20,48 @@ def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
 
 
 def commands(command, name: tuple[str, ...] = ()):  # type: ignore[no-untyped-def]
-    """Names of all commands, groups included."""
-    yield name
+    """(name, command) of all commands, groups included."""
+    yield name, command
     for child, nested in getattr(command, "commands", {}).items():
         yield from commands(nested, (*name, child))
 
 
-@pytest.mark.parametrize("name", list(commands(get_command(app))), ids=" ".join)
-def test_every_command_explains_itself(name: tuple[str, ...]) -> None:
+ALL = dict(commands(get_command(app)))
+
+
+@pytest.mark.parametrize("name", list(ALL), ids=" ".join)
+def test_every_command_explains_itself_and_each_of_its_options(name: tuple[str, ...]) -> None:
+    command = ALL[name]
+    assert command.help and command.help.strip().endswith((".", "?")), "a sentence that says what it does"
+    assert [parameter.name for parameter in command.params if not getattr(parameter, "help", None)] == []
     result = typer.testing.CliRunner().invoke(app, [*name, "--help"])
     assert result.exit_code == 0
-    assert "Usage" in result.output
+    assert command.help.split()[0] in result.output
+
+
+def test_groups_tell_what_a_file_holds_by_one_word() -> None:
+    groups = [name for name, command in ALL.items() if hasattr(command, "commands") and name]
+    assert {("bag",), ("map",), ("bank",), ("checkpoint",)} <= set(groups)
+    assert all((*group, "info") in ALL for group in groups if group[0] in ("bag", "map", "bank", "checkpoint"))
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [("show", "checkpoint info"), ("bank show", "bank info"), ("import-checkpoint", "checkpoint import")],
+)
+def test_a_former_name_is_hidden_works_and_says_the_new_one(before: str, now: str, tmp_path: Path) -> None:
+    assert ALL[tuple(before.split())].hidden
+    nothing = tmp_path / "nothing"
+    arguments = [str(nothing)] * (2 if "import" in before else 1)
+    outcomes = [run(*name.split(), *arguments) for name in (before, now)]
+    assert f"is now `ov3d {now}`" in outcomes[0].stderr
+    assert outcomes[0].returncode == outcomes[1].returncode == 2
+    assert outcomes[0].stderr.splitlines()[1:] == outcomes[1].stderr.splitlines()
+
+
+def test_version() -> None:
+    result = run("--version")
+    assert (result.returncode, result.stdout) == (0, f"ov3d_perception {__version__}\n")
 
 
 def test_help_needs_neither_torch_nor_ros() -> None:
@@ -47,7 +79,7 @@ def test_a_known_error_is_one_line_with_its_remedy(tmp_path: Path) -> None:
 
 def test_a_checkpoint_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").write_bytes(b"nothing")
-    result = run("show", str(tmp_path / "x.safetensors"))
+    result = run("checkpoint", "info", str(tmp_path / "x.safetensors"))
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
     assert "x.safetensors" in result.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -104,6 +105,15 @@ def describe(answer: QueryText.Response) -> str:
             f"{match.count} voxels"
         )
     return "\n".join(lines)
+
+
+def describe_approach(answer: ApproachPose.Response) -> str:
+    """An approach pose as lines of text: the node's message, then the pose as a goal."""
+    if answer.status != ApproachPose.Response.OK:
+        return str(answer.message)
+    at, turn, frame = answer.pose.pose.position, answer.pose.pose.orientation, answer.pose.header.frame_id
+    yaw = math.degrees(2.0 * math.atan2(turn.z, turn.w))
+    return f"{answer.message}\n  stand at ({at.x:.2f}, {at.y:.2f}, {at.z:.2f}) m in {frame}, yaw {yaw:.0f} degrees"
 
 
 @contextmanager

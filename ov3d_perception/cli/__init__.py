@@ -1,0 +1,55 @@
+"""``ov3d``: one command for the whole project. Every subcommand is a thin call into the room that does the work.
+
+Imports are inside the commands, so that ``ov3d --help`` needs neither PyTorch nor ROS.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+from ov3d_perception import __version__
+from ov3d_perception.cli import bag, bank, checkpoint, former, live, maps, offline
+from ov3d_perception.errors import Ov3dError
+from ov3d_perception.training import commands as training
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Label LiDAR scans live in words, remember them in a map, and train the network on your own bags.",
+    pretty_exceptions_enable=False,
+)
+for group in (live, offline, training):
+    group.register(app)
+bag.register(app)
+maps.register(app)
+bank.register(app)
+checkpoint.register(app)
+former.register(app)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"ov3d_perception {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit")
+    ] = False,
+) -> None:
+    """Options of ``ov3d`` itself."""
+
+
+def main() -> None:
+    """Entry point: known errors become one line on stderr and exit status 2."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        app()
+    except Ov3dError as error:
+        print(f"ov3d: {error}", file=sys.stderr)
+        sys.exit(2)

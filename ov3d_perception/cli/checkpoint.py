@@ -1,0 +1,60 @@
+"""``ov3d checkpoint``: networks in files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ov3d_perception.cli.common import FILES, CheckpointPath
+
+group = typer.Typer(no_args_is_help=True, help="Networks in files: what they are, and weights of other releases.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group to ``ov3d``."""
+    app.add_typer(group, name="checkpoint", rich_help_panel=FILES)
+
+
+@group.command("info")
+def info(checkpoint: CheckpointPath) -> None:
+    """What a checkpoint says of itself: network, inputs, encoder, recipe, figures."""
+    import json
+    from dataclasses import asdict
+
+    from ov3d_perception.networks.checkpoint import load_checkpoint
+
+    _, about = load_checkpoint(checkpoint)
+    print(json.dumps(asdict(about), indent=2))
+
+
+@group.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="Weights of OpenScene, GGSD, SLidR or CLIP2Scene, or with their names")],
+    out: Annotated[Path, typer.Argument(help="The .safetensors checkpoint to write")],
+    encoder: Annotated[
+        str,
+        typer.Option(
+            help="Whose features it learned, as open_clip names it: ViT-L-14-336-quickgelu,openai for OpenScene's and "
+            "GGSD's 768 dimensions, ViT-B-32-quickgelu,openai for their 512 (LSeg), ViT-B-16-quickgelu,openai for "
+            "CLIP2Scene; none for SLidR"
+        ),
+    ] = "",
+    text: Annotated[str, typer.Option(help="Or a text bank (.npz) or model of that encoder, which says it")] = "",
+    inputs: Annotated[str, typer.Option(help="One for each input channel")] = "ones,ones,ones",
+    voxel_size: Annotated[float | None, typer.Option(min=0.001, help="Metres; default: what the file says")] = None,
+    intensity_scale: Annotated[float, typer.Option(help="Largest intensity in its training: 255 for nuScenes")] = 1.0,
+    arch: Annotated[str, typer.Option(help="Default: what the tensors' names and shapes say")] = "",
+    prefix: Annotated[str | None, typer.Option(help="Which network, where the file holds several")] = None,
+    partial: Annotated[bool, typer.Option(help="Take what fits and say what does not")] = False,
+    trust: Annotated[bool, typer.Option(help="Unpickle any class: runs code of the file's maker")] = False,
+) -> None:
+    """Make a checkpoint of ours from another release's weights; whatever does not fit is named."""
+    from ov3d_perception.language.identity import find_identity
+    from ov3d_perception.networks.importing import ImportSpec, import_checkpoint
+
+    identity, logit_scale = find_identity(encoder, text)
+    names = tuple(name.strip() for name in inputs.split(","))
+    spec = ImportSpec(identity, names, voxel_size, logit_scale, arch, intensity_scale, prefix, trust, partial)
+    print(import_checkpoint(file, out, spec).to_text())

@@ -1,0 +1,95 @@
+"""``ov3d map``: the running map saved and loaded; map files asked, exported and merged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ov3d_perception.cli.common import FILES, Background, Limit, Negatives, Text, Words, finish, timeout
+
+group = typer.Typer(no_args_is_help=True, help="Maps: save and load the running one; ask, export, merge files.")
+
+MapPath = Annotated[Path, typer.Argument(help="A map file (.ov3dmap)")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group to ``ov3d``."""
+    app.add_typer(group, name="map", rich_help_panel=FILES)
+
+
+@group.command("save")
+def save(
+    path: Annotated[str, typer.Argument(help="Where the node writes to; default: its `map_file`")] = "",
+    timeout: Annotated[float, timeout("the map node")] = 120.0,
+) -> None:
+    """Save the running map, whole or not at all, while it goes on."""
+    from ov3d_perception.ros.tools.client import save_map
+
+    finish(save_map(path, timeout=timeout))
+
+
+@group.command("load")
+def load(
+    path: Annotated[str, typer.Argument(help="What the node reads; default: its `map_file`")] = "",
+    merge: Annotated[bool, typer.Option(help="Add to the running map instead of taking its place")] = False,
+    timeout: Annotated[float, timeout("the map node")] = 120.0,
+) -> None:
+    """Give the running node a saved map."""
+    from ov3d_perception.ros.tools.client import load_map
+
+    finish(load_map(path, merge=merge, timeout=timeout))
+
+
+@group.command("info")
+def info(path: MapPath) -> None:
+    """What a map file says of itself: encoder, network, frame, voxels, bound, dates."""
+    from ov3d_perception.mapping.persistence import read_info
+
+    print(read_info(path))
+
+
+@group.command("query")
+def query(
+    path: MapPath,
+    words: Words,
+    negative: Negatives = None,
+    threshold: Annotated[float, typer.Option(help="Probability of a voxel that is sure; 0: the default")] = 0.0,
+    limit: Limit = 10,
+    text: Text = "",
+    background: Background = "street",
+) -> None:
+    """Ask a map file: where is a ...?"""
+    from ov3d_perception.map_tool import describe, query_file
+
+    matches = query_file(path, words, negative or [], threshold, limit, text, background)
+    print(describe(words, matches))
+    raise typer.Exit(0 if matches else 1)
+
+
+@group.command("export")
+def export(
+    path: MapPath,
+    out: Annotated[Path, typer.Argument(help="The .ply, .pcd (clouds) or .png (seen from above) to write")],
+    word: Annotated[list[str] | None, typer.Option(help="Add this word's probability to a cloud, as p_word")] = None,
+    text: Text = "",
+    background: Background = "street",
+) -> None:
+    """Make a cloud or a picture of a map file."""
+    from ov3d_perception.map_tool import export_file
+
+    count, content = export_file(path, out, word or [], text, background)
+    print(f"{out}: {count} voxels, {content}")
+
+
+@group.command("merge")
+def merge(
+    paths: Annotated[list[Path], typer.Argument(help="Map files of one frame, voxel size and network")],
+    out: Annotated[Path, typer.Option(help="The map file to write")],
+    max_voxels: Annotated[int, typer.Option(help="Bound; 0: the largest of theirs")] = 0,
+) -> None:
+    """Make one map of several: weighted means, newest stamps."""
+    from ov3d_perception.mapping.persistence import merge_maps
+
+    print(merge_maps(paths, out, max_voxels))

@@ -1,0 +1,38 @@
+"""Commands that need no running node: simulate, label."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ov3d_perception.cli.common import OFFLINE
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``ov3d``."""
+    for command in (simulate,):
+        app.command(rich_help_panel=OFFLINE)(command)
+
+
+def simulate(
+    out: Annotated[Path, typer.Argument(help="The bag, or the data set's folder, to write")],
+    seed: Annotated[int, typer.Option(help="Which world")] = 2000,
+    seconds: Annotated[float, typer.Option(help="Length of the drive")] = 12.0,
+    image_every: Annotated[int, typer.Option(help="Render the cameras at every n-th scan")] = 1,
+    nuscenes: Annotated[
+        tuple[str, str] | None, typer.Option(help="nuScenes' format; training and validation seeds: 0-7 1000-1001")
+    ] = None,
+) -> None:
+    """Drive through a simulated street and write a standard bag, with ground truth for each point."""
+    if nuscenes:
+        from ov3d_perception.datasets.simulated_nuscenes import write_street
+
+        print(write_street(out, *nuscenes, seconds=seconds))
+        return
+    from ov3d_perception.sim.bag import write_drive
+    from ov3d_perception.sim.drive import simulate as drive
+
+    write_drive(out, drive(seed, seconds, image_every=image_every))
+    print(out)
