@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ov3d_perception.clouds.write import write_cloud
 from ov3d_perception.files import replacing
 from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.language.vocabulary import TextSource, Vocabulary, load_text_source
-from ov3d_perception.mapping.export import write_cloud
 from ov3d_perception.mapping.labels import MapLabels
 from ov3d_perception.mapping.persistence import load_map
 from ov3d_perception.mapping.query import Match, TextQuery, ask, known_classes, question

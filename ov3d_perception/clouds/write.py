@@ -1,4 +1,4 @@
-"""Maps for other programs: PLY and PCD, binary little-endian, as Open3D, PCL, CloudCompare and MeshLab read them."""
+"""Clouds for other programs: PLY and PCD, binary little-endian, as Open3D, PCL, CloudCompare and MeshLab read them."""
 
 from __future__ import annotations
 

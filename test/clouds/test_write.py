@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ov3d_perception.clouds.write import write_cloud
 from ov3d_perception.errors import MapFileError, PointCloudError
-from ov3d_perception.mapping.export import write_cloud
 
 XYZ = np.float32([[1.5, -2, 0.25], [1e-3, 4e5, -7], [0, 0, 0]])
 RGB = np.uint8([[255, 0, 1], [2, 128, 3], [9, 8, 7]])

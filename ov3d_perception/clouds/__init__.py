@@ -1,0 +1,1 @@
+"""Point clouds in files of other programs: PCD, PLY, LAS, KITTI and numpy."""

@@ -1,0 +1,143 @@
+"""Read a cloud of another program: PCD, PLY, LAS or LAZ, KITTI's and nuScenes' .bin, numpy's .npy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Float64
+
+from ov3d_perception.bags.pointcloud2 import INTENSITY_FIELDS
+from ov3d_perception.errors import PointCloudError
+
+_FAR = 1e5
+"""Metres. Coordinates beyond are geographic (UTM, say): float32 would round them to centimetres."""
+
+_OTHER_INTENSITIES = ("scalar_intensity", "reflectance", "i")
+"""CloudCompare's name in PLY, and others that stand beside :data:`INTENSITY_FIELDS` in files."""
+
+
+@dataclass(frozen=True)
+class CloudFile:
+    """Every point of a file, in its order; rows that hold no point (NaN) included.
+
+    xyz: metres, less ``offset``. intensity: as the file has it, None where it has none. offset: metres, not zero for
+    geographic coordinates only; add it to return to the file's own coordinates.
+    """
+
+    xyz: Float32[np.ndarray, "n 3"]
+    intensity: Float32[np.ndarray, " n"] | None
+    offset: Float64[np.ndarray, " 3"]
+
+    @property
+    def points(self) -> np.ndarray:
+        """(n, 4) x y z intensity, or (n, 3) where the file has no intensity."""
+        return self.xyz if self.intensity is None else np.column_stack([self.xyz, self.intensity])
+
+
+def read_cloud(path: str | Path) -> CloudFile:
+    """Read the file by its ending, one of :data:`READERS`.
+
+    Raises PointCloudError: no such file, an unknown ending, damage, a library that is missing, no x y z.
+    """
+    path = Path(path)
+    reader = next((read for ending, read in READERS.items() if path.name.lower().endswith(ending)), None)
+    if reader is None:
+        raise PointCloudError(f"{path} has no ending of a point cloud", f"Give a file of {', '.join(READERS)}")
+    if not path.is_file():
+        raise PointCloudError(f"There is no file {path}", "Check the path")
+    try:
+        columns = reader(path)
+    except PointCloudError:
+        raise
+    except ImportError as error:
+        raise PointCloudError(f"Reading {path} needs {error.name}", f"pip install {error.name}") from error
+    except Exception as error:  # each library has its own kinds for a damaged file
+        raise PointCloudError(f"{path} cannot be read ({error or type(error).__name__})", "Write it anew") from error
+    return _cloud(path, {name.lower(): np.asarray(values) for name, values in columns.items()})
+
+
+def _cloud(path: Path, columns: dict[str, np.ndarray]) -> CloudFile:
+    if missing := [axis for axis in "xyz" if axis not in columns]:
+        raise PointCloudError(f"{path} has the fields {', '.join(columns)}, without {missing}", "Export x, y and z")
+    xyz = np.stack([columns[axis] for axis in "xyz"], 1)
+    offset = np.zeros(3)
+    finite = np.isfinite(xyz).all(1)
+    if finite.any() and xyz.dtype == np.float64 and np.abs(xyz[finite]).max() > _FAR:
+        offset = np.floor(np.median(xyz[finite], axis=0))
+        xyz = xyz - offset
+    name = next((name for name in (*INTENSITY_FIELDS, *_OTHER_INTENSITIES) if name in columns), None)
+    return CloudFile(xyz.astype(np.float32), None if name is None else columns[name].astype(np.float32), offset)
+
+
+def _pcd(path: Path) -> dict[str, np.ndarray]:
+    from pypcd4 import PointCloud
+
+    data = PointCloud.from_path(path).pc_data
+    return {name: data[name] for name in data.dtype.names or ()}
+
+
+def _ply(path: Path) -> dict[str, np.ndarray]:
+    from plyfile import PlyData
+
+    data = PlyData.read(str(path))
+    if "vertex" not in data:
+        raise PointCloudError(f"{path} has no vertices", "Export points, not only faces")
+    vertices = data["vertex"].data
+    return {name: vertices[name] for name in vertices.dtype.names or ()}
+
+
+def _las(path: Path) -> dict[str, np.ndarray]:
+    import laspy
+
+    try:
+        las = laspy.read(path)
+    except laspy.errors.LaspyException as error:
+        if "backend" not in str(error).lower():
+            raise
+        raise PointCloudError(f"{path} is compressed", "pip install 'laspy[lazrs]', or save it as .las") from error
+    intensity = np.asarray(las.intensity, np.float32)
+    largest = float(intensity.max(initial=0.0))
+    return {
+        **{axis: np.asarray(getattr(las, axis), np.float64) for axis in "xyz"},
+        "intensity": intensity / (65535.0 if largest > 255.0 else 255.0),  # 16 bits by the format, 8 in practice
+    }
+
+
+def _bin(columns: int) -> Callable[[Path], dict[str, np.ndarray]]:
+    def read(path: Path) -> dict[str, np.ndarray]:
+        values = np.fromfile(path, np.float32)
+        if path.stat().st_size % (4 * columns):
+            raise PointCloudError(
+                f"{path} has {path.stat().st_size} bytes, no multiple of {4 * columns}",
+                f"The ending stands for {columns} float32 a point; save other layouts as .npy",
+            )
+        return dict(zip(("x", "y", "z", "intensity"), values.reshape(-1, columns).T[:4], strict=True))
+
+    return read
+
+
+def _npy(path: Path) -> dict[str, np.ndarray]:
+    values: Any = np.load(path, allow_pickle=False)
+    if values.dtype.names:
+        return {name: values[name].reshape(-1) for name in values.dtype.names}
+    if values.ndim != 2 or values.shape[1] < 3:
+        raise PointCloudError(
+            f"{path} holds an array of shape {values.shape}", "Save (n, 3) or (n, 4): x y z intensity"
+        )
+    return dict(zip(("x", "y", "z", "intensity"), values.T[:4], strict=False))
+
+
+READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
+    ".pcd.bin": _bin(5),
+    ".bin": _bin(4),
+    ".pcd": _pcd,
+    ".ply": _ply,
+    ".las": _las,
+    ".laz": _las,
+    ".npy": _npy,
+}
+"""How a file of each ending becomes columns by name. ``.pcd.bin`` is nuScenes' (x y z intensity ring)."""
