@@ -12,8 +12,27 @@ from ov3d_perception.cli.common import OFFLINE
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``ov3d``."""
-    for command in (simulate,):
+    for command in (label, simulate):
         app.command(rich_help_panel=OFFLINE)(command)
+
+
+def label(
+    path: Annotated[Path, typer.Argument(help="A cloud: .pcd .ply .las .bin .npy")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="What to write: .pcd, .ply or .npy")],
+    words: Annotated[list[str] | None, typer.Argument(help="Classes; default: those of the checkpoint")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Default: the network shipped")] = None,
+    text: Annotated[str, typer.Option(help="Text bank (.npz) or model; default: the checkpoint's words")] = "",
+    intensity_scale: Annotated[
+        float, typer.Option(help="Factor that brings the intensity to 0..1; 0: estimated from the values")
+    ] = 0.0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+) -> None:
+    """Label a cloud in a file: every point gets one of the words."""
+    from ov3d_perception.api import load
+    from ov3d_perception.label_tool import describe, label_file
+
+    perception = load(checkpoint, text or None, device)
+    print(describe(label_file(perception, path, out, words or None, intensity_scale or None)))
 
 
 def simulate(
