@@ -66,8 +66,9 @@ def _cloud(path: Path, columns: dict[str, np.ndarray]) -> CloudFile:
     xyz = np.stack([columns[axis] for axis in "xyz"], 1)
     offset = np.zeros(3)
     finite = np.isfinite(xyz).all(1)
-    if finite.any() and xyz.dtype == np.float64 and np.abs(xyz[finite]).max() > _FAR:
-        offset = np.floor(np.median(xyz[finite], axis=0))
+    if finite.any() and xyz.dtype == np.float64:
+        far = np.abs(xyz[finite]).max(0) > _FAR
+        offset = np.where(far, np.floor(np.median(xyz[finite], axis=0)), 0.0)  # heights stay: the network reads them
         xyz = xyz - offset
     name = next((name for name in (*INTENSITY_FIELDS, *_OTHER_INTENSITIES) if name in columns), None)
     return CloudFile(xyz.astype(np.float32), None if name is None else columns[name].astype(np.float32), offset)
