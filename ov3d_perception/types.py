@@ -44,9 +44,10 @@ class Scan:
 
 @dataclass(frozen=True)
 class Camera:
-    """Intrinsics. model: "pinhole" (plumb_bob: 4-5 coefficients, rational: 8, or none) or "fisheye" (equidistant: 4).
+    """Intrinsics. model: "pinhole" (0, 4, 5, 8, 12 or 14 coefficients) or "fisheye" (equidistant: 0 or 4).
 
-    K is the 3x3 matrix for an image of ``width`` x ``height``; ``distortion`` in OpenCV's order (k1 k2 p1 p2 k3 ...).
+    K is the 3x3 matrix for an image of ``width`` x ``height``; ``distortion`` in OpenCV's order:
+    k1 k2 p1 p2 k3, rational k4 k5 k6, thin prism s1 s2 s3 s4, tilt of the sensor tx ty (radians).
     """
 
     name: str

@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int32, Int64
 
-from ov3d_perception.geometry.cameras import distort, field_limit, fisheye_radius, project_axes
+from ov3d_perception.geometry.cameras import distort, field_limit, fisheye_radius, project_axes, tilt_matrix
 from ov3d_perception.geometry.occlusion import OcclusionTest
 from ov3d_perception.geometry.poses import invert
 from ov3d_perception.types import Camera, Frame, PixelPointPairs, Pose, View
@@ -178,7 +178,10 @@ def normalised_bounds(camera: Camera, border: float) -> tuple[Float64[np.ndarray
     low, high = (border - 1 - centre) / focal, (size - border - centre) / focal  # a pixel of slack for rounding
     if camera.model == "pinhole" and not camera.distortion.any():
         return low, high
-    corner = float(np.hypot(*np.maximum(np.abs(low), np.abs(high))))
+    corners = np.array([[u, v, 1] for u in (low[0], high[0]) for v in (low[1], high[1])])
+    if camera.model == "pinhole":
+        corners = corners @ np.linalg.inv(tilt_matrix(camera)).T
+    corner = float(np.linalg.norm(corners[:, :2] / corners[:, 2:], axis=1).max())
     radius = _widest(camera.model, tuple(camera.distortion.tolist()), corner)
     return np.full(2, -radius), np.full(2, radius)
 
@@ -192,8 +195,11 @@ def _widest(model: str, distortion: tuple[float, ...], reach: float) -> float:
         widest = _last_within(angles, fisheye_radius(lens, angles), reach)
         return float(np.tan(widest)) if widest < np.radians(85) else np.inf
     radii = np.linspace(0, min(field_limit(lens), 20.0), 2000)
-    tangential = 3 * np.abs(np.resize(lens.distortion, 4)[2:]).sum() * radii**2  # moves a point by at most this
-    return _last_within(radii, distort(lens, radii, 0 * radii)[0] - tangential, reach)
+    _, _, p1, p2, *_, s1, s2, s3, s4 = np.pad(lens.distortion, (0, 14 - len(lens.distortion)))[:12]
+    aside = 3 * (abs(p1) + abs(p2)) * radii**2  # tangential and thin-prism terms move a point by at most this
+    aside += (abs(s1) + abs(s3)) * radii**2 + (abs(s2) + abs(s4)) * radii**4
+    radial = replace(lens, distortion=np.array([*lens.distortion[:2], 0, 0, *lens.distortion[4:8]]))
+    return _last_within(radii, distort(radial, radii, 0 * radii)[0] - aside, reach)
 
 
 def _last_within(values: np.ndarray, images: np.ndarray, reach: float) -> float:

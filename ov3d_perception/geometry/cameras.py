@@ -1,4 +1,4 @@
-"""Camera models: pinhole with plumb_bob or rational distortion, and the equidistant fisheye.
+"""Camera models: pinhole with OpenCV's distortion of 4, 5, 8, 12 or 14 coefficients, and the equidistant fisheye.
 
 The formulae are OpenCV's (calib3d and fisheye modules), so that any ROS calibration applies as it is. Unlike OpenCV's
 functions these know where a lens model ends: a distortion polynomial is fitted inside the image only, and far outside
@@ -19,7 +19,8 @@ from ov3d_perception.types import Camera, Mask
 
 _Axis = Float[np.ndarray, " n"]
 
-COEFFICIENTS = {"pinhole": (0, 4, 5, 8), "fisheye": (0, 4)}
+COEFFICIENTS = {"pinhole": (0, 4, 5, 8, 12, 14), "fisheye": (0, 4)}
+_DIRECTIONS = 128  # in which the end of a pinhole's field is looked for
 
 
 def validate_camera(camera: Camera) -> None:
@@ -62,23 +63,73 @@ def resized(camera: Camera, width: int, height: int) -> Camera:
 def field_limit(camera: Camera) -> float:
     """Where the lens model stops being one-to-one: the radius x/z (pinhole) or the angle in radians (fisheye).
 
-    It is the first extremum (or pole) of the radial distortion; inf for a pinhole without one, at most pi for a
-    fisheye. Nothing beyond it can be seen, whatever the formula gives there. (Tangential terms move the limit by their
-    own small size; they are neglected.)
+    Nothing beyond it can be seen, whatever the formula gives there. For radial distortion it is the first extremum or
+    pole; inf for a pinhole without one, at most pi for a fisheye. Tangential, thin-prism and tilt terms make it depend
+    on the direction in the image: then this is the largest of :func:`field_limits`.
     """
-    return _field_limit(camera.model, tuple(camera.distortion.tolist()))
+    return float(field_limits(camera).max())
+
+
+def field_limits(camera: Camera) -> Float64[np.ndarray, " d"]:
+    """The limit in d equally spaced directions atan2(y, x) from 0 on; one value where all directions are alike.
+
+    Along each direction it is the first radius at which the determinant of the distortion's Jacobian is not positive.
+    """
+    return _field_limits(camera.model, tuple(camera.distortion.tolist()))
 
 
 @lru_cache(maxsize=64)
-def _field_limit(model: str, distortion: tuple[float, ...]) -> float:
+def _field_limits(model: str, distortion: tuple[float, ...]) -> Float64[np.ndarray, " d"]:
     P = np.polynomial.Polynomial
     if model == "fisheye":
         k = _padded(distortion, 4)
-        return min(_first_positive_root(P([1, 0, 3 * k[0], 0, 5 * k[1], 0, 7 * k[2], 0, 9 * k[3]])), np.pi)
-    k = _padded(distortion, 8)
+        slope = P([1, 0, 3 * k[0], 0, 5 * k[1], 0, 7 * k[2], 0, 9 * k[3]])
+        return np.array([min(_first_positive_root(slope), np.pi)])
+    k = _padded(distortion, 14)
     N, D, s = P([1, k[0], k[1], k[4]]), P([1, k[5], k[6], k[7]]), P([0, 1])
     slope = (N + 2 * s * N.deriv()) * D - 2 * s * N * D.deriv()  # of r N(r^2) / D(r^2), times D^2
-    return float(np.sqrt(min(_first_positive_root(slope), _first_positive_root(D))))
+    pole = np.sqrt(_first_positive_root(D))
+    if not k[[2, 3, 8, 9, 10, 11, 12, 13]].any():
+        return np.array([min(np.sqrt(_first_positive_root(slope)), pole)])
+    return _directional_limits(Camera("lens", 1, 1, np.eye(3), model, k), min(float(pole), 1e3))
+
+
+def _directional_limits(lens: Camera, farthest: float) -> Float64[np.ndarray, " d"]:
+    """The first radius at which the lens's Jacobian determinant is not positive, by direction; inf where it stays so
+    up to ``farthest``, unless that is a pole."""
+    direction = np.linspace(0, 2 * np.pi, _DIRECTIONS, endpoint=False)[:, None]
+    cos, sin = np.cos(direction), np.sin(direction)
+    radii = np.tan(np.linspace(0, np.arctan(farthest), 1000))[:-1]
+    folded = ~(_jacobian_determinant(lens, cos * radii, sin * radii) > 0)
+    first = np.where(folded.any(axis=1), folded.argmax(axis=1), len(radii) - 1)
+    low, high = radii[np.maximum(first - 1, 0)], radii[first]
+    for _ in range(30):
+        middle = (low + high) / 2
+        valid = _jacobian_determinant(lens, cos[:, 0] * middle, sin[:, 0] * middle) > 0
+        low, high = np.where(valid, middle, low), np.where(valid, high, middle)
+    return np.where(folded.any(axis=1), low, farthest if farthest < 1e3 else np.inf)
+
+
+def _jacobian_determinant(
+    lens: Camera, x: Float64[np.ndarray, "*n"], y: Float64[np.ndarray, "*n"]
+) -> Float64[np.ndarray, "*n"]:
+    """Of :func:`distort`; not positive, too, where a tilted sensor's plane lies behind the lens."""
+    k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4, *tilt = _padded(lens.distortion, 14)
+    s = x * x + y * y
+    numerator, denominator = 1 + s * (k1 + s * (k2 + s * k3)), 1 + s * (k4 + s * (k5 + s * k6))
+    radial = numerator / denominator
+    slope = (k1 + s * (2 * k2 + 3 * s * k3) - radial * (k4 + s * (2 * k5 + 3 * s * k6))) / denominator
+    cross = 2 * (x * y * slope + p1 * x + p2 * y)
+    xx = radial + 2 * x * x * slope + 2 * p1 * y + 6 * p2 * x + 2 * x * (s1 + 2 * s * s2)
+    xy = cross + 2 * y * (s1 + 2 * s * s2)
+    yx = cross + 2 * x * (s3 + 2 * s * s4)
+    yy = radial + 2 * y * y * slope + 6 * p1 * y + 2 * p2 * x + 2 * y * (s3 + 2 * s * s4)
+    determinant = xx * yy - xy * yx
+    if not any(tilt):
+        return determinant
+    u, v = distort(replace(lens, distortion=lens.distortion[:12]), x, y)
+    row = tilt_matrix(lens)[2]
+    return np.where(row[0] * u + row[1] * v + row[2] > 0, determinant, -1)
 
 
 def project(
@@ -106,9 +157,7 @@ def _project_pinhole(camera: Camera, x: _Axis, y: _Axis, z: _Axis) -> tuple[_Axi
     inverse = 1 / np.where(seen, z, 1)
     x, y = x * inverse, y * inverse
     if camera.distortion.any():
-        squared = x * x + y * y
-        limit = field_limit(camera)
-        seen &= squared < limit * limit
+        seen &= _within_field(camera, x, y)
         x, y = distort(camera, x, y)
     (fx, _, cx), (_, fy, cy) = camera.K[:2].astype(x.dtype)
     return fx * x + cx, fy * y + cy, z, seen
@@ -124,16 +173,48 @@ def _project_fisheye(camera: Camera, x: _Axis, y: _Axis, z: _Axis) -> tuple[_Axi
     return fx * factor * x + cx, fy * factor * y + cy, distance, seen
 
 
+def _within_field(camera: Camera, x: _Axis, y: _Axis) -> Mask:
+    limits = field_limits(camera)
+    squared = x * x + y * y
+    within = squared < limits.max() ** 2
+    if len(limits) > 1 and limits.min() < np.inf:
+        between = np.flatnonzero(within & (squared >= limits.min() ** 2))
+        step = np.arctan2(y[between], x[between]) * (len(limits) / (2 * np.pi))
+        low = np.floor(step).astype(np.int64)
+        here = np.minimum(limits[low % len(limits)], limits[(low + 1) % len(limits)])
+        within[between] = squared[between] < here**2
+    return within
+
+
 def distort(camera: Camera, x: _Axis, y: _Axis) -> tuple[_Axis, _Axis]:
-    """Distorted normalised coordinates of a pinhole camera; OpenCV's k1 k2 p1 p2 k3 k4 k5 k6."""
-    k1, k2, p1, p2, k3, k4, k5, k6 = _padded(camera.distortion, 8).astype(x.dtype)
+    """Distorted normalised coordinates of a pinhole camera; OpenCV's k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4 tx ty.
+
+    Source: OpenCV's documentation of calib3d, "Detailed Description"; s: thin prism, t: tilt of the sensor (radians).
+    """
+    k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4, *tilt = _padded(camera.distortion, 14).astype(x.dtype)
     s = x * x + y * y
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # only far beyond the field limit
         radial = 1 + s * (k1 + s * (k2 + s * k3))
         if k4 or k5 or k6:
             radial /= 1 + s * (k4 + s * (k5 + s * k6))
         xy = 2 * x * y
-        return x * radial + p1 * xy + p2 * (s + 2 * x * x), y * radial + p1 * (s + 2 * y * y) + p2 * xy
+        u, v = x * radial + p1 * xy + p2 * (s + 2 * x * x), y * radial + p1 * (s + 2 * y * y) + p2 * xy
+        if s1 or s2 or s3 or s4:
+            u, v = u + s * (s1 + s * s2), v + s * (s3 + s * s4)
+        if any(tilt):
+            a, b, c = tilt_matrix(camera).astype(x.dtype)
+            w = c[0] * u + c[1] * v + c[2]
+            u, v = (a[0] * u + a[1] * v + a[2]) / w, (b[0] * u + b[1] * v + b[2]) / w
+    return u, v
+
+
+def tilt_matrix(camera: Camera) -> Float64[np.ndarray, "3 3"]:
+    """The homography of a tilted sensor (Scheimpflug) on normalised coordinates; the identity without tilt."""
+    tx, ty = _padded(camera.distortion, 14)[12:]
+    about_x = np.array([[1, 0, 0], [0, np.cos(tx), np.sin(tx)], [0, -np.sin(tx), np.cos(tx)]])
+    about_y = np.array([[np.cos(ty), 0, -np.sin(ty)], [0, 1, 0], [np.sin(ty), 0, np.cos(ty)]])
+    R = about_y @ about_x
+    return np.array([[R[2, 2], 0, -R[0, 2]], [0, R[2, 2], -R[1, 2]], [0, 0, 1]]) @ R
 
 
 def fisheye_radius(camera: Camera, angle: _Axis) -> _Axis:

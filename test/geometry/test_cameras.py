@@ -11,12 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ov3d_perception.errors import CalibrationError
+from ov3d_perception.geometry.association import associate
 from ov3d_perception.geometry.cameras import field_limit, project, resized, validate_camera
-from ov3d_perception.types import Camera
+from ov3d_perception.types import Camera, Frame, Scan, Sweep, View
 
 K = np.array([[1000.0, 0, 800], [0, 1010, 450], [0, 0, 1]])
 BARREL = [-0.35, 0.12, 1e-3, -8e-4, -0.02]
 RATIONAL = [0.5, 0.1, 1e-3, -1e-3, 0.01, 0.8, 0.2, 0.02]
+PRISM = [0.4, -0.3, 1e-3, -2e-3, 0.1, 0.5, -0.2, 0.05, 4e-3, -2e-3, 5e-3, 1e-3]
+TILTED = [*PRISM, 0.01, -0.008]
 FISHEYE = [-0.02, 0.006, -0.004, 0.0006]
 
 
@@ -44,6 +47,9 @@ def points_in_front(count: int = 5000, spread: float = 0.9) -> np.ndarray:
         ("pinhole", BARREL[:4]),
         ("pinhole", BARREL),
         ("pinhole", RATIONAL),
+        ("pinhole", PRISM),
+        ("pinhole", TILTED),
+        ("pinhole", [0.0] * 12 + [0.2, -0.3]),
         ("fisheye", []),
         ("fisheye", FISHEYE),
     ],
@@ -95,6 +101,46 @@ def test_field_limit_by_hand():
     assert field_limit(camera([], "fisheye")) == np.pi
 
 
+LENSES = {
+    "barrel": BARREL,
+    "strong tangential": [-0.3, 0.05, 0.02, -0.03],
+    "thin prism": [-0.2, 0.02, 0, 0, 0, 0, 0, 0, 0.02, -0.03, -0.01, 0.02],
+    "tilt": [-0.2, 0.02, 1e-3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.3, -0.2],
+    "everything": TILTED,
+}
+
+
+@pytest.mark.parametrize("distortion", LENSES.values(), ids=LENSES)
+def test_in_each_direction_the_field_ends_where_opencv_first_turns_a_patch_over(distortion):
+    """A patch of rays that the lens turns over (negative area in the image) is the first of what folds back."""
+    subject = camera(distortion)
+    directions, radii = np.linspace(0, 2 * np.pi, 361), np.tan(np.linspace(0.01, np.radians(88), 800))
+    x, y = radii[:, None] * np.cos(directions), radii[:, None] * np.sin(directions)
+    rays = np.stack([x, y, np.ones_like(x)], axis=-1).reshape(-1, 3)
+    seen = project(subject, rays)[2].reshape(x.shape)
+    uv = opencv(subject, rays).reshape(*x.shape, 2)
+    outwards, around = np.diff(uv, axis=0)[:, :-1], np.diff(uv, axis=1)[:-1]
+    area = outwards[..., 0] * around[..., 1] - outwards[..., 1] * around[..., 0]
+    whole = np.logical_and.accumulate(area > 0, axis=0)
+    assert (~whole[-1]).any(), "the lens of this test must fold somewhere"
+    end = whole.sum(axis=0)  # patches before the first that is turned over
+    beyond = seen.sum(axis=0)[:-1] - end
+    assert (np.abs(beyond) <= 2).mean() > 0.9, "the others are where the end jumps from one degree to the next"
+    assert beyond.max() <= 12
+
+
+@pytest.mark.parametrize("distortion", [[], BARREL, RATIONAL, PRISM, TILTED, LENSES["tilt"]], ids=len)
+def test_culling_leaves_out_nothing_that_the_camera_sees(distortion):
+    subject, xyz = camera(distortion), points_in_front(20000, spread=4.0)
+    uv, _, seen = project(subject, xyz)
+    inside = seen & (uv >= 0).all(axis=1) & (uv < [1600, 900]).all(axis=1) & (xyz[:, 2] > 1)
+    frame = Frame("f", (Sweep(Scan(xyz.astype(np.float32), np.zeros(len(xyz), np.float32)), np.eye(4)),),
+                  (View(subject, np.eye(4), np.zeros((1, 1, 3), np.uint8)),))  # fmt: skip
+    assert inside.sum() > 100
+    missed = set(np.flatnonzero(inside)) ^ set(associate(frame).point)
+    assert len(missed) <= 2, "those on the very edge may differ by rounding"
+
+
 def test_behind_a_pinhole_nothing_is_seen_but_a_fisheye_sees_sideways():
     xyz = np.array([[0.0, 0, -5], [1, 0, 0], [0, 0, 0], [10, 0, -1], [0, 0, 3]])
     np.testing.assert_array_equal(project(camera(), xyz)[2], [False, False, False, False, True])
@@ -120,7 +166,7 @@ def test_resizing_keeps_every_pixel_in_its_place():
         ({"width": 0}, "image size 0 x 900"),
         ({"model": "omni"}, "'omni' is none of"),
         ({"distortion": np.zeros(5), "model": "fisheye"}, "5 distortion coefficients"),
-        ({"distortion": np.zeros(12)}, "12 distortion coefficients"),
+        ({"distortion": np.zeros(9)}, "9 distortion coefficients"),
         ({"distortion": np.array([np.inf, 0, 0, 0])}, "not finite"),
     ],
 )
