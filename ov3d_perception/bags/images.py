@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -11,38 +12,89 @@ from jaxtyping import UInt8
 from ov3d_perception.errors import ImageError
 
 RGB = UInt8[np.ndarray, "h w 3"]
+Levels = tuple[int, int]  # the grey levels of a 16-bit camera that become black and white
 
-# encoding: (dtype, channels, OpenCV conversion to RGB or None). Bayer names: ROS names the top-left pixels, OpenCV the
+# encoding: (bits, channels, OpenCV conversion to RGB or None). Bayer names: ROS names the top-left pixels, OpenCV the
 # second row and column, hence the crossing (as in cv_bridge).
-_ENCODINGS: dict[str, tuple[type, int, int | None]] = {
-    "rgb8": (np.uint8, 3, None),
-    "bgr8": (np.uint8, 3, cv2.COLOR_BGR2RGB),
-    "8UC3": (np.uint8, 3, cv2.COLOR_BGR2RGB),
-    "rgba8": (np.uint8, 4, cv2.COLOR_RGBA2RGB),
-    "bgra8": (np.uint8, 4, cv2.COLOR_BGRA2RGB),
-    "8UC4": (np.uint8, 4, cv2.COLOR_BGRA2RGB),
-    "mono8": (np.uint8, 1, cv2.COLOR_GRAY2RGB),
-    "8UC1": (np.uint8, 1, cv2.COLOR_GRAY2RGB),
-    "mono16": (np.uint16, 1, cv2.COLOR_GRAY2RGB),
-    "16UC1": (np.uint16, 1, cv2.COLOR_GRAY2RGB),
-    "bayer_rggb8": (np.uint8, 1, cv2.COLOR_BayerBG2RGB),
-    "bayer_bggr8": (np.uint8, 1, cv2.COLOR_BayerRG2RGB),
-    "bayer_gbrg8": (np.uint8, 1, cv2.COLOR_BayerGR2RGB),
-    "bayer_grbg8": (np.uint8, 1, cv2.COLOR_BayerGB2RGB),
-    "yuv422": (np.uint8, 2, cv2.COLOR_YUV2RGB_UYVY),
-    "uyvy": (np.uint8, 2, cv2.COLOR_YUV2RGB_UYVY),
-    "yuv422_yuy2": (np.uint8, 2, cv2.COLOR_YUV2RGB_YUYV),
-    "yuyv": (np.uint8, 2, cv2.COLOR_YUV2RGB_YUYV),
+_ENCODINGS: dict[str, tuple[int, int, int | None]] = {
+    "rgb8": (8, 3, None),
+    "bgr8": (8, 3, cv2.COLOR_BGR2RGB),
+    "8UC3": (8, 3, cv2.COLOR_BGR2RGB),
+    "rgba8": (8, 4, cv2.COLOR_RGBA2RGB),
+    "bgra8": (8, 4, cv2.COLOR_BGRA2RGB),
+    "8UC4": (8, 4, cv2.COLOR_BGRA2RGB),
+    "mono8": (8, 1, cv2.COLOR_GRAY2RGB),
+    "8UC1": (8, 1, cv2.COLOR_GRAY2RGB),
+    "bayer_rggb8": (8, 1, cv2.COLOR_BayerBG2RGB),
+    "bayer_bggr8": (8, 1, cv2.COLOR_BayerRG2RGB),
+    "bayer_gbrg8": (8, 1, cv2.COLOR_BayerGR2RGB),
+    "bayer_grbg8": (8, 1, cv2.COLOR_BayerGB2RGB),
+    "yuv422": (8, 2, cv2.COLOR_YUV2RGB_UYVY),
+    "uyvy": (8, 2, cv2.COLOR_YUV2RGB_UYVY),
+    "yuv422_yuy2": (8, 2, cv2.COLOR_YUV2RGB_YUYV),
+    "yuyv": (8, 2, cv2.COLOR_YUV2RGB_YUYV),
 }
+_ENCODINGS |= {  # the same in 16 bits
+    name.removesuffix("8") + "16": (16, channels, conversion)
+    for name, (_, channels, conversion) in _ENCODINGS.items()
+    if name.startswith(("rgb", "bgr", "mono", "bayer"))
+}
+_DEPTH = ("16UC1", "16SC1", "32SC1", "32FC1", "64FC1")  # REP 118: millimetres or metres; and disparities
+_SMALLEST_SPAN = 16  # grey levels; a picture of less is noise
 
 
-def decode_image(msg: Any) -> RGB:
+def encoding_of(msg: Any) -> str:
+    """Encoding of the pixels: that of an Image; of a CompressedImage what its ``format`` names before the semicolon.
+
+    "" where the format names none ("jpeg"): then the picture itself says how many channels it has.
+    """
+    if hasattr(msg, "encoding"):
+        return str(msg.encoding)
+    encoding = msg.format.partition(";")[0].strip()
+    return encoding if encoding in _ENCODINGS or encoding in _DEPTH else ""
+
+
+def is_depth(msg: Any) -> bool:
+    """True for images of distances (16UC1, 32FC1, compressedDepth), which show nothing that words could name."""
+    return encoding_of(msg) in _DEPTH or "compressedDepth" in getattr(msg, "format", "")
+
+
+def is_sixteen_bit(msg: Any) -> bool:
+    """True if :func:`decode_image` needs grey levels for this image."""
+    return _ENCODINGS.get(encoding_of(msg), (8,))[0] == 16
+
+
+def decode_image(msg: Any, levels: Levels | None = None) -> RGB:
     """An Image (has ``encoding``) or CompressedImage (has ``format``) to RGB uint8 (h, w, 3).
 
-    Grey images get three equal channels; 16-bit ones keep their upper byte. Rows may be padded (``step``).
-    Raises ImageError: unknown encoding, fewer bytes than announced, a compressed image that does not decode.
+    Grey images get three equal channels. Bayer mosaics, compressed ones too, are demosaiced. Rows may be padded
+    (``step``). levels: what becomes black and white of a 16-bit image; None: those of this image alone, so that a
+    stream flickers: give it :func:`grey_levels` of several of its images.
+    Raises ImageError: unknown encoding, a depth image, fewer bytes than announced, one that does not decode.
     """
-    return _decode_raw(msg) if hasattr(msg, "encoding") else _decode_compressed(msg)
+    pixels, conversion = _pixels(msg)
+    if pixels.dtype == np.uint16:
+        low, high = levels or _levels_of([pixels])
+        scaled = (np.maximum(pixels, low) - low).astype(np.uint32) * 256 // (high + 1 - low)
+        pixels = np.minimum(scaled, 255).astype(np.uint8)
+    return pixels.copy() if conversion is None else cv2.cvtColor(pixels, conversion)
+
+
+def grey_levels(messages: Sequence[Any]) -> Levels:
+    """Black and white of a camera that sends 10 to 16 bits in 16, from some of its images.
+
+    A sensor of b bits whose black is near 0 keeps its whole range, 0 to 2^b - 1. One whose levels lie far above 0 (a
+    thermal camera, 8000 to 8200 say) is stretched over what it uses, with a tenth in reserve on either side.
+    """
+    return _levels_of([_pixels(message)[0] for message in messages])
+
+
+def _levels_of(pictures: list[np.ndarray]) -> Levels:
+    low, high = (int(value) for value in np.percentile(np.concatenate([p.ravel() for p in pictures]), (0.1, 99.9)))
+    if low < high // 4:
+        return 0, (1 << max(high.bit_length(), 8)) - 1
+    reserve = max((high - low) // 10, (_SMALLEST_SPAN - (high - low) + 1) // 2, 0)
+    return max(low - reserve, 0), min(high + reserve, 65535)
 
 
 def encode_jpeg(image: RGB, quality: int = 90) -> UInt8[np.ndarray, " bytes"]:
@@ -62,24 +114,40 @@ def _encode(suffix: str, image: RGB, options: list[int]) -> UInt8[np.ndarray, " 
     return data.reshape(-1)
 
 
-def _decode_compressed(msg: Any) -> RGB:
+def _pixels(msg: Any) -> tuple[np.ndarray, int | None]:
+    """Pixels as stored, (h, w) or (h, w, c) of uint8 or uint16, and their conversion to RGB."""
+    if is_depth(msg):
+        kind = encoding_of(msg) or msg.format
+        raise ImageError(
+            f"An image of '{kind}' holds depths, no picture",
+            "Name a colour camera; a grey or thermal camera that sends 16 bits must call them mono16",
+        )
+    return _stored(msg) if hasattr(msg, "encoding") else _decompressed(msg)
+
+
+def _decompressed(msg: Any) -> tuple[np.ndarray, int | None]:
     data = np.frombuffer(msg.data, np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
-    if image is None:
+    # Not turned by EXIF: camera_info describes the pixels as stored.
+    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = cv2.imdecode(data, flags) if len(data) else None
+    if pixels is None:
         raise ImageError(
             f"A compressed image of format '{msg.format}' and {len(data)} bytes does not decode",
             "Publish JPEG or PNG (image_transport's `compressed`), and check the link for truncated messages",
         )
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    if pixels.ndim == 3:
+        return pixels, cv2.COLOR_BGR2RGB
+    encoding = encoding_of(msg)
+    return pixels, _ENCODINGS[encoding][2] if encoding.startswith("bayer") else cv2.COLOR_GRAY2RGB
 
 
-def _decode_raw(msg: Any) -> RGB:
+def _stored(msg: Any) -> tuple[np.ndarray, int | None]:
     if msg.encoding not in _ENCODINGS:
         raise ImageError(
             f"Image encoding '{msg.encoding}' is unknown", f"Publish one of {', '.join(sorted(_ENCODINGS))}"
         )
-    dtype, channels, conversion = _ENCODINGS[msg.encoding]
-    row = msg.width * channels * np.dtype(dtype).itemsize
+    bits, channels, conversion = _ENCODINGS[msg.encoding]
+    row = msg.width * channels * bits // 8
     step = msg.step or row
     data = np.frombuffer(msg.data, np.uint8)
     if msg.height < 1 or msg.width < 1 or step < row or len(data) < (msg.height - 1) * step + row:
@@ -87,10 +155,7 @@ def _decode_raw(msg: Any) -> RGB:
             f"An image of {msg.width} x {msg.height} '{msg.encoding}' has {len(data)} bytes in rows of {step}",
             "The message is truncated or its driver fills step wrongly: check the driver",
         )
-    rows = np.ndarray((msg.height, row), np.uint8, data.data, strides=(step, 1))
-    order = ">" if msg.is_bigendian else "<"
-    pixels = np.ascontiguousarray(rows).view(np.dtype(order + np.dtype(dtype).str[1:]))
-    if dtype is np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
-    pixels = pixels.reshape(msg.height, msg.width, channels)
-    return pixels.copy() if conversion is None else cv2.cvtColor(pixels, conversion)
+    rows = np.ascontiguousarray(np.ndarray((msg.height, row), np.uint8, data.data, strides=(step, 1)))
+    if bits == 16:
+        rows = rows.view(">u2" if msg.is_bigendian else "<u2").astype(np.uint16, copy=False)
+    return rows.reshape(msg.height, msg.width, channels), conversion

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ov3d_perception.bags.images import decode_image, encode_jpeg, encode_png
+from ov3d_perception.bags.images import decode_image, encode_jpeg, encode_png, encoding_of, grey_levels, is_depth
 from ov3d_perception.errors import ImageError
 
 RNG = np.random.default_rng(0)
@@ -53,10 +53,61 @@ def test_grey(encoding: str) -> None:
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_sixteen_bits_keep_the_upper_byte(order: str) -> None:
+def test_full_sixteen_bits_keep_the_upper_byte(order: str) -> None:
     values = np.array([[0x1234, 0xFF00], [0x00FF, 0xABCD]], np.uint16)
     decoded = decode_image(image("mono16", values.astype(order + "u2"), is_bigendian=order == ">"))
     np.testing.assert_array_equal(decoded[..., 0], [[0x12, 0xFF], [0x00, 0xAB]])
+
+
+RAMP = np.arange(256, dtype=np.uint16).reshape(16, 16)
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_sensor_of_few_bits_fills_the_eight(bits: int, packed: bool) -> None:
+    """A ramp over the sensor's whole range comes out as the ramp of 0 to 255, raw and as a PNG."""
+    values = RAMP << (bits - 8)
+    message = (
+        compressed(cv2.imencode(".png", values)[1], "mono16; png compressed ") if packed else image("mono16", values)
+    )
+    np.testing.assert_array_equal(decode_image(message)[..., 0], RAMP)
+
+
+def test_levels_far_above_black_are_stretched() -> None:
+    """A thermal camera that uses 8000 to 8199: a tenth of reserve makes 7981 black and 8218 white."""
+    values = np.repeat(np.arange(8000, 8200, dtype=np.uint16), 8).reshape(40, 40)
+    decoded = decode_image(image("mono16", values))[..., 0].astype(int)
+    np.testing.assert_array_equal(decoded, (values.astype(int) - 7981) * 256 // 238)
+
+
+def test_levels_of_a_stream_hold_for_each_of_its_images() -> None:
+    """One grey value means the same in all images: here 1000 of 4095, in a dark picture and in a bright one."""
+    dark, bright = RAMP * 4, RAMP * 16
+    levels = grey_levels([image("mono16", dark), image("mono16", bright)])
+    assert levels == (0, 4095)
+    for values in (dark, bright):
+        decoded = decode_image(image("mono16", values), levels)[..., 0]
+        np.testing.assert_array_equal(decoded, values // 16)
+
+
+def test_levels_beyond_those_given_are_black_or_white() -> None:
+    values = np.array([[0, 999, 1000, 2000, 65535]], np.uint16)
+    decoded = decode_image(image("mono16", values), (1000, 2023))[0, :, 0]
+    np.testing.assert_array_equal(decoded, [0, 0, 0, 250, 255])
+
+
+def test_a_uniform_sixteen_bit_picture_is_no_division_by_zero() -> None:
+    decoded = decode_image(image("mono16", np.full((4, 4), 9000, np.uint16)))
+    assert len(np.unique(decoded)) == 1 and 0 < decoded[0, 0, 0] < 255
+
+
+def test_sixteen_bit_colours() -> None:
+    wide = PICTURE.astype(np.uint16) << 8
+    wide[0, 0] = 0xFF00  # uses all sixteen bits
+    expected = PICTURE.copy()
+    expected[0, 0] = 255
+    np.testing.assert_array_equal(decode_image(image("rgb16", wide)), expected)
+    np.testing.assert_array_equal(decode_image(image("bgr16", wide[..., ::-1].copy())), expected)
 
 
 @pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
@@ -64,8 +115,51 @@ def test_bayer_of_a_uniform_colour(pattern: str) -> None:
     """A mosaic of one colour must give that colour everywhere: a wrong pattern would swap or mix its channels."""
     colour = {"r": 200, "g": 120, "b": 40}
     tile = np.array([[colour[pattern[0]], colour[pattern[1]]], [colour[pattern[2]], colour[pattern[3]]]], np.uint8)
-    decoded = decode_image(image(f"bayer_{pattern}8", np.tile(tile, (4, 4))))
-    np.testing.assert_array_equal(decoded, np.broadcast_to(np.uint8([200, 120, 40]), (8, 8, 3)))
+    mosaic, expected = np.tile(tile, (4, 4)), np.broadcast_to(np.uint8([200, 120, 40]), (8, 8, 3))
+    np.testing.assert_array_equal(decode_image(image(f"bayer_{pattern}8", mosaic)), expected)
+    packed = compressed(cv2.imencode(".png", mosaic)[1], f"bayer_{pattern}8; png compressed ")
+    np.testing.assert_array_equal(decode_image(packed), expected)
+    wide = compressed(cv2.imencode(".png", mosaic.astype(np.uint16) << 8)[1], f"bayer_{pattern}16; png compressed ")
+    np.testing.assert_array_equal(decode_image(wide, (0, 65535)), expected)
+
+
+def test_bayer_jpeg_keeps_its_colours() -> None:
+    """A JPEG blurs the mosaic a little; as a grey picture it would be 80 off."""
+    tile = np.array([[200, 120], [120, 40]], np.uint8)
+    data = cv2.imencode(".jpg", np.tile(tile, (20, 20)), [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
+    decoded = decode_image(compressed(data, "bayer_rggb8; jpeg compressed "))
+    assert np.abs(decoded.astype(int) - [200, 120, 40]).max() < 12
+
+
+def test_a_bayer_camera_that_was_demosaiced_before_compression_stays_as_it_is() -> None:
+    data = encode_png(PICTURE)
+    np.testing.assert_array_equal(decode_image(compressed(data, "bayer_rggb8; png compressed bgr8")), PICTURE)
+
+
+def test_orientation_written_by_a_camera_is_not_applied() -> None:
+    """EXIF "turn by 90 degrees" would turn the picture away from its camera_info."""
+    jpeg = encode_jpeg(np.zeros((6, 8, 3), np.uint8)).tobytes()
+    tiff = b"II*\0\x08\0\0\0" + b"\x01\0" + b"\x12\x01\x03\0\x01\0\0\0\x06\0\0\0" + b"\0\0\0\0"
+    exif = b"Exif\0\0" + tiff
+    turned = jpeg[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + jpeg[2:]
+    assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape == (8, 6, 3)
+    assert decode_image(compressed(turned)).shape == (6, 8, 3)
+
+
+@pytest.mark.parametrize(
+    ("message", "depth", "encoding"),
+    [
+        (image("16UC1", RAMP), True, "16UC1"),
+        (image("32FC1", RAMP.astype(np.float32)), True, "32FC1"),
+        (image("mono16", RAMP), False, "mono16"),
+        (compressed(b"", "16UC1; png compressed "), True, "16UC1"),
+        (compressed(b"", "16UC1; compressedDepth rvl"), True, "16UC1"),
+        (compressed(b"", "rgb8; jpeg compressed bgr8"), False, "rgb8"),
+        (compressed(b"", "jpeg"), False, ""),
+    ],
+)
+def test_depth_is_told_from_pictures(message: SimpleNamespace, depth: bool, encoding: str) -> None:
+    assert (is_depth(message), encoding_of(message)) == (depth, encoding)
 
 
 @pytest.mark.parametrize(("encoding", "bytes_of"), [("yuv422", "uyvy"), ("yuv422_yuy2", "yuyv")])
@@ -105,6 +199,8 @@ def test_png_is_lossless_and_jpeg_close() -> None:
         (image("rgb8", PICTURE, data=b"\0" * 143), "143 bytes"),
         (image("rgb8", PICTURE, step=23), "rows of 23"),
         (image("rgb8", PICTURE, height=0), "8 x 0"),
+        (image("16UC1", RAMP), "'16UC1' holds depths.*mono16"),
+        (compressed(b"", "32FC1; compressedDepth png"), "'32FC1' holds depths"),
         (compressed(b""), "0 bytes does not decode"),
         (compressed(b"not a picture"), "format 'jpeg' and 13 bytes"),
         (compressed(encode_png(PICTURE)[:30], "png"), "does not decode"),
