@@ -5,12 +5,15 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from ov3d_perception.bags import messages
-from ov3d_perception.bags.camera_info import to_camera
+from ov3d_perception.bags.camera_info import camera_in_frame, fit_to_images, to_camera
 from ov3d_perception.errors import CalibrationError
+from ov3d_perception.geometry.cameras import project, resized
+from ov3d_perception.geometry.poses import invert, transform
 from ov3d_perception.types import Camera
 
 K = np.array([[700.0, 0.0, 319.5], [0.0, 710.0, 239.5], [0.0, 0.0, 1.0]])
@@ -23,6 +26,8 @@ def info(**other: Any) -> SimpleNamespace:
         "distortion_model": "plumb_bob",
         "d": [0.1, -0.2, 0.001, 0.002, 0.05],
         "k": K.reshape(-1),
+        "r": np.eye(3).reshape(-1),
+        "p": np.hstack([K, np.zeros((3, 1))]).reshape(-1),
         "binning_x": 0,
         "binning_y": 0,
         "roi": SimpleNamespace(x_offset=0, y_offset=0, width=0, height=0),
@@ -36,6 +41,8 @@ def info(**other: Any) -> SimpleNamespace:
         ("pinhole", [], "plumb_bob"),
         ("pinhole", [0.1, -0.2, 0.001, 0.002, 0.05], "plumb_bob"),
         ("pinhole", [0.1, -0.2, 0.001, 0.002, 0.05, 0.2, 0.1, 0.01], "rational_polynomial"),
+        ("pinhole", [0.1, -0.2, 0.001, 0.002, 0.05, 0.2, 0.1, 0.01, 0.001, 0.002, 0.003, 0.004], "rational_polynomial"),
+        ("pinhole", [*[0.1] * 13, 0.01], "rational_polynomial"),
         ("fisheye", [0.01, 0.02, -0.01, 0.003], "equidistant"),
     ],
 )
@@ -53,6 +60,102 @@ def test_round_trip(model: str, distortion: list[float], announced: str) -> None
 def test_undistorted_fisheye_stays_fisheye() -> None:
     camera = to_camera(info(distortion_model="equidistant", d=[0.0] * 4), "c")
     assert camera.model == "fisheye" and len(camera.distortion) == 4
+
+
+FIVE, FOUR = [0.1, -0.2, 0.001, 0.002, 0.05], [0.01, 0.02, -0.01, 0.003]
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "model", "read"),
+    [
+        ("plumb_bob", FIVE, "pinhole", FIVE),
+        ("plumb_bob", [*FIVE, 0, 0, 0], "pinhole", FIVE),  # Orbbec
+        ("plumb_bob", [*FIVE, 0.1, 0, 0], "pinhole", [*FIVE, 0.1, 0, 0]),  # as image_geometry: the length decides
+        ("plumb_bob", [0.1, 0, 0, 0, 0], "pinhole", [0.1, 0, 0, 0]),
+        ("Plumb Bob", FIVE, "pinhole", FIVE),
+        ("radtan", FOUR, "pinhole", FOUR),
+        ("radial-tangential", FOUR, "pinhole", FOUR),
+        ("radial_tangential", FOUR, "pinhole", FOUR),
+        ("brown_conrady", FIVE, "pinhole", FIVE),
+        ("inverse_brown_conrady", [0] * 5, "pinhole", []),  # RealSense
+        ("rational_polynomial", [*FIVE, 0.1, 0.1, 0.1, 0, 0, 0, 0, 0, 0], "pinhole", [*FIVE, 0.1, 0.1, 0.1]),
+        ("rational_polynomial", [*FIVE, *[0.1] * 7], "pinhole", [*FIVE, *[0.1] * 7]),
+        ("rational_polynomial", [0] * 14, "pinhole", []),
+        ("", [], "pinhole", []),
+        ("", [0] * 5, "pinhole", []),
+        ("none", [0] * 4, "pinhole", []),
+        ("fisheye", FOUR, "fisheye", FOUR),
+        ("equi", FOUR, "fisheye", FOUR),
+        ("kannala_brandt", FOUR, "fisheye", FOUR),
+        ("Kannala-Brandt4", [*FOUR, 0], "fisheye", FOUR),  # RealSense T265
+    ],
+)
+def test_names_and_lengths_of_drivers(name: str, given: list[float], model: str, read: list[float]) -> None:
+    camera = to_camera(info(distortion_model=name, d=given), "c")
+    assert camera.model == model
+    np.testing.assert_array_equal(camera.distortion, read)
+
+
+P = np.array([[650.0, 0, 315, 0], [0, 655, 235, 0], [0, 0, 1, 0]])
+
+
+def test_rectified_images_are_those_of_p_without_d() -> None:
+    message = info(p=P.reshape(-1), distortion_model="scheimpflug", binning_x=2, binning_y=2,
+                   roi=SimpleNamespace(x_offset=100, y_offset=50, width=200, height=120))  # fmt: skip
+    camera = to_camera(message, "c", rectified=True)
+    assert (camera.width, camera.height, camera.model, len(camera.distortion)) == (100, 60, "pinhole", 0)
+    np.testing.assert_allclose(camera.K, [[325, 0, (215 - 0.5) / 2], [0, 327.5, (185 - 0.5) / 2], [0, 0, 1]])
+
+
+def test_without_p_rectified_images_are_raw_ones_if_the_lens_distorts_nothing() -> None:
+    camera = to_camera(info(p=np.zeros(12), d=[0] * 5), "c", rectified=True)
+    np.testing.assert_array_equal(camera.K, K)
+    with pytest.raises(CalibrationError, match="P in its camera_info is zero"):
+        to_camera(info(p=np.zeros(12)), "c", rectified=True)
+
+
+def test_rectified_and_raw_pixels_show_the_same_ray() -> None:
+    """cv2 makes rectified images by initUndistortRectifyMap(K, D, R, P): one point, both ways, must meet there."""
+    R = cv2.Rodrigues(np.array([0.02, -0.03, 0.01]))[0]
+    message = info(r=R.reshape(-1), p=P.reshape(-1))
+    point = np.array([[0.3, -0.2, 2.0]])
+    seen = [
+        project(to_camera(message, "c", rectified), transform(invert(camera_in_frame(message, rectified)), point))[0][0]
+        for rectified in (False, True)
+    ]
+    moved = cv2.undistortPoints(seen[0][None].astype(np.float64), K, np.array(message.d), R=R, P=P)[0, 0]
+    np.testing.assert_allclose(seen[1], moved, atol=0.01)
+
+
+def test_second_camera_of_a_stereo_pair_in_the_frame_of_the_first() -> None:
+    """P[0, 3] = -f b: the second camera is b = 0.12 m to the right, in the turned frame of the first one."""
+    R = cv2.Rodrigues(np.array([0.0, 0.05, 0.0]))[0]
+    first = info(r=R.reshape(-1), p=P.reshape(-1))
+    shifted = P.copy()
+    shifted[0, 3] = -650 * 0.12
+    second = info(r=R.T.reshape(-1), p=shifted.reshape(-1))
+    for rectified, turned in ((True, R.T), (False, R.T @ R.T)):
+        T = camera_in_frame(second, rectified, first)
+        np.testing.assert_allclose(T[:3, 3], R.T @ [0.12, 0, 0], atol=1e-12)
+        np.testing.assert_allclose(T[:3, :3], turned, atol=1e-9)
+    np.testing.assert_array_equal(camera_in_frame(second), np.eye(4))  # in a frame of its own
+
+
+def test_images_of_another_size_than_camera_info() -> None:
+    same, note = fit_to_images(info(), "c", (640, 480))
+    assert note == "" and (same.width, same.height) == (640, 480)
+    half, note = fit_to_images(info(), "c", (320, 240))
+    assert note == "camera_info is of 640 x 480: scaled to the images' 320 x 240"
+    np.testing.assert_allclose(half.K, resized(to_camera(info(), "c"), 320, 240).K)
+    binned = info(binning_x=2, binning_y=2, width=641)
+    assert fit_to_images(binned, "c", (320, 240))[1] == ""
+    rounded, note = fit_to_images(binned, "c", (321, 240))
+    assert note == "" and rounded.width == 321 and rounded.K[0, 0] == 350
+    full, note = fit_to_images(binned, "c", (641, 480))
+    assert "320 x 240" in note and "not applied" in note
+    np.testing.assert_array_equal(full.K, K)
+    with pytest.raises(CalibrationError, match="images are 640 x 360, its camera_info says 640 x 480"):
+        fit_to_images(info(), "c", (640, 360))
 
 
 def test_region_of_interest() -> None:
@@ -77,6 +180,12 @@ def test_binning_moves_a_point_as_it_moves_its_pixel() -> None:
         (info(width=0), "0 x 480"),
         (info(distortion_model="scheimpflug"), "'scheimpflug'"),
         (info(d=[0.1, 0.2]), "2 coefficients"),
+        (info(distortion_model="plumb_bob", d=[0.1] * 6), "6 coefficients for 'plumb_bob'"),
+        (info(distortion_model="kannala_brandt", d=[0.1] * 5), "5 coefficients for 'kannala_brandt'"),
+        (info(distortion_model=""), "model '', which is known with zeros only"),
+        (info(distortion_model="inverse_brown_conrady"), "'inverse_brown_conrady', which is known with zeros only"),
+        (info(distortion_model="double_sphere", d=[]), "'double_sphere'"),
+        (info(k=K + np.diag([5.0, 0], 1)), "skew"),
         (info(d=[np.nan] * 5), "not finite"),
         (info(k=np.full(9, np.inf)), "not finite"),
         (info(distortion_model="equidistant", d=[]), "0 coefficients"),
