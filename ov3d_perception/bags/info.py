@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from ov3d_perception.bags.reader import Topic, open_bag, storage_files
+from ov3d_perception.bags.cameras import CLOUD, Found, find_cameras
+from ov3d_perception.bags.reader import Bag, Topic, open_bag, storage_files
 from ov3d_perception.bags.salvage import salvage
-from ov3d_perception.errors import BagError
+from ov3d_perception.errors import BagError, Ov3dError
 
 
 @dataclass(frozen=True)
 class BagInfo:
-    """Summary of a bag. start, end: received stamps (ns); damage: what is wrong, "" if nothing is."""
+    """Summary of a bag. start, end: received stamps (ns); damage: what is wrong, "" if nothing is.
+
+    cameras: which topics can teach, which cannot and why; those of a damaged bag are not looked for.
+    """
 
     path: Path
     size_bytes: int
@@ -21,6 +25,7 @@ class BagInfo:
     end: int
     topics: tuple[Topic, ...]
     damage: str = ""
+    cameras: Found = field(default_factory=Found)
 
     def __str__(self) -> str:
         duration = (self.end - self.start) * 1e-9
@@ -31,6 +36,7 @@ class BagInfo:
             rate = f"{(topic.count - 1) / duration:7.1f} Hz" if topic.count > 1 and duration > 0 else " " * 10
             unknown = "" if topic.readable else "  (type unknown here)"
             lines.append(f"  {topic.name:<{width}}  {topic.count:7d} {rate}  {topic.msgtype}{unknown}")
+        lines += str(self.cameras).splitlines()
         if self.damage:
             lines.append(f"DAMAGED: {self.damage}")
         return "\n".join(lines)
@@ -44,11 +50,20 @@ def info(path: str | Path) -> BagInfo:
     path = Path(path)
     try:
         with open_bag(path) as bag:
-            return BagInfo(path, _size(path), bag.start, bag.end, tuple(bag.topics.values()))
+            return BagInfo(path, _size(path), bag.start, bag.end, tuple(bag.topics.values()), cameras=_cameras_of(bag))
     except BagError as error:
         if not path.exists():
             raise
         return _info_of_damaged(path, error)
+
+
+def _cameras_of(bag: Bag) -> Found:
+    try:
+        clouds = bag.topics_of(CLOUD)
+        cloud = next(iter(bag.messages(clouds)), None) if clouds else None
+        return find_cameras(bag, bag.transforms(), lidar_frame=cloud.decode().header.frame_id if cloud else None)
+    except Ov3dError as error:
+        return Found(problems=[str(error)])
 
 
 def _info_of_damaged(path: Path, error: BagError) -> BagInfo:

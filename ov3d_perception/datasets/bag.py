@@ -16,22 +16,22 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, Int64
 
-from ov3d_perception.bags.camera_info import to_camera
-from ov3d_perception.bags.images import decode_image
+from ov3d_perception.bags.cameras import CLOUD, Axes, BagCamera, find_cameras
+from ov3d_perception.bags.images import Levels, decode_image, grey_levels, is_sixteen_bit
 from ov3d_perception.bags.messages import stamp_ns
 from ov3d_perception.bags.pointcloud2 import decode, has_field, structured
 from ov3d_perception.bags.reader import Bag as Reader
 from ov3d_perception.bags.reader import open_bag
 from ov3d_perception.bags.restamp import header_stamp
 from ov3d_perception.datasets.source import FrameSource, require
-from ov3d_perception.errors import CalibrationError, DatasetError, Ov3dError, PointCloudError, TransformError
+from ov3d_perception.errors import DatasetError, PointCloudError, TransformError
+from ov3d_perception.geometry.cameras import project
 from ov3d_perception.geometry.deskew import deskew
+from ov3d_perception.geometry.poses import invert, transform
 from ov3d_perception.geometry.transform_tree import TransformTree
 from ov3d_perception.language.labelset import LabelSet
-from ov3d_perception.types import Camera, Frame, Pose, Scan, Sweep, View
+from ov3d_perception.types import Frame, Pose, Scan, Sweep, View
 
-CLOUD, INFO = "sensor_msgs/msg/PointCloud2", "sensor_msgs/msg/CameraInfo"
-IMAGES = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")
 TRUTH = "/ground_truth/points"
 _SECOND = 1_000_000_000
 _log = logging.getLogger(__name__)
@@ -53,19 +53,23 @@ class _Stream:
 
 @dataclass(frozen=True)
 class _CameraStream:
-    camera: Camera
-    frame_id: str
+    """levels: black and white of a 16-bit camera, None for one of 8 bits."""
+
+    of: BagCamera
     images: _Stream
+    levels: Levels | None
 
 
 class Bag(FrameSource):
     """Frames of one bag.
 
     root: bag folder or file. points: topic of the clouds; None: the only one, or /points. cameras: namespaces
-    ("/cam_front"); None: all that have images and camera_info. fixed_frame: the world of the frames. sweeps: K, the key
-    sweep and up to K - 1 before it. every: take each n-th scan as key sweep. labelset: what the ``label`` field of
-    ``truth`` means; None for a bag without ground truth. images: False leaves the views out. intensity_scale: see
-    ``pointcloud2.decode``. deskew: move each point to where it was at the scan's stamp, where the cloud has times.
+    ("/cam_front") or image topics ("/cam_front/image_rect"); None: all with images and camera_info, one a namespace.
+    camera_axes: how the cameras' frames lie, see ``bags.cameras.find_cameras``. fixed_frame: the world of the frames.
+    sweeps: K, the key sweep and up to K - 1 before it. every: take each n-th scan as key sweep. labelset: what the
+    ``label`` field of ``truth`` means; None for a bag without ground truth. images: False leaves the views out.
+    intensity_scale: see ``pointcloud2.decode``. deskew: move each point to where it was at the scan's stamp, where the
+    cloud has times.
     max_lag: images farther from the middle of the scan than this many seconds are left out. tolerance: how far beyond
     the recorded TF a stamp may lie, in seconds.
 
@@ -77,6 +81,7 @@ class Bag(FrameSource):
         root: str | Path,
         points: str | None = None,
         cameras: Sequence[str] | None = None,
+        camera_axes: Axes = "auto",
         fixed_frame: str = "odom",
         sweeps: int = 1,
         every: int = 1,
@@ -98,13 +103,14 @@ class Bag(FrameSource):
         problems: list[str] = []
         self._tree: TransformTree = self._open().transforms()
         self._clouds = self._stream(self._points_topic(points))
-        self._cameras = list(self._find_cameras(cameras, problems)) if images else []
         self._truth = self._find_truth(truth, problems)
         first = self._decoded(self._clouds, 0)
         self._lidar = str(first.header.frame_id)
+        self._cameras = list(self._find_cameras(cameras, camera_axes, problems)) if images else []
         self._half_scan = self._duration_of(first) // 2
         self._posed = self._posed_scans(problems)
         require(self.root, problems, "Record points, image_raw/compressed, camera_info, tf and tf_static together")
+        self._warn_of_blind_cameras()
 
     def __len__(self) -> int:
         return len(range(0, len(self._posed), self._every))
@@ -133,36 +139,45 @@ class Bag(FrameSource):
             )
         return chosen
 
-    def _find_cameras(self, wanted: Sequence[str] | None, problems: list[str]) -> Iterator[_CameraStream]:
-        """Cameras with images, calibration and a place in TF; what lacks one is a problem if it was asked for by name
-        or has a camera_info, else it is no camera (a LiDAR's range image, say)."""
-        bag = self._open()
-        images = {_namespace(name): name for kind in reversed(IMAGES) for name in bag.topics_of(kind)}
-        infos = {_namespace(name): name for name in bag.topics_of(INFO)}
-        for namespace in wanted if wanted is not None else sorted(images):
-            if namespace not in images or namespace not in infos:
-                if wanted is not None:
-                    problems.append(f"{namespace}: no image_raw(/compressed), or no camera_info beside it")
-                continue
-            try:
-                yield self._camera(namespace, images[namespace], infos[namespace])
-            except Ov3dError as error:
-                problems.append(f"{namespace}: {error}")
+    def _find_cameras(self, wanted: Sequence[str] | None, axes: Axes, problems: list[str]) -> Iterator[_CameraStream]:
+        found = find_cameras(self._open(), self._tree, wanted, self._lidar, axes)
+        problems.extend(found.problems)
+        for topic, reason in found.left_out.items():
+            _log.warning("%s: no camera: %s: %s", self.root, topic, reason)
+        for camera in found.cameras:
+            _log.info("%s: camera %s", self.root, camera)
+            for note in camera.healed:
+                _log.warning("%s: camera %s: %s", self.root, camera.namespace, note)
+            stream = self._stream(camera.images)
+            yield _CameraStream(camera, stream, self._levels(stream))
 
-    def _camera(self, namespace: str, images: str, infos: str) -> _CameraStream:
-        info = self._decoded(self._stream(infos), 0)
-        frame_id = info.header.frame_id
-        if frame_id not in self._tree.frames:
-            raise TransformError(f"Its frame '{frame_id}' is not in the bag's TF", "Record /tf_static")
-        stream = self._stream(images)
-        camera = to_camera(info, namespace.strip("/").replace("/", "_"))
-        size = decode_image(self._decoded(stream, 0)).shape[:2]
-        if size != (camera.height, camera.width):
-            raise CalibrationError(
-                f"Its images are {size[1]} x {size[0]}, its camera_info says {camera.width} x {camera.height}",
-                "Record images and camera_info of the same stream",
-            )
-        return _CameraStream(camera, frame_id, stream)
+    def _levels(self, stream: _Stream) -> Levels | None:
+        """Black and white of a 16-bit camera, the same for all its images; None for one of 8 bits."""
+        if not is_sixteen_bit(self._decoded(stream, 0)):
+            return None
+        numbers = np.unique(np.linspace(0, len(stream.stamps) - 1, 8).astype(int))
+        levels = grey_levels([self._decoded(stream, int(number)) for number in numbers])
+        _log.warning(
+            "%s: %s has 16 bits: its levels %d to %d become black to white in all its images", self.root, stream.topic,
+            *levels,
+        )  # fmt: skip
+        return levels
+
+    def _warn_of_blind_cameras(self) -> None:
+        """A camera that sees no point of the first scan is probably turned the wrong way in TF."""
+        scan = self._scan(self._posed[0])
+        for stream in self._cameras:
+            if not len(scan) or (view := self._pose_of(stream, scan.stamp)) is None:
+                continue
+            T_camera_lidar = invert(view) @ self._pose(scan.frame_id, scan.stamp)
+            camera = stream.of.camera
+            uv, _, seen = project(camera, transform(T_camera_lidar, scan.xyz))
+            if not (seen & (uv >= 0).all(axis=1) & (uv < [camera.width, camera.height]).all(axis=1)).any():
+                _log.warning(
+                    "%s: camera %s sees no point of the first scan: check the pose of its frame '%s' in TF; an image "
+                    "needs optical axes (REP 103: x right, y down, z forward; option camera_axes)",
+                    self.root, stream.of.namespace, stream.of.frame_id,
+                )  # fmt: skip
 
     def _find_truth(self, topic: str, problems: list[str]) -> _Stream | None:
         if self.labelset is None:
@@ -207,14 +222,27 @@ class Bag(FrameSource):
         """The camera's image nearest to the middle of the scan; None if there is none near, or none with a pose."""
         middle = stamp + self._half_scan
         number = stream.images.nearest(middle)
-        taken = int(stream.images.stamps[number])
+        taken, name = int(stream.images.stamps[number]), stream.of.namespace
         if abs(taken - middle) > self._max_lag:
             return None
-        try:
-            T_world_camera = self._pose(stream.frame_id, taken)
-        except TransformError:
+        T_world_camera = self._pose_of(stream, taken)
+        if T_world_camera is None:
             return None
-        return View(stream.camera, T_world_camera, decode_image(self._decoded(stream.images, number)), taken)
+        image = decode_image(self._decoded(stream.images, number), stream.levels)
+        camera = stream.of.camera
+        if image.shape[:2] != (camera.height, camera.width):
+            size = f"{image.shape[1]} x {image.shape[0]}, not {camera.width} x {camera.height}"
+            self.leave_out(f"images of {name} whose size changed", size)
+            return None
+        return View(camera, T_world_camera, image, taken)
+
+    def _pose_of(self, stream: _CameraStream, stamp: int) -> Pose | None:
+        """T_world_camera at a stamp; None, counted, where TF does not reach."""
+        try:
+            return self._pose(stream.of.frame_id, stamp) @ stream.of.T_frame_camera
+        except TransformError as error:
+            self.leave_out(f"images of {stream.of.namespace} without a pose", error)
+            return None
 
     def _labels(self, scan: Scan) -> Int32[np.ndarray, " n"]:
         assert self._truth is not None and self.labelset is not None
@@ -259,8 +287,3 @@ class Bag(FrameSource):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_reader": None}
-
-
-def _namespace(topic: str) -> str:
-    """ "/front/image_raw/compressed" and "/front/camera_info" belong to "/front"."""
-    return topic.removesuffix("/compressed").rpartition("/")[0]

@@ -122,6 +122,11 @@ class TransformTree:
             ends = [self._edges[child].stamps[-1] for child in up_source + up_target if not self._edges[child].static]
         return min(ends) if ends else None
 
+    def root(self, frame: str) -> str:
+        """The frame at the top of the tree that ``frame`` is in. Raises TransformError for a loop."""
+        with self._lock:
+            return self._path_to_root(frame.lstrip("/"))[-1]
+
     @property
     def frames(self) -> list[str]:
         """Every frame known, sorted."""

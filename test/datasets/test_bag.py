@@ -18,6 +18,7 @@ from ov3d_perception.datasets.registry import open_dataset
 from ov3d_perception.datasets.semantickitti_bag import from_semantickitti
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.geometry.association import associate
+from ov3d_perception.geometry.cameras import resized
 from ov3d_perception.geometry.poses import transform
 from ov3d_perception.types import UNLABELLED, Camera
 
@@ -165,14 +166,17 @@ def test_camera_without_calibration(record: Callable[..., Path]) -> None:
 
 
 def test_calibration_of_another_resolution(record: Callable[..., Path]) -> None:
-    with pytest.raises(DatasetError, match="images are 40 x 30, its camera_info says 80 x 60"):
-        Bag(record(camera=Camera("front", 80, 60, CAMERA.K)))
+    """Of the same proportions: scaled, centres of pixels kept; of others: refused."""
+    (view,) = Bag(record(camera=resized(CAMERA, 80, 60)))[3].views
+    np.testing.assert_allclose(view.camera.K, CAMERA.K)
+    with pytest.raises(DatasetError, match="images are 40 x 30, its camera_info says 80 x 50"):
+        Bag(record(camera=Camera("front", 80, 50, CAMERA.K)))
 
 
 def test_images_without_camera_info_are_no_camera_unless_asked_for(record: Callable[..., Path]) -> None:
     path = record("/front/camera_info")
     assert Bag(path)[3].views == ()
-    with pytest.raises(DatasetError, match="/front: no image_raw"):
+    with pytest.raises(DatasetError, match="no camera_info beside /front/image_raw"):
         Bag(path, cameras=["/front"])
 
 
