@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float32, Int32
 
 from ov3d_perception.errors import Ov3dError
+from ov3d_perception.geometry.upright import upright_points
 from ov3d_perception.language.narrow import NarrowText
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.networks.checkpoint import CheckpointInfo, load_checkpoint
@@ -100,7 +101,7 @@ class Segmenter:
 
     def __call__(self, scan: Scan, vocabulary: Vocabulary) -> Segmentation:
         """A label for each point of the scan."""
-        voxels = self.features(scan.xyz, scan.intensity)
+        voxels = self.features(upright_points(scan), scan.intensity)
         label, probability = self.classify(voxels.features, vocabulary)
         return Segmentation(label[voxels.point_to_voxel], probability[voxels.point_to_voxel])
 

@@ -4,7 +4,8 @@ Conventions, everywhere:
 
 * ``T_a_b`` is a 4x4 float64 matrix that maps coordinates in frame b to frame a: ``p_a = T_a_b @ p_b``.
 * Metres, radians, seconds; stamps are integer nanoseconds (ROS time).
-* LiDAR and body frames are REP 103 (x forward, y left, z up); camera frames are optical (x right, y down, z forward).
+* Body frames are REP 103 (x forward, y left, z up), LiDAR frames, too, unless ``Scan.R_upright`` says how they lean;
+  camera frames are optical (x right, y down, z forward).
 * Pixels are (u, v) with the centre of the top-left pixel at (0, 0). Images are RGB uint8.
 * Class ids are int32 in a label set; :data:`UNLABELLED` (65535) means no class.
 """
@@ -28,6 +29,7 @@ class Scan:
     xyz: metres. intensity: in [0, 1] (source-specific scale already applied), zeros where the sensor has none.
     time: seconds after ``stamp`` for each point, None where unknown. ring: beam index, None where unknown.
     source_index: row of each point in the original message or file, None when no point was dropped.
+    R_upright: rotation from the sensor's axes to a frame with z up, None for a level sensor (geometry/upright.py).
     """
 
     xyz: Float32[np.ndarray, "n 3"]
@@ -37,6 +39,7 @@ class Scan:
     time: Float32[np.ndarray, " n"] | None = None
     ring: Int32[np.ndarray, " n"] | None = None
     source_index: Int64[np.ndarray, " n"] | None = None
+    R_upright: Float64[np.ndarray, "3 3"] | None = None
 
     def __len__(self) -> int:
         return len(self.xyz)

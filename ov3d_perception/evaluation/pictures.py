@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 from PIL import Image
 
+from ov3d_perception.geometry.upright import upright_points
 from ov3d_perception.types import UNLABELLED, Frame
 from ov3d_perception.viz.bev import Annotations, Canvas, bird_eye
 
@@ -36,7 +37,7 @@ class Pictures:
             return
         self.left -= 1
         self.folder.mkdir(parents=True, exist_ok=True)
-        picture = self.panels(frame.sweeps[0].scan.xyz, frame.labels, said, frame.name)
+        picture = self.panels(upright_points(frame.sweeps[0].scan), frame.labels, said, frame.name)
         Image.fromarray(picture).save(self.folder / f"{frame.name.replace('/', '_')}.png")
 
     def panels(

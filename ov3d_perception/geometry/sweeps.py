@@ -1,4 +1,4 @@
-"""The last K sweeps in the newest one's frame."""
+"""The last K sweeps in the newest one's frame, turned upright."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from ov3d_perception.geometry import poses
+from ov3d_perception.geometry.upright import upright_points
 from ov3d_perception.types import Pose, Scan, Sweep
 
 _NS = 1_000_000_000
@@ -16,7 +17,7 @@ _NS = 1_000_000_000
 
 @dataclass(frozen=True)
 class Merged:
-    """Points of several sweeps in the newest one's frame; the newest sweep's points come first, in their order."""
+    """Points of several sweeps about the newest one's sensor, upright; the newest sweep's come first, in their order."""
 
     xyz: Float32[np.ndarray, "n 3"]
     intensity: Float32[np.ndarray, " n"]
@@ -36,12 +37,12 @@ class SweepAccumulator:
         Sweeps from after the scan (a bag that starts again) and those too old are forgotten.
         """
         if T_fixed_lidar is None or self._earlier.maxlen == 0:
-            return Merged(scan.xyz, scan.intensity, 1)
+            return Merged(upright_points(scan), scan.intensity, 1)
         fresh = [s for s in self._earlier if 0 < scan.stamp - s.scan.stamp <= self._max_age_ns]
         T_lidar_fixed = poses.invert(T_fixed_lidar)
         moved = [poses.transform(T_lidar_fixed @ s.T_world_lidar, s.scan.xyz) for s in fresh]
         merged = Merged(
-            np.concatenate([scan.xyz, *moved]).astype(np.float32, copy=False),
+            upright_points(scan, np.concatenate([scan.xyz, *moved]).astype(np.float32, copy=False)),
             np.concatenate([scan.intensity, *(s.scan.intensity for s in fresh)]),
             1 + len(fresh),
         )

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from ov3d_perception.geometry.association import OcclusionTest, associate
+from ov3d_perception.geometry.upright import upright_points
 from ov3d_perception.language.sample import sample_features
 from ov3d_perception.lifting.image_teacher import Teacher, load_map
 from ov3d_perception.methods.openscene import fuse_views
@@ -38,13 +39,14 @@ class Sample:
 
 
 def merge_sweeps(frame: Frame, count: int) -> tuple[Float32[np.ndarray, "n 3"], Float32[np.ndarray, " n"]]:
-    """Points and intensities of the first ``count`` sweeps, all in the key sweep's LiDAR frame, key sweep first."""
+    """Points and intensities of the first ``count`` sweeps about the key sweep's sensor, upright, key sweep first."""
     T_key_world = np.linalg.inv(frame.sweeps[0].T_world_lidar)
     parts = [frame.sweeps[0].scan.xyz]
     for sweep in frame.sweeps[1:count]:
         T = T_key_world @ sweep.T_world_lidar
         parts.append((sweep.scan.xyz @ T[:3, :3].T + T[:3, 3]).astype(np.float32))
-    return np.concatenate(parts), np.concatenate([s.scan.intensity for s in frame.sweeps[:count]])
+    xyz = upright_points(frame.sweeps[0].scan, np.concatenate(parts))
+    return xyz, np.concatenate([s.scan.intensity for s in frame.sweeps[:count]])
 
 
 def pair(frame: Frame, spec: PairSpec, views: Sequence[View] | None = None) -> PixelPointPairs:

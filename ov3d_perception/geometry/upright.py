@@ -1,0 +1,93 @@
+"""Clouds turned upright: a network trained on level LiDARs sees one that hangs, leans or has optical axes as level.
+
+A scan stays in its sensor's frame and carries the rotation (:attr:`Scan.R_upright`); what is fed to a network is
+turned by :func:`upright_points`, and what the network says of places is turned back.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+from jaxtyping import Float, Float32, Float64
+from scipy.spatial.transform import Rotation
+
+from ov3d_perception.types import Pose, Scan
+
+LEVEL_DEG = 0.5  # a smaller tilt moves a point at 50 m by less than half a metre; such a cloud stays as it came
+
+
+MODES = ("auto", "base", "imu", "off")
+"""Where up comes from. base: TF to a base frame with z up; imu: gravity; auto: the first of these that there is."""
+
+
+def tilt_deg(R_up_sensor: Float64[np.ndarray, "3 3"]) -> float:
+    """Angle in degrees between the sensor's z axis and up, the z axis of the frame ``up``."""
+    return float(np.degrees(np.arccos(np.clip(R_up_sensor[2, 2], -1.0, 1.0))))
+
+
+def upright_by_frame(T_base_sensor: Pose) -> Float64[np.ndarray, "3 3"] | None:
+    """The rotation from the sensor's axes to those of a base frame with z up (REP 103); None for a level sensor.
+
+    A level sensor keeps its own heading: networks are trained on clouds of any heading.
+    """
+    R = T_base_sensor[:3, :3]
+    return None if tilt_deg(R) < LEVEL_DEG else R
+
+
+def upright_by_gravity(up: Float[np.ndarray, " 3"]) -> Float64[np.ndarray, "3 3"] | None:
+    """The smallest rotation that takes ``up``, a direction in the sensor's frame, to z; None for a level sensor.
+
+    up: what an accelerometer at rest measures, in any unit. Upside down, the turn is about x. Raises ValueError for a
+    vector without a direction.
+    """
+    length = float(np.linalg.norm(up))
+    if not np.isfinite(length) or length < 1e-6:
+        raise ValueError(f"{np.asarray(up).tolist()} has no direction")
+    x, y, z = np.asarray(up, np.float64) / length
+    axis = np.array([y, -x, 0.0])  # up x z
+    sine = float(np.hypot(x, y))
+    angle = np.arctan2(sine, z)
+    if np.degrees(angle) < LEVEL_DEG:
+        return None
+    axis = axis / sine if sine > 1e-9 else np.array([1.0, 0.0, 0.0])
+    return np.asarray(Rotation.from_rotvec(angle * axis).as_matrix())
+
+
+class Gravity:
+    """Which way is up in an IMU's frame: the mean of its accelerometer around a moment.
+
+    window_s: length of the mean. A second or two outlasts bumps; a robot that brakes at 1 m/s^2 all the while tilts
+    the answer by 6 degrees. keep_s: how much is kept behind the newest sample; None keeps all.
+    """
+
+    def __init__(self, window_s: float = 2.0, keep_s: float | None = None) -> None:
+        self._half_ns = round(window_s * 5e8)
+        self._keep_ns = None if keep_s is None else round(keep_s * 1e9)
+        self._samples: deque[tuple[int, float, float, float]] = deque()
+
+    def add(self, stamp: int, acceleration: tuple[float, float, float]) -> None:
+        """One sample (ns; any unit). Stamps ascend; one that does not means that time began anew."""
+        if self._samples and stamp < self._samples[-1][0]:
+            self._samples.clear()
+        if np.isfinite(acceleration).all():
+            self._samples.append((stamp, *acceleration))
+        while self._keep_ns is not None and self._samples and self._samples[0][0] < stamp - self._keep_ns:
+            self._samples.popleft()
+
+    def up(self, stamp: int) -> Float64[np.ndarray, " 3"] | None:
+        """The mean acceleration within half a window of ``stamp``, in the IMU's frame; None where there is none."""
+        near = [sample[1:] for sample in list(self._samples) if abs(sample[0] - stamp) <= self._half_ns]
+        mean = np.mean(near, axis=0) if near else np.zeros(3)
+        return mean if np.linalg.norm(mean) > 1e-6 else None
+
+
+def upright_points(scan: Scan, xyz: Float32[np.ndarray, "n 3"] | None = None) -> Float32[np.ndarray, "n 3"]:
+    """The scan's points, or ``xyz`` in its frame, turned upright about the sensor."""
+    points = scan.xyz if xyz is None else xyz
+    return points if scan.R_upright is None else points @ scan.R_upright.T.astype(np.float32)
+
+
+def as_sensed(scan: Scan, xyz: Float32[np.ndarray, "n 3"]) -> Float32[np.ndarray, "n 3"]:
+    """Upright points back in the frame of the scan's sensor: the inverse of :func:`upright_points`."""
+    return xyz if scan.R_upright is None else xyz @ scan.R_upright.astype(np.float32)
