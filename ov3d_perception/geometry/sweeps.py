@@ -17,7 +17,7 @@ _NS = 1_000_000_000
 
 @dataclass(frozen=True)
 class Merged:
-    """Points of several sweeps about the newest one's sensor, upright; the newest sweep's come first, in their order."""
+    """Points of several sweeps about the newest one's sensor, upright; those of the newest sweep come first."""
 
     xyz: Float32[np.ndarray, "n 3"]
     intensity: Float32[np.ndarray, " n"]
