@@ -9,6 +9,7 @@ A word and a class are two things here, since a class may have several words: tw
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,27 +18,82 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-
-def pixel_words(
-    pixels: Float[Tensor, "m d"], text: Float[Tensor, "w d"], allowed: Bool[Tensor, "m w"] | None = None
-) -> Int64[Tensor, " m"]:
-    """The word t_i of each pixel: the one with the highest cosine (MaskCLIP), among those ``allowed`` if given."""
-    likeness = pixels @ text.T
-    if allowed is not None:
-        likeness = likeness.masked_fill(~allowed, -torch.inf)
-    return likeness.argmax(1)
+from ov3d_perception.methods.kl import agreement_loss
+from ov3d_perception.methods.maskclip import pixel_words
 
 
-def prompt_denoising(
-    dense: Float[Tensor, "d gh gw"], text: Float[Tensor, "w d"], logit_scale: float, threshold: float
-) -> Bool[Tensor, " w"]:
-    """Words that an image may hold: those whose probability reaches ``threshold`` somewhere in it (MaskCLIP, 3.3).
+@dataclass(frozen=True)
+class Clip2SceneStep:
+    """One frame: its K sweeps' points that pixels see, one row a pair.
 
-    All words where none does, so that every pixel has one.
+    pixels: x_i, unit norm. word: row in ``text`` of t_i, MaskCLIP's word of the pixel.
+    semantic: output of the head of equation (1) for the point; spatial: of the head of equation (2); any length; None
+    leaves the equation out.
+    sweep: of the point, 0 is the first (key) sweep. grid: cell of the point's place, numbered without gaps.
+    text: embeddings of the words, unit norm. word_class: class of each word.
+    self_taught: whether the network's own words take the place of MaskCLIP's in this step.
     """
-    surest = F.softmax(logit_scale * torch.einsum("dij,wd->ijw", dense, text), dim=-1).amax((0, 1))
-    there = surest >= threshold
-    return there if bool(there.any()) else torch.ones_like(there)
+
+    pixels: Float[Tensor, "m d"]
+    word: Int64[Tensor, " m"]
+    semantic: Float[Tensor, "m d"]
+    spatial: Float[Tensor, "m d"] | None
+    sweep: Int64[Tensor, " m"]
+    grid: Int64[Tensor, " m"]
+    text: Float[Tensor, "w d"]
+    word_class: Int64[Tensor, " w"]
+    self_taught: bool = False
+
+
+@dataclass(frozen=True)
+class Clip2SceneOptions:
+    """semantic, spatial: weights of equations (1) and (2), alpha and beta; 0 leaves one out.
+
+    tau, attention: the temperatures tau of equation (1) and lambda of equations (3) and (4).
+    form: of equation (1): "equation" as printed; "release", the cross-entropy of the paper's release over the nearest
+    words; "soft", the divergence from the pixels' own softmax over the words (MaskCLIP's words only).
+    logit_scale: of CLIP, for the forms over words.
+    class_weight: weight of each pair by its word, for the forms over words; None weighs all the same.
+    """
+
+    semantic: float = 1.0
+    spatial: float = 1.0
+    tau: float = 0.5
+    attention: float = 1.0
+    form: str = "equation"
+    logit_scale: float = 100.0
+    class_weight: Callable[[Int64[Tensor, " m"]], Float[Tensor, " m"]] | None = None
+
+
+def losses(step: Clip2SceneStep, options: Clip2SceneOptions) -> dict[str, Float[Tensor, ""]]:
+    """The losses of one frame by name, times their weights, in the paper's order."""
+    points = F.normalize(step.semantic, dim=1)
+    # Section 3.2.3, switchable self-training: the words t_i are MaskCLIP's or the network's own.
+    word = pixel_words(points.detach(), step.text) if step.self_taught else step.word
+    found: dict[str, Tensor] = {}
+    if options.semantic > 0:  # Section 3.2.1, semantic consistency: equation (1)
+        found["semantic"] = options.semantic * _semantic(step, options, points, word)
+    if options.spatial > 0 and step.spatial is not None:
+        # Section 3.2.2, semantic-guided spatio-temporal consistency: equations (2) to (4)
+        first = first_sweep_words(word, step.grid, step.sweep, len(step.text))
+        spatial = F.normalize(step.spatial, dim=1)
+        found["spatial"] = options.spatial * spatio_temporal_consistency(
+            step.pixels, spatial, step.text[first], step.grid, options.attention
+        )
+    return found
+
+
+def _semantic(
+    step: Clip2SceneStep, options: Clip2SceneOptions, points: Float[Tensor, "m d"], word: Int64[Tensor, " m"]
+) -> Float[Tensor, ""]:
+    """Equation (1) in the form that ``options`` names."""
+    if options.form == "equation":
+        return semantic_consistency(points, word, step.text, step.word_class, options.tau)
+    weight = None if options.class_weight is None else options.class_weight(word)
+    if options.form == "soft" and not step.self_taught:
+        return agreement_loss(points, step.pixels, step.text, options.logit_scale, weight)
+    logits = step.semantic if options.form == "release" else options.logit_scale * points
+    return word_cross_entropy(logits, word, step.text, weight)
 
 
 def semantic_consistency(
@@ -65,10 +121,10 @@ def semantic_consistency(
     if len(torch.unique(word_class[present])) < 2:
         return points.sum() * 0.0
     own_class, column_class = word_class[word], word_class[present]
-    likeness = points @ text[present].T / tau
-    attracted = likeness.gather(1, torch.searchsorted(present, word)[:, None])[:, 0]
-    foreign = likeness.masked_fill(own_class[:, None] == column_class[None, :], -torch.inf)
-    repelled = foreign.logsumexp(0) + count.to(likeness.dtype).log()  # a word counts once for each point i that has it
+    similarity = points @ text[present].T / tau
+    attracted = similarity.gather(1, torch.searchsorted(present, word)[:, None])[:, 0]
+    foreign = similarity.masked_fill(own_class[:, None] == column_class[None, :], -torch.inf)
+    repelled = foreign.logsumexp(0) + count.to(similarity.dtype).log()  # a word counts once a point
     loss = points.new_zeros(())
     for c in torch.unique(column_class):
         positives = attracted[own_class == c].logsumexp(0)
@@ -82,7 +138,7 @@ def word_cross_entropy(
     text: Float[Tensor, "w d"],
     weight: Float[Tensor, " m"] | None = None,
 ) -> Float[Tensor, ""]:
-    """What the paper's release computes in the place of equation (1): points among words, each point for itself.
+    """The form of equation (1) in the paper's release: the cross-entropy of each point over the words.
 
     L = - mean_i log( exp(D(t_i, p_i)) / sum_w exp(D(t_w, p_i)) ), zero without a point; p is not of unit norm here.
     ``weight`` (non-negative, of mean one) makes it a weighted mean; the release has none.
@@ -96,9 +152,9 @@ def word_cross_entropy(
 def first_sweep_words(
     word: Int64[Tensor, " m"], grid: Int64[Tensor, " m"], sweep: Int64[Tensor, " m"], words: int
 ) -> Int64[Tensor, " m"]:
-    """The word t^1 of each pair's grid: what most of the grid's pairs of the first sweep say.
+    """The word t^1 of each pair's grid: the most frequent word of the grid's pairs of the first sweep.
 
-    A grid without a point of the first sweep takes what most of its pairs say; of equals, the lower number.
+    A grid without a point of the first sweep takes the most frequent word of all its pairs; of equals, the lower row.
     """
     cells = int(grid.max()) + 1 if len(grid) else 0
 
@@ -160,7 +216,7 @@ def spatio_temporal_consistency(
 
 @dataclass(frozen=True)
 class SelfTraining:
-    """Switchable self-training (S3): after ``after`` epochs the network's own words teach it, now and then.
+    """Switchable self-training (S3): after ``after`` epochs the network's own words teach some of the steps.
 
     probability: of a step being taught by them; 0 is "w/o S3" of Table 1, and 1 is "ST".
     """
@@ -168,8 +224,8 @@ class SelfTraining:
     after: int = 10
     probability: float = 0.5
 
-    def own_turn(self, epoch: int, seed: int, step: int) -> bool:
-        """Whether step ``step`` of the run is taught by the network's own words; the same answer for the same step."""
+    def applies(self, epoch: int, seed: int, step: int) -> bool:
+        """Whether the network's own words teach step ``step`` of the run; the same answer for the same arguments."""
         if epoch < self.after:
             return False
         return bool(np.random.default_rng((seed, step)).random() < self.probability)

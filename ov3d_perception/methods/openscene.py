@@ -1,14 +1,36 @@
 """OpenScene's distillation (Peng et al., CVPR 2023), which GGSD (Wang et al., ECCV 2024) takes as its equation (1).
 
-A point that pixels see gets the mean of those pixels' features; the 3D network learns to say the same of it.
+1. Multi-view fusion: F_2D of a point is the mean feature of the pixels that see it (:func:`fuse_views`).
+2. Distillation: the 3D network learns F_3D = F_2D (:func:`losses`).
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class OpenSceneStep:
+    """The inputs of one step's loss.
+
+    student: F_3D, the head's output for each voxel with a target; any length.
+    teacher: F_2D, the fused pixel features of the same voxels; unit norm.
+    weight: of each voxel in the mean, non-negative; None weighs all the same (the paper).
+    """
+
+    student: Float[Tensor, "m d"]
+    teacher: Float[Tensor, "m d"]
+    weight: Float[Tensor, " m"] | None = None
+
+
+def losses(step: OpenSceneStep) -> dict[str, Float[Tensor, ""]]:
+    """The losses of one step, by name: equation (1) of GGSD."""
+    return {"distillation": distillation_loss(step.student, step.teacher, step.weight)}
 
 
 def fuse_views(
@@ -34,23 +56,3 @@ def distillation_loss(
     if weight is None:
         weight = torch.ones_like(distance)
     return (distance * weight).sum() / weight.sum().clamp_min(torch.finfo(torch.float32).tiny)
-
-
-def agreement_loss(
-    student: Float[Tensor, "m d"],
-    teacher: Float[Tensor, "m d"],
-    text: Float[Tensor, "p d"],
-    logit_scale: float,
-    weight: Float[Tensor, " m"] | None = None,
-) -> Float[Tensor, ""]:
-    """Mean KL divergence of the student's from the teacher's softmax over the prompts ``text`` (unit norm).
-
-    Not in OpenScene; an optional addition. Equation (1) moves slowly where the features of different things are close
-    to each other, as CLIP's are; this weighs the differences that the words ask for. No annotation enters.
-    """
-    said = F.softmax(logit_scale * teacher.float() @ text.T, dim=1)
-    heard = F.log_softmax(logit_scale * F.normalize(student.float(), dim=1) @ text.T, dim=1)
-    divergence = F.kl_div(heard, said, reduction="none").sum(1)
-    if weight is None:
-        weight = torch.ones_like(divergence)
-    return (divergence * weight).sum() / weight.sum().clamp_min(torch.finfo(torch.float32).tiny)

@@ -127,7 +127,7 @@ class OptimiserSpec:
     balance: power of the inverse frequency of the words that teach, by class, used as a weight of each pair (0 = off;
     annotation-free); for openscene, kl and CLIP2Scene but for equation (1) as printed, which itself gives each class
     the same say. words: weight of the agreement over the vocabulary, added to openscene's equation (1) (0 = off;
-    see :func:`~ov3d_perception.methods.openscene.agreement_loss`). targets: at most so many voxels (openscene) or pairs
+    see :func:`~ov3d_perception.methods.kl.agreement_loss`). targets: at most so many voxels (openscene) or pairs
     of a frame enter the loss.
     context: metres; voxels in no coarse cell of that size at or beside a target are left out (None keeps all).
     precision: "fp32", "bf16" or, on a GPU, "fp16" (autocast).

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ov3d_perception.language.vocabulary import Vocabulary
-from ov3d_perception.methods.openscene import agreement_loss, distillation_loss
+from ov3d_perception.methods import openscene
+from ov3d_perception.methods.kl import agreement_loss
 from ov3d_perception.networks.registry import Network
 from ov3d_perception.recipes.specs import OptimiserSpec
 from ov3d_perception.sparse import SparseTensor
@@ -132,7 +133,7 @@ class Distillation(Student):
         features = self.network(SparseTensor(batch.feats, batch.coords)).feats
         student = self.network.head(features[batch.rows])
         weight = self.balance.weights((batch.target @ self.text.T).argmax(1)) if self.balance else None
-        loss = distillation_loss(student, batch.target, weight)
+        (loss,) = openscene.losses(openscene.OpenSceneStep(student, batch.target, weight)).values()
         if self.spec.words == 0:
             return self.log_loss(loss)
         agreement = agreement_loss(student, batch.target, self.text, self.logit_scale, weight)

@@ -7,11 +7,12 @@ import torch
 import torch.nn.functional as F
 
 from ov3d_perception.methods.clip2scene import (
+    Clip2SceneOptions,
+    Clip2SceneStep,
     SelfTraining,
     first_sweep_words,
     fuse,
-    pixel_words,
-    prompt_denoising,
+    losses,
     semantic_consistency,
     spatio_temporal_consistency,
     word_cross_entropy,
@@ -23,6 +24,10 @@ WORD_CLASS = torch.tensor([0, 1, 1, 2])
 def unit(*shape, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return F.normalize(torch.randn(*shape, generator=generator, dtype=torch.float64), dim=-1)
+
+
+def unit_32(*shape, seed=0):
+    return unit(*shape, seed=seed).float()
 
 
 def equation_1(points, word, text, word_class, tau):
@@ -152,26 +157,64 @@ def test_the_first_sweep_names_the_grid():
     assert first_sweep_words(nothing, nothing, nothing, 4).tolist() == []
 
 
-def test_a_pixel_says_the_nearest_word_that_is_allowed():
-    pixels, text = torch.tensor([[0.8, 0.6, 0.0], [0.0, 0.6, 0.8]]), torch.eye(3)
-    assert pixel_words(pixels, text).tolist() == [0, 2]
-    allowed = torch.tensor([[False, True, True], [True, True, False]])
-    assert pixel_words(pixels, text, allowed).tolist() == [1, 1]
-
-
-def test_a_word_that_is_sure_nowhere_is_denoised():
-    """Cosines (1, 0) and (0.6, 0.8) of two patches, scale 10: the second word reaches 0.88, the third 0.0001."""
-    dense, text = torch.tensor([[[1.0, 0.6]], [[0.0, 0.8]], [[0.0, 0.0]]]), torch.eye(3)
-    assert prompt_denoising(dense, text, 10.0, 0.5).tolist() == [True, True, False]
-    assert prompt_denoising(dense, text, 10.0, 0.9).tolist() == [True, False, False]
-    assert prompt_denoising(dense, text, 0.0, 0.9).tolist() == [True, True, True]
-
-
 def test_own_words_take_turns_after_the_first_epochs():
     training = SelfTraining(after=3, probability=0.5)
-    assert not any(training.own_turn(2, 1, step) for step in range(50))
-    turns = [training.own_turn(3, 1, step) for step in range(400)]
-    assert turns == [training.own_turn(3, 1, step) for step in range(400)]
+    assert not any(training.applies(2, 1, step) for step in range(50))
+    turns = [training.applies(3, 1, step) for step in range(400)]
+    assert turns == [training.applies(3, 1, step) for step in range(400)]
     assert 0.4 < sum(turns) / 400 < 0.6
-    assert all(SelfTraining(0, 1.0).own_turn(0, 1, step) for step in range(50))
-    assert not any(SelfTraining(0, 0.0).own_turn(9, 1, step) for step in range(50))
+    assert all(SelfTraining(0, 1.0).applies(0, 1, step) for step in range(50))
+    assert not any(SelfTraining(0, 0.0).applies(9, 1, step) for step in range(50))
+
+
+def step_of(self_taught=False, **changes):
+    """Eight pairs in three grids; the heads' outputs have lengths other than 1, which the equations must not see."""
+    text = unit(4, 5, seed=1)
+    values = {
+        "pixels": unit(8, 5, seed=2),
+        "word": torch.tensor([0, 1, 2, 3, 0, 1, 2, 3]),
+        "semantic": 3.0 * unit(8, 5, seed=3),
+        "spatial": 0.5 * unit(8, 5, seed=4),
+        "sweep": torch.tensor([0, 1, 0, 1, 0, 1, 2, 0]),
+        "grid": torch.tensor([0, 0, 0, 1, 1, 2, 2, 2]),
+        "text": text,
+        "word_class": WORD_CLASS,
+    }
+    values |= changes
+    single = {n: v.float() if v is not None and v.is_floating_point() else v for n, v in values.items()}
+    return Clip2SceneStep(**single, self_taught=self_taught)
+
+
+def test_a_step_is_equations_1_to_4_with_their_weights():
+    step = step_of()
+    found = losses(step, Clip2SceneOptions(semantic=2.0, spatial=0.5, tau=0.3, attention=0.7))
+    points, spatial = unit_32(8, 5, seed=3), unit_32(8, 5, seed=4)
+    first = step.text[torch.tensor([0, 0, 0, 0, 0, 3, 3, 3])]  # by hand: grid 0 has words 0, 2 of sweep 0; 1: 0; 2: 3
+    torch.testing.assert_close(found["semantic"], 2.0 * equation_1(points, step.word, step.text, WORD_CLASS, 0.3))
+    expected = equations_2_to_4(step.pixels, spatial, first, step.grid, 0.7)
+    torch.testing.assert_close(found["spatial"], 0.5 * expected)
+
+
+def test_a_loss_of_weight_zero_or_without_its_head_is_left_out():
+    assert list(losses(step_of(), Clip2SceneOptions(spatial=0.0))) == ["semantic"]
+    assert list(losses(step_of(), Clip2SceneOptions(semantic=0.0))) == ["spatial"]
+    assert list(losses(step_of(spatial=None), Clip2SceneOptions())) == ["semantic"]
+
+
+def test_a_self_taught_step_takes_the_words_nearest_to_its_points():
+    own = (unit_32(8, 5, seed=3) @ unit_32(4, 5, seed=1).T).argmax(1)
+    assert own.tolist() != step_of().word.tolist()
+    for form in ("equation", "release", "soft"):
+        options = Clip2SceneOptions(form=form, logit_scale=2.0)
+        taught, named = losses(step_of(self_taught=True), options), losses(step_of(word=own), options)
+        torch.testing.assert_close(taught["spatial"], named["spatial"])
+        assert (form == "soft") != bool(torch.isclose(taught["semantic"], named["semantic"]))
+    expected = F.cross_entropy(2.0 * unit_32(8, 5, seed=3) @ unit_32(4, 5, seed=1).T, own)
+    torch.testing.assert_close(taught["semantic"], expected)  # "soft" has no softmax of pixels for its own words
+
+
+def test_the_releases_form_sees_lengths_and_weights():
+    step, weight = step_of(), torch.tensor([1.0, 2.0, 0.5, 0.5])
+    options = Clip2SceneOptions(spatial=0.0, form="release", class_weight=lambda word: weight[word])
+    each = F.cross_entropy(step.semantic @ step.text.T, step.word, reduction="none")
+    torch.testing.assert_close(losses(step, options)["semantic"], (each * weight[step.word]).mean())

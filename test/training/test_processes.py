@@ -16,14 +16,14 @@ from ov3d_perception.sparse import SparseTensor, quantize
 from ov3d_perception.training.data.batches import EpochSampler
 from ov3d_perception.training.processes import Processes, SynchronisedNorm, synchronise
 
-HERE = Path(__file__).parent
+SUPPORT = Path(__file__).parents[1] / "support"
 
 RUN = """
 import os
 import sys
 from pathlib import Path
 import pytest, torch
-sys.path.insert(0, {here!r})
+sys.path.insert(0, {support!r})
 from colour_scene import walls_recipe
 from ov3d_perception.training.run import distill
 from ov3d_perception.recipes.specs import changed
@@ -87,7 +87,7 @@ def test_synchronised_networks_are_the_same_in_one_process(arch):
 @pytest.mark.slow
 def test_two_processes_are_one_with_the_doubled_batch(tmp_path):
     script = tmp_path / "run.py"
-    script.write_text(RUN.format(here=str(HERE)))
+    script.write_text(RUN.format(support=str(SUPPORT)))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
     def start(out, batch, rate, *launcher):

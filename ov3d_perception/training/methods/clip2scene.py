@@ -14,17 +14,8 @@ from torch import Tensor, nn
 from ov3d_perception.language.sample import sample_features
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.lifting.image_teacher import Teacher
-from ov3d_perception.methods.clip2scene import (
-    SelfTraining,
-    first_sweep_words,
-    pixel_words,
-    prompt_denoising,
-    semantic_consistency,
-    spatio_temporal_consistency,
-    word_cross_entropy,
-)
-from ov3d_perception.methods.contrastive import info_nce, superpixel_info_nce
-from ov3d_perception.methods.openscene import agreement_loss
+from ov3d_perception.methods import clip2scene, kl, ppkt, slidr
+from ov3d_perception.methods.maskclip import pixel_words, prompt_denoising
 from ov3d_perception.networks.registry import Network
 from ov3d_perception.recipes.specs import Recipe
 from ov3d_perception.sparse import SparseTensor
@@ -85,7 +76,7 @@ class Contrast(Student):
     ) -> None:
         super().__init__(network, recipe.optimiser, steps)
         self.recipe, self.method, self.teacher, self.clock = recipe, recipe.method, teacher, Clock()
-        self.self_training = SelfTraining(self.method.switch_after, self.method.switch)
+        self.self_training = clip2scene.SelfTraining(self.method.switch_after, self.method.switch)
         self.logit_scale = vocabulary.logit_scale
         self.register_buffer("text", torch.from_numpy(vocabulary.embeddings), persistent=False)
         self.register_buffer("word_class", torch.from_numpy(vocabulary.prompt_class).long(), persistent=False)
@@ -113,44 +104,35 @@ class Contrast(Student):
     def _losses(self, taught: Taught) -> dict[str, Float[Tensor, ""]]:
         """The weighted losses of one frame, by name."""
         method, features = self.method, self.network.head(taught.narrow).float()
-        points = F.normalize(features, dim=1)
+        points, pixels = F.normalize(features, dim=1), taught.pixels
         if method.name == "kl":
             weight = self.balance.weights(taught.word) if self.balance else None
-            return {"kl": agreement_loss(points, taught.pixels, self.text, self.logit_scale, weight)}
+            return kl.losses(kl.KlStep(points, pixels, self.text, self.logit_scale, weight))
         if method.name == "ppkt":
-            some = torch.randperm(len(points))[: method.samples].to(points.device)
-            return {"ppkt": info_nce(points[some], taught.pixels[some], method.temperature)}
+            return ppkt.losses(ppkt.PpktStep(points, pixels, method.samples, method.temperature))
         if method.name == "slidr":
-            segment = taught.column("segment")
-            return {"slidr": superpixel_info_nce(points, taught.pixels, segment, method.temperature)}
-        losses: dict[str, Tensor] = {}
-        own = self.self_training.own_turn(self.current_epoch, self.recipe.seed, self.global_step)
-        word = pixel_words(points.detach(), self.text) if own else taught.word
-        if method.semantic > 0:
-            losses["semantic"] = method.semantic * self._semantic(features, taught.pixels, word, own)
-        if self.spatial_head is not None:
-            losses["spatial"] = method.spatial * self._spatial(taught, word)
-        return losses
-
-    def _semantic(
-        self, features: Float[Tensor, "m d"], pixels: Float[Tensor, "m d"], word: Int64[Tensor, " m"], own: bool
-    ) -> Float[Tensor, ""]:
-        """Equation (1) of one frame, in the form that the recipe names; own: whether the words are the network's."""
-        points, form = F.normalize(features, dim=1), self.method.form
-        if form == "equation":
-            return semantic_consistency(points, word, self.text, self.word_class, self.method.tau)
-        weight = self.balance.weights(word) if self.balance else None
-        if form == "soft" and not own:
-            return agreement_loss(points, pixels, self.text, self.logit_scale, weight)
-        return word_cross_entropy(features if form == "release" else self.logit_scale * points, word, self.text, weight)
-
-    def _spatial(self, taught: Taught, word: Int64[Tensor, " m"]) -> Float[Tensor, ""]:
-        """Equation (2) of one frame, with the words of its first sweep."""
-        assert self.spatial_head is not None
-        points = F.normalize(self.spatial_head(taught.narrow).float(), dim=1)
-        grid = taught.column("grid")
-        named = first_sweep_words(word, grid, taught.column("sweep"), len(self.text))
-        return spatio_temporal_consistency(taught.pixels, points, self.text[named], grid, self.method.attention)
+            return slidr.losses(slidr.SlidrStep(points, pixels, taught.column("segment"), method.temperature))
+        step = clip2scene.Clip2SceneStep(
+            pixels=pixels,
+            word=taught.word,
+            semantic=features,
+            spatial=None if self.spatial_head is None else self.spatial_head(taught.narrow).float(),
+            sweep=taught.column("sweep"),
+            grid=taught.column("grid"),
+            text=self.text,
+            word_class=self.word_class,
+            self_taught=self.self_training.applies(self.current_epoch, self.recipe.seed, self.global_step),
+        )
+        options = clip2scene.Clip2SceneOptions(
+            semantic=method.semantic,
+            spatial=method.spatial,
+            tau=method.tau,
+            attention=method.attention,
+            form=method.form,
+            logit_scale=self.logit_scale,
+            class_weight=self.balance.weights if self.balance else None,
+        )
+        return clip2scene.losses(step, options)
 
     @torch.no_grad()
     def _see(self, batch: Scenes) -> tuple[Float[Tensor, "m d"], Int64[Tensor, " m"]]:
