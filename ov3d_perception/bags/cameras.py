@@ -135,7 +135,9 @@ def find_cameras(
             if stream is not None:
                 found.cameras.append(_camera(bag, tree, stream, chosen, infos, lidar_frame, axes))
             elif wanted is not None:
-                raise DatasetError("No pictures there", f"Name one of {', '.join(s.base for s in streams) or 'none'}")
+                there = ", ".join(f"{s.base}: {s.no_picture()}" for s in named) or "no images"
+                pictures = ", ".join(s.base for s in streams if not s.no_picture()) or "none"
+                raise DatasetError(f"No pictures there ({there})", f"Name one of those that the bag has: {pictures}")
         except Ov3dError as error:
             found.problems.append(f"{name or '/'}: {error}")
     if wanted is None:
@@ -171,7 +173,7 @@ def _choose(streams: list[_Images], left_out: dict[str, str], by_namespace: bool
     pictures = []
     for stream in streams:
         reason = stream.no_picture()
-        if reason and (by_namespace or is_depth(stream.first)):
+        if reason and by_namespace:
             left_out[stream.base] = reason
         else:
             pictures.append(stream)

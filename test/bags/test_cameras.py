@@ -120,7 +120,16 @@ def test_a_named_topic_is_taken_whatever_the_namespace_has(found: Search) -> Non
     assert taken(found(topics, wanted=["/front/image_rect"])) == ["/front/image_rect"]
     assert taken(found(topics, wanted=["/front/debug_image"])) == ["/front/debug_image"]
     assert taken(found(topics, wanted=["/front"])) == ["/front/image_raw"]
-    assert "No pictures there. Name one of /front/debug_image" in found(topics, wanted=["/rear"]).problems[0]
+    topics |= {"/depth/image_raw": picture(encoding="16UC1"), "/depth/camera_info": calibration()}
+    for name, words in (
+        (
+            "/rear",
+            "No pictures there (no images). Name one of those that the bag has: /front/image_raw, /front/image_rect",
+        ),
+        ("/depth", "No pictures there (/depth/image_raw: depth (16UC1))"),
+        ("/depth/image_raw", "'16UC1' holds depths"),
+    ):
+        assert words in found(topics, wanted=[name]).problems[0]
 
 
 @pytest.mark.parametrize(

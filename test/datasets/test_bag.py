@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,11 +46,31 @@ def scan(stamp: int, points: int = 11) -> dict[str, np.ndarray]:
     return columns | {"intensity": np.full(points, 51.0, np.float32), "time": time.astype(np.float32)}
 
 
+def numbered(number: int, stamp: int, width: int = 40, height: int = 30) -> Any:
+    """A picture whose pixels hold its number."""
+    picture = np.full((height, width, 3), number, np.uint8)
+    return messages.compressed_image(encode_png(picture), "png", stamp, "front_optical")
+
+
 @pytest.fixture
 def record(tmp_path: Path) -> Callable[..., Path]:
-    """record(leave_out=...): 1 s; scans at 10 Hz, images at 20 Hz with a number in their pixels, TF at 50 Hz."""
+    """record(leave_out=...): 1 s; scans at 10 Hz, images at 20 Hz with a number in their pixels, TF at 50 Hz.
 
-    def write(*leave_out: str, camera: Camera = CAMERA, tf_from: int = 0, blind: bool = False) -> Path:
+    image: the message of a number at a stamp; optical: pose of front_optical in its parent; pan_until: that parent is
+    "pan", whose transform ends at this tick of TF, instead of base_link; info: attributes of camera_info.
+    """
+
+    def write(
+        *leave_out: str,
+        camera: Camera = CAMERA,
+        tf_from: int = 0,
+        blind: bool = False,
+        image: Callable[[int, int], Any] = numbered,
+        images: str = "/front/image_raw/compressed",
+        optical: np.ndarray = OPTICAL,
+        pan_until: int | None = None,
+        info: dict[str, Any] | None = None,
+    ) -> Path:
         path = tmp_path / "drive"
         with BagWriter(path, overwrite=True) as bag:
 
@@ -57,17 +78,21 @@ def record(tmp_path: Path) -> Callable[..., Path]:
                 if topic not in leave_out:
                     bag.write(topic, message, stamp + S)  # recorded a second late: only headers may count
 
-            static = [("base_link", "lidar", START, LIDAR), ("base_link", "front_optical", START, OPTICAL)]
+            parent = "base_link" if pan_until is None else "pan"
+            static = [("base_link", "lidar", START, LIDAR), (parent, "front_optical", START, optical)]
             put("/tf_static", messages.tf_message(static), START)
             for tick in range(tf_from, 56):
                 stamp = START + tick * S // 50
-                put("/tf", messages.tf_message([("odom", "base_link", stamp, base(stamp))]), stamp)
+                edges = [("odom", "base_link", stamp, base(stamp))]
+                edges += [("base_link", "pan", stamp, np.eye(4))] if tick < (pan_until or 0) else []
+                put("/tf", messages.tf_message(edges), stamp)
             for number in range(20):
                 stamp = START + 10_000_000 + number * S // 20
-                picture = np.full((30, 40, 3), number, np.uint8)
-                image = messages.compressed_image(encode_png(picture), "png", stamp, "front_optical")
-                put("/front/image_raw/compressed", image, stamp)
-                put("/front/camera_info", messages.camera_info(camera, stamp, "front_optical"), stamp)
+                put(images, image(number, stamp), stamp)
+                calibration = messages.camera_info(camera, stamp, "front_optical")
+                for name, value in (info or {}).items():
+                    setattr(calibration, name, value)
+                put("/front/camera_info", calibration, stamp)
             for number in range(10):
                 stamp = START + number * S // 10
                 columns = scan(stamp)
@@ -157,6 +182,65 @@ def test_workers_of_a_data_loader_may_have_it(record: Callable[..., Path]) -> No
 def test_what_is_missing_is_named(record: Callable[..., Path], leave_out: list[str], cause: str) -> None:
     with pytest.raises(DatasetError, match=cause):
         Bag(record(*leave_out), labelset="street")
+
+
+def test_rectified_images_are_seen_by_p_in_the_frame_turned_by_r(record: Callable[..., Path]) -> None:
+    turn = np.array([[np.cos(0.1), 0, -np.sin(0.1)], [0, 1, 0], [np.sin(0.1), 0, np.cos(0.1)]])
+    info = {"r": turn.reshape(-1), "p": np.array([20.0, 0, 21, 0, 0, 22, 13, 0, 0, 0, 1, 0]), "d": np.full(5, 0.1)}
+    (view,) = Bag(record(images="/front/image_rect/compressed", info=info))[3].views
+    np.testing.assert_array_equal(view.camera.K, [[20, 0, 21], [0, 22, 13], [0, 0, 1]])
+    assert not len(view.camera.distortion)
+    expected = base(view.stamp) @ OPTICAL
+    expected[:3, :3] = expected[:3, :3] @ turn.T
+    np.testing.assert_allclose(view.T_world_camera, expected, atol=1e-9)
+
+
+def test_camera_whose_frame_has_body_axes_is_turned_when_told(record: Callable[..., Path]) -> None:
+    body = np.eye(4)
+    body[0, 3] = 0.5
+    turned = Bag(record(optical=body), camera_axes="body")[3]
+    straight = Bag(record())[3]
+    np.testing.assert_allclose(turned.views[0].T_world_camera, straight.views[0].T_world_camera, atol=1e-12)
+
+
+def test_levels_of_a_sixteen_bit_camera_are_those_of_the_whole_bag(
+    record: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Image n holds 200 n: 3800 of 12 bits in the last one, so 200 n becomes 200 n / 16 in each."""
+
+    def image(number: int, stamp: int) -> Any:
+        data = np.full((30, 40), 200 * number, "<u2").view(np.uint8).reshape(-1)
+        values = {"height": 30, "width": 40, "encoding": "mono16", "is_bigendian": 0, "step": 80, "data": data}
+        return messages.build("sensor_msgs/msg/Image", header=messages.header(stamp, "front_optical"), **values)
+
+    source = Bag(record(image=image, images="/front/image_raw"))
+    assert "levels 0 to 4095 become black to white" in caplog.text
+    for index, number in ((0, 1), (3, 7), (8, 17)):
+        (view,) = source[index].views
+        assert (view.image == 200 * number // 16).all()
+
+
+def test_images_that_change_their_size_are_left_out_and_counted(record: Callable[..., Path]) -> None:
+    def image(number: int, stamp: int) -> Any:
+        return numbered(number, stamp, *((40, 30) if number < 10 else (80, 60)))
+
+    source = Bag(record(image=image))
+    assert len(source[3].views) == 1 and source[6].views == () and source[7].views == ()
+    assert source.left_out == {"images of /front whose size changed": 2}
+
+
+def test_images_without_a_pose_are_left_out_and_counted(record: Callable[..., Path]) -> None:
+    source = Bag(record(pan_until=20))  # the camera's mount is known up to 0.4 s, with 0.05 s of tolerance
+    assert len(source[3].views) == 1 and source[4].views == () and source[5].views == ()
+    assert source.left_out == {"images of /front without a pose": 2}
+
+
+def test_a_camera_that_sees_no_point_is_told(record: Callable[..., Path], caplog: pytest.LogCaptureFixture) -> None:
+    Bag(record())
+    assert "sees no point" not in caplog.text
+    backwards = OPTICAL @ np.diag([-1.0, 1, -1, 1])
+    Bag(record(optical=backwards))
+    assert "camera /front sees no point of the first scan" in caplog.text and "'front_optical'" in caplog.text
 
 
 def test_camera_without_calibration(record: Callable[..., Path]) -> None:
