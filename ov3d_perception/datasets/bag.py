@@ -24,7 +24,7 @@ from ov3d_perception.bags.reader import Bag as Reader
 from ov3d_perception.bags.reader import open_bag
 from ov3d_perception.bags.restamp import header_stamp
 from ov3d_perception.datasets.source import FrameSource, require
-from ov3d_perception.errors import DatasetError, PointCloudError, TransformError
+from ov3d_perception.errors import DatasetError, ImageError, PointCloudError, TransformError
 from ov3d_perception.geometry.cameras import project
 from ov3d_perception.geometry.deskew import deskew
 from ov3d_perception.geometry.poses import invert, transform
@@ -228,7 +228,11 @@ class Bag(FrameSource):
         T_world_camera = self._pose_of(stream, taken)
         if T_world_camera is None:
             return None
-        image = decode_image(self._decoded(stream.images, number), stream.levels)
+        try:
+            image = decode_image(self._decoded(stream.images, number), stream.levels)
+        except ImageError as error:
+            self.leave_out(f"damaged images of {name}", error)
+            return None
         camera = stream.of.camera
         if image.shape[:2] != (camera.height, camera.width):
             size = f"{image.shape[1]} x {image.shape[0]}, not {camera.width} x {camera.height}"

@@ -220,13 +220,15 @@ def test_levels_of_a_sixteen_bit_camera_are_those_of_the_whole_bag(
         assert (view.image == 200 * number // 16).all()
 
 
-def test_images_that_change_their_size_are_left_out_and_counted(record: Callable[..., Path]) -> None:
+def test_damaged_images_and_those_of_another_size_are_left_out_and_counted(record: Callable[..., Path]) -> None:
     def image(number: int, stamp: int) -> Any:
-        return numbered(number, stamp, *((40, 30) if number < 10 else (80, 60)))
+        message = numbered(number, stamp, *((40, 30) if number < 10 else (80, 60)))
+        message.data = message.data[:20] if number == 15 else message.data
+        return message
 
     source = Bag(record(image=image))
-    assert len(source[3].views) == 1 and source[6].views == () and source[7].views == ()
-    assert source.left_out == {"images of /front whose size changed": 2}
+    assert len(source[3].views) == 1 and source[6].views == () and source[7].views == ()  # images 13 and 15
+    assert source.left_out == {"images of /front whose size changed": 1, "damaged images of /front": 1}
 
 
 def test_images_without_a_pose_are_left_out_and_counted(record: Callable[..., Path]) -> None:
