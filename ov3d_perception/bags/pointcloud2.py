@@ -16,14 +16,16 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from ov3d_perception.errors import PointCloudError
+from ov3d_perception.geometry.scan_time import PointTimes, interpret
 from ov3d_perception.types import Scan
 
 DATATYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 DATATYPE_OF = {np.dtype(code): number for number, code in DATATYPES.items()}
-INTENSITY_FIELDS = ("intensity", "intensities", "i", "reflectivity", "signal")
+INTENSITY_FIELDS = ("reflectivity", "intensity", "intensities", "i", "signal")  # the first that there is
 TIME_FIELDS = ("time", "t", "timestamp", "time_stamp", "offset_time", "time_offset")
 RING_FIELDS = ("ring", "line", "channel", "laser_id")
 SECOND = 1_000_000_000
+MAX_RANGE = 1500.0  # metres; no LiDAR sees farther, and a network's voxel indices do not reach for much more
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,11 @@ def structured(msg: Any) -> np.ndarray:
     """
     count, step = msg.height * msg.width, msg.point_step
     data = np.frombuffer(msg.data, np.uint8)
-    row_step = msg.row_step if msg.height > 1 else msg.width * step
-    needed = (msg.height - 1) * row_step + msg.width * step if count else 0
-    if len(data) < needed or row_step < msg.width * step:
+    row_step, _ = _row_step(msg)
+    if count and len(data) < (msg.height - 1) * row_step + msg.width * step:
         raise PointCloudError(
             f"A cloud of {msg.height} x {msg.width} points of {step} bytes has {len(data)} bytes in rows of {row_step}",
-            "The message is truncated or its driver fills row_step wrongly: check the driver, or record it anew",
+            "The message is truncated: check the driver, or record it anew",
         )
     layout = _layout_dtype(msg)
     if count == 0:
@@ -76,13 +77,56 @@ def has_field(msg: Any, *names: str) -> bool:
     return any(field.name in names for field in msg.fields)
 
 
-def decode(msg: Any, *, intensity_scale: float | None = None) -> Scan:
-    """A message to a Scan in its own frame. Points that are not finite, or lie exactly at the origin, are dropped.
+@dataclass(frozen=True)
+class Intensity:
+    """Which field became the intensity, the factor that brought it to [0, 1], and the share of points beyond 1."""
 
-    intensity_scale: factor that brings the intensity field to [0, 1]; the product is clipped. None guesses: 1 for
-    values up to 1, else 1/255. Clouds without an intensity field (or ``reflectivity``, ``signal``) give zeros.
-    Per-point times may be seconds or integer nanoseconds after the stamp, or absolute; Scan.time is seconds after it.
-    Raises PointCloudError: no x y z, truncated data, no point at all, none finite.
+    field: str
+    scale: float
+    clipped: float
+
+    def __str__(self) -> str:
+        factor = f"1/{1 / self.scale:.4g}" if self.scale < 1 else f"{self.scale:.4g}"
+        return f"{self.field} x {factor}, {100 * self.clipped:.1f} % clipped"
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """A message that was read: the scan, what was decided about it, and what was left out.
+
+    times, time_field: None and "" where the cloud has no time field; intensity: None where it has none. without_return:
+    points that are not finite or lie exactly at the origin; far: points beyond :data:`MAX_RANGE`; row_step: "" or what
+    was wrong with it.
+    """
+
+    scan: Scan
+    times: PointTimes | None
+    time_field: str
+    intensity: Intensity | None
+    without_return: int
+    far: int
+    row_step: str
+
+
+def decode(msg: Any, *, intensity_scale: float | None = None) -> Scan:
+    """A message to a Scan in its own frame, as :func:`read` does without knowing the clouds before it."""
+    return read(msg, intensity_scale=intensity_scale).scan
+
+
+def read(
+    msg: Any,
+    *,
+    intensity_scale: float | None = None,
+    time_unit: str = "auto",
+    time_offset: float = 0.0,
+    period: float | None = None,
+) -> Cloud:
+    """A message to a Scan in its own frame. Points without a return, or beyond :data:`MAX_RANGE`, are dropped.
+
+    intensity_scale: factor that brings the intensity to [0, 1]; the product is clipped. None estimates it, see
+    :func:`estimate_scale`. Clouds without any of :data:`INTENSITY_FIELDS` give zeros. time_unit, time_offset, period:
+    see :func:`geometry.scan_time.interpret`.
+    Raises PointCloudError: no x y z, truncated data, no point at all, none usable.
     """
     points = structured(msg)
     names = _names(points)
@@ -95,25 +139,41 @@ def decode(msg: Any, *, intensity_scale: float | None = None) -> Scan:
     xyz = np.empty((len(points), 3), np.float32)
     for axis, name in enumerate("xyz"):
         xyz[:, axis] = points[name]
-    valid = np.isfinite(xyz).all(1) & (xyz != 0).any(1)
-    if not valid.any():
+    with np.errstate(over="ignore", invalid="ignore"):
+        square = np.einsum("ni,ni->n", xyz, xyz)
+        returned = (square > 0) & (square < np.inf)
+        valid = returned & (square <= MAX_RANGE**2)
+    returns, kept = int(np.count_nonzero(returned)), int(np.count_nonzero(valid))
+    if kept == 0:
         raise PointCloudError(
-            f"None of the cloud's {len(points)} points is finite and off the origin",
-            "Check that the LiDAR is unobstructed and returns are enabled in its driver",
+            f"None of the cloud's {len(points)} points is finite and off the origin"
+            + (f" within {MAX_RANGE:.0f} m" if returns else ""),
+            "Give the cloud in the sensor's frame, not in a map's"
+            if returns
+            else "Check that the LiDAR is unobstructed and returns are enabled in its driver",
         )
-    index = None if valid.all() else np.flatnonzero(valid)
+    index = None if kept == len(points) else np.flatnonzero(valid)
     if index is not None:
         points, xyz = points[index], xyz[index]
-    stamp = msg.header.stamp.sec * SECOND + msg.header.stamp.nanosec
-    return Scan(
+    stamp = int(msg.header.stamp.sec * SECOND + msg.header.stamp.nanosec)
+    strength, intensity = _intensity(points, intensity_scale)
+    time_field = next((name for name in TIME_FIELDS if name in names), "")
+    times = (
+        interpret(points[time_field], stamp, unit=time_unit, offset_s=time_offset, period_s=period)
+        if time_field
+        else None
+    )
+    scan = Scan(
         xyz=xyz,
-        intensity=_intensity(points, intensity_scale),
-        stamp=int(stamp),
+        intensity=strength,
+        stamp=stamp,
         frame_id=msg.header.frame_id,
-        time=_time(points, stamp),
+        time=None if times is None else times.seconds,
         ring=_column(points, RING_FIELDS, np.int32),
         source_index=index,
     )
+    dropped = len(valid) - returns
+    return Cloud(scan, times, time_field, intensity, dropped, returns - kept, _row_step(msg)[1])
 
 
 def encode(columns: Mapping[str, np.ndarray], height: int = 1) -> CloudLayout:
@@ -159,6 +219,18 @@ def pack_rgb(rgb: UInt8[np.ndarray, "n 3"]) -> Float32[np.ndarray, " n"]:
     return (r << 16 | g << 8 | b).astype(np.uint32).view(np.float32)
 
 
+def _row_step(msg: Any) -> tuple[int, str]:
+    """Bytes from row to row, and what was wrong with the message's ``row_step``: some drivers leave it 0, or set it to
+    the whole cloud's size, though rows follow each other without a gap."""
+    row = msg.width * msg.point_step
+    if msg.height <= 1:
+        return row, ""
+    fits = row <= msg.row_step and (msg.height - 1) * msg.row_step + row <= len(msg.data)
+    if fits or len(msg.data) < msg.height * row:
+        return max(msg.row_step, row), ""
+    return row, f"row_step is {msg.row_step}, rows of {msg.width} points have {row} bytes: read without gaps"
+
+
 def _layout_dtype(msg: Any) -> np.dtype:
     order = ">" if msg.is_bigendian else "<"
     names, formats, offsets = [], [], []
@@ -189,27 +261,34 @@ def _column(points: np.ndarray, names: tuple[str, ...], dtype: type) -> np.ndarr
     return None if name is None else points[name].astype(dtype)
 
 
-def _intensity(points: np.ndarray, scale: float | None) -> Float32[np.ndarray, " n"]:
-    raw = _column(points, INTENSITY_FIELDS, np.float32)
-    if raw is None:
-        return np.zeros(len(points), np.float32)
-    raw = np.nan_to_num(raw, nan=0.0, posinf=0.0, neginf=0.0)
-    if scale is None:
-        scale = 1.0 if raw.max() <= 1.0 else 1.0 / 255.0
-    return np.clip(raw * np.float32(scale), 0.0, 1.0)
+def _intensity(points: np.ndarray, scale: float | None) -> tuple[Float32[np.ndarray, " n"], Intensity | None]:
+    for name in INTENSITY_FIELDS:
+        if name not in _names(points):
+            continue
+        raw = points[name].astype(np.float32)
+        if points[name].dtype.kind == "f":
+            raw = np.nan_to_num(raw, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+        if name == "reflectivity" and not raw.any():  # a driver that only has the field
+            continue
+        factor = estimate_scale(raw, points[name].dtype) if scale is None else scale
+        scaled = raw * np.float32(factor)
+        clipped = np.count_nonzero(scaled > 1.0) / len(raw)
+        return np.clip(scaled, 0.0, 1.0, out=scaled), Intensity(name, float(factor), clipped)
+    return np.zeros(len(points), np.float32), None
 
 
-def _time(points: np.ndarray, stamp_ns: int) -> Float32[np.ndarray, " n"] | None:
-    name = next((name for name in TIME_FIELDS if name in _names(points)), None)
-    if name is None:
-        return None
-    raw = points[name]
-    if raw.dtype.kind in "iu":
-        return (raw.astype(np.int64) * 1e-9).astype(np.float32)
-    seconds = raw.astype(np.float64)
-    largest = np.nanmax(np.abs(seconds))
-    if largest > 1e15:  # absolute, in nanoseconds
-        seconds = (seconds - stamp_ns) * 1e-9
-    elif largest > 1e6:  # absolute, in seconds
-        seconds = (seconds - stamp_ns // SECOND) - (stamp_ns % SECOND) * 1e-9
-    return np.nan_to_num(seconds).astype(np.float32)
+def estimate_scale(raw: Float32[np.ndarray, " n"], kind: np.dtype) -> float:
+    """The factor that brings intensities to [0, 1]: 1 for values up to 1, 1/255 for bytes and values up to 255.
+
+    Others are no reflectivity (the strength of the signal, photons): their median becomes 0.1, that of a street, unless
+    that clips more than the strongest 15 %. One value of a thousand may lie beyond these limits.
+    """
+    if kind.itemsize == 1:
+        return 1.0 / 255.0
+    sample = raw[:: max(1, len(raw) // 4096)]
+    middle, strong, strongest = (float(v) for v in np.quantile(sample, (0.5, 0.85, 0.999)))
+    if strongest <= 1.0:
+        return 1.0
+    if strongest <= 255.0:
+        return 1.0 / 255.0
+    return min(0.1 / max(middle, 1e-3), 1.0 / max(strong, 1e-3))

@@ -14,14 +14,15 @@ from hypothesis.extra import numpy as hnp
 from real_data import data_dir
 
 from ov3d_perception.bags import messages
-from ov3d_perception.bags.pointcloud2 import Field, decode, encode, has_field, pack_rgb, structured
+from ov3d_perception.bags.cloud_reader import faults
+from ov3d_perception.bags.pointcloud2 import Field, decode, encode, has_field, pack_rgb, read, structured
 from ov3d_perception.bags.reader import open_bag
 from ov3d_perception.errors import PointCloudError
 
 F32, F64, U8, U16, U32 = 7, 8, 2, 4, 6
 
 
-def cloud(
+def cloud_of(
     fields: list[tuple[str, int, int]], step: int, data: bytes, width: int, height: int = 1, **other: Any
 ) -> SimpleNamespace:
     stamp = SimpleNamespace(sec=12, nanosec=500_000_000)
@@ -43,7 +44,7 @@ XYZI = [("x", 0, F32), ("y", 4, F32), ("z", 8, F32), ("intensity", 12, F32)]
 
 
 def test_xyzi() -> None:
-    scan = decode(cloud(XYZI, 16, struct.pack("<8f", 1, 2, 3, 0.5, 4, 5, 6, 1.0), 2))
+    scan = decode(cloud_of(XYZI, 16, struct.pack("<8f", 1, 2, 3, 0.5, 4, 5, 6, 1.0), 2))
     np.testing.assert_array_equal(scan.xyz, [[1, 2, 3], [4, 5, 6]])
     np.testing.assert_array_equal(scan.intensity, np.float32([0.5, 1.0]))
     assert (scan.stamp, scan.frame_id) == (12_500_000_000, "lidar")
@@ -53,7 +54,7 @@ def test_xyzi() -> None:
 def test_big_endian_with_gaps_and_doubles() -> None:
     fields = [("x", 2, F64), ("y", 10, F64), ("z", 20, F32), ("ring", 26, U16)]
     point = struct.pack(">2xdd2xf2xH4x", 1.5, -2.5, 3.5, 31)
-    scan = decode(cloud(fields, 32, point + b"\0" * (32 - len(point)), 1, is_bigendian=True))
+    scan = decode(cloud_of(fields, 32, point + b"\0" * (32 - len(point)), 1, is_bigendian=True))
     np.testing.assert_array_equal(scan.xyz, [[1.5, -2.5, 3.5]])
     np.testing.assert_array_equal(scan.ring, [31])
 
@@ -62,60 +63,120 @@ def test_xyzirc_velodyne() -> None:
     """Autoware's XYZIRC: intensity and return type in bytes, channel as ring."""
     fields = [*XYZI[:3], ("intensity", 12, U8), ("return_type", 13, U8), ("channel", 14, U16)]
     data = struct.pack("<fffBBH", 1, 0, 0, 255, 2, 7) + struct.pack("<fffBBH", 2, 0, 0, 51, 2, 8)
-    scan = decode(cloud(fields, 16, data, 2))
+    scan = decode(cloud_of(fields, 16, data, 2))
     np.testing.assert_allclose(scan.intensity, [1.0, 0.2])
     np.testing.assert_array_equal(scan.ring, [7, 8])
 
 
 def test_organised_cloud_with_padded_rows() -> None:
     rows = [struct.pack("<3f", 1, 0, 0) + struct.pack("<3f", 2, 0, 0) + b"pad!", struct.pack("<6f", 3, 0, 0, 4, 0, 0)]
-    scan = decode(cloud(XYZI[:3], 12, b"".join(rows), 2, 2, row_step=28))
+    scan = decode(cloud_of(XYZI[:3], 12, b"".join(rows), 2, 2, row_step=28))
     np.testing.assert_array_equal(scan.xyz[:, 0], [1, 2, 3, 4])
     np.testing.assert_array_equal(scan.intensity, np.zeros(4))
 
 
 def test_drops_what_is_not_finite_or_at_the_origin() -> None:
     points = [[1, 1, 1], [np.nan, 0, 0], [0, 0, 0], [2, 2, np.inf], [0, 0, 3]]
-    scan = decode(cloud(XYZI[:3], 12, np.float32(points).tobytes(), 5))
+    scan = decode(cloud_of(XYZI[:3], 12, np.float32(points).tobytes(), 5))
     np.testing.assert_array_equal(scan.source_index, [0, 4])
     np.testing.assert_array_equal(scan.xyz, [[1, 1, 1], [0, 0, 3]])
 
 
 def test_intensity_scale() -> None:
     data = struct.pack("<8f", 1, 0, 0, 100.0, 2, 0, 0, np.nan)
-    np.testing.assert_allclose(decode(cloud(XYZI, 16, data, 2)).intensity, [100 / 255, 0])
-    np.testing.assert_allclose(decode(cloud(XYZI, 16, data, 2), intensity_scale=0.02).intensity, [1.0, 0])
+    np.testing.assert_allclose(decode(cloud_of(XYZI, 16, data, 2)).intensity, [100 / 255, 0])
+    np.testing.assert_allclose(decode(cloud_of(XYZI, 16, data, 2), intensity_scale=0.02).intensity, [1.0, 0])
 
 
 @pytest.mark.parametrize(
-    ("name", "datatype", "value"),
+    ("name", "kind", "ticks", "start"),
     [
-        ("t", U32, struct.pack("<I", 250_000_000)),  # Ouster: nanoseconds after the stamp
-        ("time", F32, struct.pack("<f", 0.25)),  # Velodyne: seconds after it
-        ("timestamp", F64, struct.pack("<d", 12.75)[:8]),  # small numbers are relative ...
-        ("timestamp", F64, struct.pack("<d", 1_700_000_012.75)),  # ... large ones absolute: Hesai's seconds
-        ("timestamp", F64, struct.pack("<d", 1_700_000_012.75e9)),  # Livox' nanoseconds
+        ("t", np.uint32, 1e9, 0),  # Ouster: nanoseconds after the stamp
+        ("time", np.float32, 1, 0),  # Velodyne: seconds after it
+        ("timestamp", np.float64, 1, 1_700_000_012.5),  # Hesai: seconds, absolute
+        ("timestamp", np.float64, 1e9, 1_700_000_012.5e9),  # Livox: nanoseconds
+        ("offset_time", np.uint32, 1e6, 0),
     ],
 )
-def test_time_fields(name: str, datatype: int, value: bytes) -> None:
-    stamp = SimpleNamespace(sec=1_700_000_012, nanosec=500_000_000)
-    header = SimpleNamespace(stamp=stamp, frame_id="lidar")
-    fields = [*XYZI[:3], (name, 12, datatype)]
-    message = cloud(fields, 12 + len(value), struct.pack("<3f", 1, 2, 3) + value, 1, header=header)
-    expected = 12.75 if value == struct.pack("<d", 12.75) else 0.25
-    np.testing.assert_allclose(decode(message).time, [expected], atol=1e-6)
+def test_time_fields(name: str, kind: type, ticks: float, start: float) -> None:
+    seconds = np.linspace(0, 0.1, 50)
+    xyz = dict.fromkeys("xyz", np.ones(50, np.float32))
+    message = messages.point_cloud(xyz | {name: (start + seconds * ticks).astype(kind)}, 1_700_000_012_500_000_000, "l")
+    cloud = read(message)
+    np.testing.assert_allclose(cloud.scan.time, seconds, atol=2e-6)
+    assert cloud.time_field == name and not faults(cloud)
+
+
+def test_times_that_cannot_be_used_are_named() -> None:
+    frozen = np.full(50, 1.7e9)
+    cloud = read(messages.point_cloud(dict.fromkeys("xyz", np.ones(50)) | {"timestamp": frozen}, 7, "lidar"))
+    assert cloud.scan.time is None
+    assert "'timestamp' (float64 (all points have the same time, 1700000000" in faults(cloud)["times"]
+
+
+def test_a_stray_point_does_not_cost_the_scan() -> None:
+    xyz = np.random.default_rng(0).uniform(1, 100, (50, 3)).astype(np.float32)
+    xyz[[7, 9, 11]] = [3e7, 0, 0], [0, -1600, 0], [1e30, 1e30, 0]
+    cloud = read(messages.point_cloud(dict(zip("xyz", xyz.T, strict=True)), 0, "lidar"))
+    np.testing.assert_array_equal(cloud.scan.source_index, np.delete(np.arange(50), [7, 9, 11]))
+    assert (cloud.far, cloud.without_return) == (2, 1)  # the square of 1e30 is no float32: not finite
+    assert faults(cloud) == {"far points": "2 points lie beyond 1500 m and are dropped"}
+    with pytest.raises(PointCloudError, match=r"within 1500 m.*not in a map's"):
+        read(messages.point_cloud(dict(zip("xyz", xyz.T + 1e6, strict=True)), 0, "lidar"))
+
+
+@pytest.mark.parametrize("row_step", [0, 16, 128])
+def test_a_wrong_row_step_of_whole_data_is_read_through(row_step: int) -> None:
+    """0: Velodyne on dashing; 128, the whole cloud: PointCloud2Modifier.resize(width, height) until 2026."""
+    data = np.arange(1, 33, dtype=np.float32)
+    cloud = read(cloud_of(XYZI, 16, data.tobytes(), 4, 2, row_step=row_step))
+    np.testing.assert_array_equal(cloud.scan.xyz[:, 0], data[::4])
+    assert faults(cloud)["row_step"].startswith(f"row_step is {row_step}, rows of 4 points have 64 bytes")
+
+
+def test_reflectivity_is_preferred_where_it_is_filled() -> None:
+    columns = dict.fromkeys("xyz", np.ones(3, np.float32)) | {"intensity": np.full(3, 900, np.float32)}
+    filled = read(messages.point_cloud(columns | {"reflectivity": np.full(3, 51, np.uint8)}, 0, "lidar"))
+    np.testing.assert_allclose(filled.scan.intensity, 0.2)
+    assert filled.intensity is not None and filled.intensity.field == "reflectivity"
+    empty = read(messages.point_cloud(columns | {"reflectivity": np.zeros(3, np.uint8)}, 0, "lidar"))
+    assert empty.intensity is not None and empty.intensity.field == "intensity"
+
+
+@pytest.mark.parametrize(
+    ("raw", "median"),
+    [
+        (np.linspace(0, 1, 1000, dtype=np.float32), 0.5),
+        (np.linspace(0, 255, 1000, dtype=np.float32), 0.5),
+        (np.linspace(0, 1, 1000, dtype=np.float32) ** 4 * 200, 0.049),
+        (np.random.default_rng(0).gamma(2, 300, 1000).astype(np.float32), 0.1),  # Ouster's signal
+        (np.random.default_rng(0).integers(0, 65536, 1000).astype(np.uint16), 0.1),
+    ],
+)
+def test_the_scale_of_the_intensity_is_found(raw: np.ndarray, median: float) -> None:
+    cloud = read(messages.point_cloud(dict.fromkeys("xyz", np.ones(1000)) | {"intensity": raw}, 0, "lidar"))
+    assert np.median(cloud.scan.intensity) == pytest.approx(median, abs=0.01)
+    assert cloud.intensity is not None and cloud.intensity.clipped < 0.2
+
+
+def test_clipped_intensities_are_told() -> None:
+    message = cloud_of(XYZI, 16, np.full(40, 100, np.float32).tobytes(), 10)
+    assert faults(read(message, intensity_scale=0.02))["intensity"].startswith(
+        "Intensity from intensity x 1/50, 100.0 %"
+    )
+    assert not faults(read(message))
 
 
 @pytest.mark.parametrize(
     ("message", "cause"),
     [
-        (cloud(XYZI, 16, b"", 0), "empty"),
-        (cloud(XYZI[:3], 12, np.full((4, 3), np.nan, np.float32).tobytes(), 4), "None of the cloud's 4 points"),
-        (cloud(XYZI, 16, b"\0" * 31, 2), "31 bytes"),
-        (cloud(XYZI, 16, b"\0" * 64, 2, 2, row_step=16), "rows of 16"),
-        (cloud([("range", 0, F32)], 4, b"\0" * 4, 1), r"\(range\), without x, y and z"),
-        (cloud([*XYZI[:3], ("w", 12, 9)], 16, b"\0" * 16, 1), "unknown datatype 9"),
-        (cloud(XYZI, 12, b"\0" * 12, 1), "do not fit points of 12 bytes"),
+        (cloud_of(XYZI, 16, b"", 0), "empty"),
+        (cloud_of(XYZI[:3], 12, np.full((4, 3), np.nan, np.float32).tobytes(), 4), "None of the cloud's 4 points"),
+        (cloud_of(XYZI, 16, b"\0" * 31, 2), "31 bytes"),
+        (cloud_of(XYZI, 16, b"\0" * 60, 2, 2, row_step=16), "rows of 32"),
+        (cloud_of([("range", 0, F32)], 4, b"\0" * 4, 1), r"\(range\), without x, y and z"),
+        (cloud_of([*XYZI[:3], ("w", 12, 9)], 16, b"\0" * 16, 1), "unknown datatype 9"),
+        (cloud_of(XYZI, 12, b"\0" * 12, 1), "do not fit points of 12 bytes"),
     ],
 )
 def test_bad_clouds_say_why(message: SimpleNamespace, cause: str) -> None:
