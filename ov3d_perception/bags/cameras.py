@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from typing import Any, Literal
 
 import numpy as np
@@ -25,7 +26,8 @@ _RECTIFIED = {"rect", "rectified", "undistorted"}
 _MONO = {"mono", "gray", "grey"}
 _PLAIN = {"image", "img", "raw", "color", "colour", "rgb", "bayer"} | _RECTIFIED | _MONO
 _DERIVED = {"debug", "overlay", "annotated", "annotations", "visualization", "viz", "mask", "masks", "heatmap"}
-_DERIVED |= {"labels", "segmentation", "semantic", "semantics", "instance", "detection", "detections", "colormap"}
+_DERIVED |= {"labels", "segmentation", "semantic", "semantics", "instance", "detection", "detections", "confidence"}
+_DERIVED |= {"colormap"}
 _DISTANCES = {"depth", "disparity", "range"}
 # Optical axes (x right, y down, z forward) in a body's (x forward, y left, z up), by REP 103.
 OPTICAL_IN_BODY = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
@@ -106,7 +108,9 @@ class _Images:
         if is_depth(self.first):
             return f"depth ({encoding_of(self.first) or self.first.format})"
         last = self.namespace.lower().rpartition("/")[2]
-        if _DISTANCES & {*self.words, last} or last.startswith("aligned_depth"):
+        # Some drivers send depth as mono16.
+        named = _words(self.base) if encoding_of(self.first) == "mono16" else {*self.words, last}
+        if _DISTANCES & named or last.startswith("aligned_depth"):
             return f"depth by its name, {encoding_of(self.first) or 'pictures'} by its encoding"
         derived = _DERIVED & (self.words | _words(last))
         return f"made from images, by its name ({', '.join(sorted(derived))})" if derived else ""
@@ -128,8 +132,9 @@ def find_cameras(
     """
     found, streams, infos = Found(), list(_streams(bag)), bag.topics_of(INFO)
     calibrated = [stream for stream in streams if _info_of(stream, infos)]
-    for name in wanted if wanted is not None else sorted({stream.namespace for stream in calibrated}):
-        named = [s.carried_by(name) for s in streams if name.rstrip("/") in (s.namespace, s.base, *s.topics)]
+    namespaces = sorted({stream.namespace for stream in calibrated})
+    for name in namespaces if wanted is None else [name.rstrip("/") for name in wanted]:
+        named = [s.carried_by(name) for s in streams if name in (s.namespace, s.base, *s.topics)]
         try:
             stream, chosen = _choose(named, found.left_out, all(name == s.namespace for s in named))
             if stream is not None:
@@ -219,12 +224,10 @@ def _camera(
     camera, note = fit_to_images(info, name, size, stream.rectified)
     healed = [note] if note else []
     frames = {"camera_info": info.header.frame_id, "the images": _first(bag, topic).header.frame_id}
-    frame_id = _frame(tree, frames, info_topic, lidar_frame, healed)
+    frame_id = _frame(tree, frames, info_topic, lidar_frame, axes, healed)
     T_frame_camera = camera_in_frame(info, stream.rectified, _first_of_pair(bag, info, info_topic, infos))
     if axes == "body":
         T_frame_camera = OPTICAL_IN_BODY @ T_frame_camera
-    elif axes == "auto":
-        frame_id = _optical(tree, frame_id, info_topic, healed)
     return BagCamera(stream.namespace, topic, info_topic, camera, frame_id, T_frame_camera, chosen, tuple(healed))
 
 
@@ -247,30 +250,37 @@ def _first_of_pair(bag: Bag, info: Any, topic: str, infos: Sequence[str]) -> Any
     return next((other for other in same if not np.asarray(other.p)[[3, 7]].any()), None)
 
 
-def _frame(tree: TransformTree, frames: dict[str, str], topic: str, lidar_frame: str | None, healed: list[str]) -> str:
-    """The camera's frame: that of camera_info, else that of its images where it alone has a place in TF."""
-    named = {source: frame.strip("/") for source, frame in frames.items() if frame.strip("/")}
+def _frame(
+    tree: TransformTree, frames: dict[str, str], topic: str, lidar_frame: str | None, axes: Axes, healed: list[str]
+) -> str:
+    """The camera's frame: that of camera_info, or of its images if that alone has a place in TF and optical axes."""
+    named = {frame.strip("/"): None for frame in frames.values() if frame.strip("/")}
     if not named:
         raise TransformError(
             f"Neither {topic} nor its images have a frame_id", "Set the camera's optical frame (frame_id) in its driver"
         )
     problems = []
-    for frame in dict.fromkeys(named.values()):
+    for frame in named:
         try:
             _require_connected(tree, frame, topic, lidar_frame)
+            taken = _optical(tree, frame, topic, healed) if axes == "auto" else frame
         except TransformError as error:
             problems.append(error)
             continue
-        if len({*frames.values()}) > 1:
-            said = ", ".join(f"{source} '{frame}'" for source, frame in frames.items())
+        if len({name.strip("/") for name in frames.values()}) > 1:
+            said = ", ".join(f"{source} '{name}'" for source, name in frames.items())
             healed.append(f"frame_id differs: {said}; '{frame}' is taken")
-        return frame
+        return taken
     raise problems[0]
 
 
 def _require_connected(tree: TransformTree, frame: str, topic: str, lidar_frame: str | None) -> None:
     if frame not in tree.frames:
-        raise TransformError(f"Its frame '{frame}' is not in the bag's TF ({topic})", "Record /tf_static")
+        similar = get_close_matches(frame, tree.frames, 1)
+        raise TransformError(
+            f"Its frame '{frame}' is not in the bag's TF ({topic})",
+            "Record /tf_static" + (f", or let the driver name '{similar[0]}' if that is the camera" if similar else ""),
+        )
     lidar = (lidar_frame or "").strip("/")
     if lidar not in tree.frames or tree.root(frame) == tree.root(lidar):
         return
@@ -284,7 +294,7 @@ def _require_connected(tree: TransformTree, frame: str, topic: str, lidar_frame:
 
 
 def _optical(tree: TransformTree, frame: str, topic: str, healed: list[str]) -> str:
-    """The optical frame of a frame that evidently has body axes: z up in a tree whose root is level (REP 103)."""
+    """This frame; its optical frame if it evidently has body axes: z up in a tree whose root is level (REP 103)."""
     root = tree.root(frame)
     if "optical" in frame.lower() or "optical" in root.lower() or root == frame:
         return frame

@@ -109,7 +109,10 @@ class Bag(FrameSource):
         self._cameras = list(self._find_cameras(cameras, camera_axes, problems)) if images else []
         self._half_scan = self._duration_of(first) // 2
         self._posed = self._posed_scans(problems)
-        require(self.root, problems, "Record points, image_raw/compressed, camera_info, tf and tf_static together")
+        remedy = (
+            "Record points, images with camera_info, tf and tf_static together, or name the cameras to use: cameras="
+        )
+        require(self.root, problems, remedy)
         self._warn_of_blind_cameras()
 
     def __len__(self) -> int:

@@ -28,7 +28,7 @@ STATIC = [("base_link", "lidar", 0, np.eye(4)), ("base_link", "optical", 0, OPTI
 def picture(frame: str = "optical", encoding: str = "rgb8", size: tuple[int, int] = (40, 30)) -> Any:
     """A raw image of zeros in any encoding."""
     width, height = size
-    step = {"rgb8": 3, "mono8": 1, "16UC1": 2, "32FC1": 4, "bayer_rggb8": 1}[encoding] * width
+    step = {"rgb8": 3, "mono8": 1, "mono16": 2, "16UC1": 2, "32FC1": 4, "bayer_rggb8": 1}[encoding] * width
     values = {"height": height, "width": width, "encoding": encoding, "is_bigendian": 0, "step": step}
     data = np.zeros(height * step, np.uint8)
     return messages.build("sensor_msgs/msg/Image", header=messages.header(0, frame), data=data, **values)
@@ -120,6 +120,8 @@ def test_a_named_topic_is_taken_whatever_the_namespace_has(found: Search) -> Non
     assert taken(found(topics, wanted=["/front/image_rect"])) == ["/front/image_rect"]
     assert taken(found(topics, wanted=["/front/debug_image"])) == ["/front/debug_image"]
     assert taken(found(topics, wanted=["/front"])) == ["/front/image_raw"]
+    at_the_root = {"/image_raw": picture(), "/camera_info": calibration()}  # v4l2_camera without a namespace
+    assert taken(found(at_the_root)) == taken(found(at_the_root, wanted=["/"])) == ["/image_raw"]
     topics |= {"/depth/image_raw": picture(encoding="16UC1"), "/depth/camera_info": calibration()}
     for name, words in (
         (
@@ -142,6 +144,8 @@ def test_a_named_topic_is_taken_whatever_the_namespace_has(found: Search) -> Non
         ("/camera/x/image_raw/compressed", packed("16UC1; png compressed ")),
         ("/camera/depth/image", picture()),  # in false colours
         ("/camera/disparity/image", picture(encoding="mono8")),
+        ("/camera/depth_registered/image_raw", picture(encoding="mono16")),
+        ("/camera/confidence/image_rect_raw", picture(encoding="mono8")),
         ("/sim/semantic_segmentation/image", picture()),
     ],
 )
@@ -194,10 +198,13 @@ def test_the_topic_that_can_be_read_is_taken(found: Search) -> None:
         ("", "optical", "optical", "camera_info '', the images 'optical'; 'optical' is taken"),
         ("typo", "optical", "optical", "'optical' is taken"),
         ("optical", "", "optical", "'optical' is taken"),
+        ("camera_link", "optical", "optical", "camera_info 'camera_link', the images 'optical'; 'optical' is taken"),
     ],
 )
 def test_frames_that_can_be_healed(found: Search, of_info: str, of_image: str, expected: str, note: str) -> None:
-    result = found({"/front/image_raw": picture(of_image), "/front/camera_info": calibration(of_info)})
+    tilted = np.diag([-1.0, -1, 1, 1])  # body axes, and no optical frame that belongs to them
+    edges = [*STATIC, ("base_link", "camera_link", 0, tilted)]
+    result = found({"/front/image_raw": picture(of_image), "/front/camera_info": calibration(of_info)}, edges)
     taken(result)
     assert result.cameras[0].frame_id == expected
     assert note in " ".join(result.cameras[0].healed) and bool(result.cameras[0].healed) == bool(note)
@@ -207,7 +214,8 @@ def test_frames_that_can_be_healed(found: Search, of_info: str, of_image: str, e
     ("frame", "static", "words"),
     [
         ("", STATIC, ["Neither /front/camera_info nor its images have a frame_id", "driver"]),
-        ("camera", STATIC, ["frame 'camera' is not in the bag's TF", "Record /tf_static"]),
+        ("camera", STATIC, ["frame 'camera' is not in the bag's TF", "Record /tf_static."]),
+        ("robot/optical", STATIC, ["'robot/optical' is not in the bag's TF", "name 'optical' if that is the camera"]),
         (
             "optical",
             [STATIC[0], ("camera_link", "optical", 0, OPTICAL)],
@@ -215,7 +223,7 @@ def test_frames_that_can_be_healed(found: Search, of_info: str, of_image: str, e
         ),
         ("camera_link", [*STATIC, ("base_link", "camera_link", 0, np.eye(4))], ["body axes", "REP 103", "camera_axes"]),
     ],
-    ids=["empty", "unknown", "unconnected", "body axes"],
+    ids=["empty", "unknown", "prefix", "unconnected", "body axes"],
 )
 def test_frames_that_cannot(found: Search, frame: str, static: Any, words: list[str]) -> None:
     result = found({"/front/image_raw": picture(frame), "/front/camera_info": calibration(frame)}, static)
