@@ -22,7 +22,8 @@ def faults(cloud: Cloud) -> dict[str, str]:
     """What a person should know of a cloud that was read, by kind; empty for a good one."""
     found = {}
     if cloud.times is not None and cloud.times.problem:
-        found["times"] = f"Point times in '{cloud.time_field}' ({cloud.times})"
+        use = "are not used" if cloud.times.seconds is None else "are used"
+        found["times"] = f"The point times in '{cloud.time_field}' {use}: {cloud.times.problem}"
     if cloud.times is not None and cloud.times.strays:
         found["stray times"] = f"{cloud.times.strays} of {len(cloud.scan)} points have a time outside the scan"
     if cloud.far:
@@ -32,6 +33,13 @@ def faults(cloud: Cloud) -> dict[str, str]:
     if cloud.intensity is not None and cloud.intensity.clipped > _MUCH_CLIPPED:
         found["intensity"] = f"Intensity from {cloud.intensity}: set intensity_scale"
     return found
+
+
+def describe(cloud: Cloud) -> str:
+    """One line: what a cloud holds, and what was decided about its times and its intensity."""
+    times = "no time field" if cloud.times is None else f"{cloud.time_field}: {cloud.times}"
+    intensity = "no intensity, zeros are used" if cloud.intensity is None else str(cloud.intensity)
+    return f"{len(cloud.scan)} points in frame '{cloud.scan.frame_id}'; {times}; {intensity}"
 
 
 class CloudReader:

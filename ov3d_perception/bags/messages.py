@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from ov3d_perception.bags.camera_info import from_camera
 from ov3d_perception.bags.pointcloud2 import SECOND, encode
 from ov3d_perception.bags.typestore import typestore
+from ov3d_perception.errors import TransformError
 from ov3d_perception.geometry.poses import from_quaternion, to_quaternion
 from ov3d_perception.geometry.transform_tree import TransformTree
 from ov3d_perception.types import Camera, Pose
@@ -94,11 +95,14 @@ def stamp_ns(message: Any) -> int:
 
 
 def add_to_tree(tree: TransformTree, message: Any, static: bool) -> None:
-    """Put every transform of a TFMessage (rosbags' or rclpy's) into the tree. Raises TransformError for a bad one."""
+    """Put every transform of a TFMessage (rosbags' or rclpy's) into the tree; a bad one is skipped, counted there."""
     for edge in message.transforms:
         t, q = edge.transform.translation, edge.transform.rotation
-        T = from_quaternion(np.array([t.x, t.y, t.z]), np.array([q.x, q.y, q.z, q.w]))
-        tree.add(edge.header.frame_id, edge.child_frame_id, stamp_ns(edge), T, static)
+        try:
+            T = from_quaternion(np.array([t.x, t.y, t.z]), np.array([q.x, q.y, q.z, q.w]))
+            tree.add(edge.header.frame_id, edge.child_frame_id, stamp_ns(edge), T, static)
+        except TransformError as error:
+            tree.skip(edge.header.frame_id, edge.child_frame_id, error.cause)
 
 
 def _transform_stamped(parent: str, child: str, stamp: int, T_parent_child: Pose) -> Any:

@@ -17,7 +17,7 @@ from ov3d_perception.bags.messages import add_to_tree
 from ov3d_perception.bags.typestore import learn, typestore
 from ov3d_perception.bags.writer import STORAGE
 from ov3d_perception.errors import BagError
-from ov3d_perception.geometry.transform_tree import TransformTree
+from ov3d_perception.geometry.transform_tree import PARENTS_REMEDY, TransformTree
 
 _log = logging.getLogger(__name__)
 
@@ -103,6 +103,10 @@ class Bag:
         wanted = self.topics_of("tf2_msgs/msg/TFMessage")
         for message in self.messages(wanted) if wanted else ():
             add_to_tree(tree, message.decode(), static=message.topic.endswith("tf_static"))
+        for fault in tree.skipped:
+            _log.warning("%s: TF: %s", self.path, fault)
+        for fault in tree.parent_faults:
+            _log.warning("%s: TF: %s. %s", self.path, fault, PARENTS_REMEDY)
         return tree
 
     def close(self) -> None:

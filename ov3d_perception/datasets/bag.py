@@ -6,6 +6,7 @@ their own poses, taken from the bag's TF at their own stamps.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -14,41 +15,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32, Int64
+from jaxtyping import Int32
 
 from ov3d_perception.bags.cameras import CLOUD, Axes, BagCamera, find_cameras
+from ov3d_perception.bags.cloud_reader import CloudReader, describe, faults
 from ov3d_perception.bags.images import Levels, decode_image, grey_levels, is_sixteen_bit
 from ov3d_perception.bags.messages import stamp_ns
-from ov3d_perception.bags.pointcloud2 import decode, has_field, structured
+from ov3d_perception.bags.pointcloud2 import Cloud, has_field, structured
 from ov3d_perception.bags.reader import Bag as Reader
 from ov3d_perception.bags.reader import open_bag
-from ov3d_perception.bags.restamp import header_stamp
+from ov3d_perception.bags.streams import CLOCK_REMEDY, Stream, clock_fault, read_stream, read_tf_stream
 from ov3d_perception.datasets.source import FrameSource, require
 from ov3d_perception.errors import DatasetError, ImageError, PointCloudError, TransformError
 from ov3d_perception.geometry.cameras import project
 from ov3d_perception.geometry.deskew import deskew
 from ov3d_perception.geometry.poses import invert, transform
+from ov3d_perception.geometry.scan_time import UNITS
 from ov3d_perception.geometry.transform_tree import TransformTree
+from ov3d_perception.geometry.upright import MODES, Gravity, Upright
 from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.types import Frame, Pose, Scan, Sweep, View
 
-TRUTH = "/ground_truth/points"
+TRUTH, IMU = "/ground_truth/points", "sensor_msgs/msg/Imu"
 _SECOND = 1_000_000_000
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Stream:
-    """Messages of one topic. stamps: of their headers, ascending; received: those that the bag keeps them under."""
-
-    topic: str
-    stamps: Int64[np.ndarray, " n"]
-    received: Int64[np.ndarray, " n"]
-
-    def nearest(self, stamp: int) -> int:
-        after = int(np.searchsorted(self.stamps, stamp))
-        around = [i for i in (after - 1, after) if 0 <= i < len(self.stamps)]
-        return min(around, key=lambda i: abs(int(self.stamps[i]) - stamp))
 
 
 @dataclass(frozen=True)
@@ -56,7 +46,7 @@ class _CameraStream:
     """levels: black and white of a 16-bit camera, None for one of 8 bits."""
 
     of: BagCamera
-    images: _Stream
+    images: Stream
     levels: Levels | None
 
 
@@ -68,10 +58,10 @@ class Bag(FrameSource):
     camera_axes: how the cameras' frames lie, see ``bags.cameras.find_cameras``. fixed_frame: the world of the frames.
     sweeps: K, the key sweep and up to K - 1 before it. every: take each n-th scan as key sweep. labelset: what the
     ``label`` field of ``truth`` means; None for a bag without ground truth. images: False leaves the views out.
-    intensity_scale: see ``pointcloud2.decode``. deskew: move each point to where it was at the scan's stamp, where the
-    cloud has times.
-    max_lag: images farther from the middle of the scan than this many seconds are left out. tolerance: how far beyond
-    the recorded TF a stamp may lie, in seconds.
+    intensity_scale, time_unit, time_offset: see ``pointcloud2.read``. deskew: move each point to where it was at the
+    scan's stamp, where the cloud has times. upright, base_frame: see ``geometry.upright.Upright``; imu: topic of the
+    IMU, None: the first one. max_lag: images farther from the middle of the scan than this many seconds are left out.
+    tolerance: how far beyond the recorded TF a stamp may lie, in seconds.
 
     Raises BagError (damage), DatasetError that lists what is missing: topics, calibration, transforms.
     """
@@ -89,14 +79,19 @@ class Bag(FrameSource):
         truth: str = TRUTH,
         images: bool = True,
         intensity_scale: float | None = None,
+        time_unit: str = "auto",
+        time_offset: float = 0.0,
         deskew: bool = True,
+        upright: str = "auto",
+        base_frame: str = "base_link",
+        imu: str | None = None,
         max_lag: float = 0.1,
         tolerance: float = 0.05,
     ) -> None:
         self.root, self.fixed_frame, self.sweeps = Path(root), fixed_frame, sweeps
         self.labelset = LabelSet.load(labelset) if labelset else None
         self.sequences = (self.root.stem,)
-        self._scale, self._deskew, self._every = intensity_scale, deskew, every
+        self._deskew, self._every = deskew, every
         self._max_lag, self._tolerance = int(max_lag * _SECOND), int(tolerance * _SECOND)
         self._reader: Reader | None = None
         self._owner = 0
@@ -106,9 +101,17 @@ class Bag(FrameSource):
         self._truth = self._find_truth(truth, problems)
         first = self._decoded(self._clouds, 0)
         self._lidar = str(first.header.frame_id)
+        for option, value, known in (("time_unit", time_unit, ("auto", *UNITS)), ("upright", upright, MODES)):
+            if value not in known:
+                problems.append(f"{option} is '{value}', it must be one of: {', '.join(known)}")
+        require(self.root, problems, "Correct the options")
+        self._told: set[str] = set()
+        self._cloud_reader = self._learn(intensity_scale, time_unit, time_offset)
+        self._upright = Upright(upright, base_frame)
+        self._find_up(imu, problems)
         self._cameras = list(self._find_cameras(cameras, camera_axes, problems)) if images else []
-        self._half_scan = self._duration_of(first) // 2
         self._posed = self._posed_scans(problems)
+        self._cameras = self._check_clocks(cameras is not None, problems)
         remedy = (
             "Record points, images with camera_info, tf and tf_static together, or name the cameras to use: cameras="
         )
@@ -121,11 +124,12 @@ class Bag(FrameSource):
     def frame(self, index: int) -> Frame:
         position = index * self._every
         key = self._posed[position]
-        message = self._decoded(self._clouds, key)
-        raw = decode(message, intensity_scale=self._scale)
+        cloud = self._read(key)
+        raw = cloud.scan
         earlier = self._posed[max(0, position - self.sweeps + 1) : position]
-        sweeps = [self._sweep(raw)] + [self._sweep(self._scan(number)) for number in reversed(earlier)]
-        views = [view for stream in self._cameras if (view := self._view(stream, raw.stamp)) is not None]
+        sweeps = [self._sweep(raw)] + [self._sweep(self._read(number).scan) for number in reversed(earlier)]
+        middle = raw.stamp + (0 if cloud.times is None else round(cloud.times.middle * _SECOND))
+        views = [view for stream in self._cameras if (view := self._view(stream, middle)) is not None]
         labels = self._labels(raw) if self._truth is not None else None
         return Frame(f"{self.root.stem}/{key:06d}", tuple(sweeps), tuple(views), labels)
 
@@ -154,7 +158,7 @@ class Bag(FrameSource):
             stream = self._stream(camera.images)
             yield _CameraStream(camera, stream, self._levels(stream))
 
-    def _levels(self, stream: _Stream) -> Levels | None:
+    def _levels(self, stream: Stream) -> Levels | None:
         """Black and white of a 16-bit camera, the same for all its images; None for one of 8 bits."""
         if not is_sixteen_bit(self._decoded(stream, 0)):
             return None
@@ -166,9 +170,72 @@ class Bag(FrameSource):
         )  # fmt: skip
         return levels
 
+    def _learn(self, scale: float | None, unit: str, offset: float) -> CloudReader:
+        """A reader that knows the bag's clouds: what a few of them decide holds for all, in every process."""
+        numbers = sorted({0, len(self._clouds.stamps) // 2, len(self._clouds.stamps) - 1})
+        reader = CloudReader(scale, unit, offset, self._clouds.period_s, learn=len(numbers))
+        for number in numbers:
+            with contextlib.suppress(PointCloudError):  # told when its frame is read
+                cloud = reader.read(self._decoded(self._clouds, number))
+                if number == numbers[0]:
+                    _log.info("%s: %s: %s", self.root, self._clouds.topic, describe(cloud))
+        return reader
+
+    def _find_up(self, imu: str | None, problems: list[str]) -> None:
+        """Say how the scans are turned upright; read the IMU where TF does not tell."""
+        upright, stamps = self._upright, self._clouds.stamps
+        middle = int(stamps[len(stamps) // 2])
+        try:
+            self._lookup(upright.base_frame, self._lidar, middle)
+            wanted = upright.mode == "imu"
+        except TransformError:
+            wanted = upright.mode in ("auto", "imu")
+        topics = [imu] if imu else self._open().topics_of(IMU)
+        if wanted and topics:
+            upright.gravity = Gravity()
+            for message in self._open().messages(topics[:1]):
+                sample = message.decode()
+                a, upright.imu_frame = sample.linear_acceleration, sample.header.frame_id
+                upright.gravity.add(stamp_ns(sample), (a.x, a.y, a.z))
+        empty = Scan(np.zeros((0, 3), np.float32), np.zeros(0, np.float32), middle, self._lidar)
+        try:
+            _, how = upright.apply(empty, self._lookup)
+        except TransformError as error:
+            problems.append(f"upright={upright.mode}: {error}")
+            return
+        _log.info("%s: %s is %s", self.root, self._clouds.topic, how)
+
+    def _check_clocks(self, named: bool, problems: list[str]) -> list[_CameraStream]:
+        """Cameras whose stamps are of the LiDAR's clock; the others are told, and missing if none is left."""
+        tf = read_tf_stream(self._open())
+        if tf is not None and (fault := clock_fault(self._clouds, tf)):
+            _log.warning("%s: %s: %s. %s", self.root, self._clouds.topic, fault, CLOCK_REMEDY)
+        good, bad = [], {}
+        for camera in self._cameras:
+            fault = clock_fault(camera.images, self._clouds) or self._far_images(camera.images)
+            if fault:
+                bad[camera.images.topic] = f"{fault}: no image is used. {CLOCK_REMEDY}"
+            else:
+                good.append(camera)
+        if bad and (named or not good):
+            problems.extend(f"{topic}: {fault}, or set images=False" for topic, fault in bad.items())
+        else:
+            for topic, fault in bad.items():
+                _log.warning("%s: %s: %s", self.root, topic, fault)
+        return good
+
+    def _far_images(self, images: Stream) -> str:
+        """Says that none of the images was taken during a scan; "" if one was."""
+        half = round((self._clouds.period_s or 0.0) * _SECOND / 2)
+        lags = [abs(int(images.stamps[images.nearest(int(at))]) - int(at)) for at in self._clouds.stamps]
+        if min(lags) <= self._max_lag + half:
+            return ""
+        near, nearest = self._max_lag / _SECOND, min(lags) / _SECOND
+        return f"none of its stamps is within {near:g} s of a scan (the nearest is {nearest:.3f} s away)"
+
     def _warn_of_blind_cameras(self) -> None:
         """A camera that sees no point of the first scan is probably turned the wrong way in TF."""
-        scan = self._scan(self._posed[0])
+        scan = self._read(self._posed[0]).scan
         for stream in self._cameras:
             if not len(scan) or (view := self._pose_of(stream, scan.stamp)) is None:
                 continue
@@ -182,7 +249,7 @@ class Bag(FrameSource):
                     self.root, stream.of.namespace, stream.of.frame_id,
                 )  # fmt: skip
 
-    def _find_truth(self, topic: str, problems: list[str]) -> _Stream | None:
+    def _find_truth(self, topic: str, problems: list[str]) -> Stream | None:
         if self.labelset is None:
             return None
         if topic not in self._open().topics:
@@ -212,18 +279,31 @@ class Bag(FrameSource):
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    def _scan(self, number: int) -> Scan:
-        return decode(self._decoded(self._clouds, number), intensity_scale=self._scale)
+    def _read(self, number: int) -> Cloud:
+        cloud = self._cloud_reader.read(self._decoded(self._clouds, number))
+        for kind, text in faults(cloud).items():
+            if kind == "stray times" and cloud.times is not None:
+                self.leave_out(kind, text, cloud.times.strays)
+            elif kind == "far points":
+                self.leave_out(kind, text, cloud.far)
+            elif kind != "times" or self._deskew:
+                self._tell_once(kind, f"{self._clouds.topic}: {text}")
+        return cloud
+
+    def _tell_once(self, kind: str, text: str) -> None:
+        if kind not in self._told:
+            _log.warning("%s: %s (told once)", self.root, text)
+        self._told.add(kind)
 
     def _sweep(self, scan: Scan) -> Sweep:
         T_world_lidar = self._pose(scan.frame_id, scan.stamp)
+        scan, _ = self._upright.apply(scan, self._lookup)
         if self._deskew:
             scan = deskew(scan, lambda stamp: self._pose(scan.frame_id, stamp))
         return Sweep(scan, T_world_lidar)
 
-    def _view(self, stream: _CameraStream, stamp: int) -> View | None:
+    def _view(self, stream: _CameraStream, middle: int) -> View | None:
         """The camera's image nearest to the middle of the scan; None if there is none near, or none with a pose."""
-        middle = stamp + self._half_scan
         number = stream.images.nearest(middle)
         taken, name = int(stream.images.stamps[number]), stream.of.namespace
         if abs(taken - middle) > self._max_lag:
@@ -262,23 +342,16 @@ class Bag(FrameSource):
             )
         return self.labelset.map(labels if scan.source_index is None else labels[scan.source_index])
 
+    def _lookup(self, target: str, source: str, stamp: int) -> Pose:
+        return self._tree.lookup(target, source, stamp, self._tolerance)
+
     def _pose(self, frame_id: str, stamp: int) -> Pose:
-        return self._tree.lookup(self.fixed_frame, frame_id, stamp, self._tolerance)
+        return self._lookup(self.fixed_frame, frame_id, stamp)
 
-    def _duration_of(self, cloud: Any) -> int:
-        time = decode(cloud).time
-        return 0 if time is None else int(float(time.max()) * _SECOND)
+    def _stream(self, topic: str) -> Stream:
+        return read_stream(self._open(), topic)
 
-    def _stream(self, topic: str) -> _Stream:
-        """Stamps of a topic, without decoding its messages."""
-        messages = self._open().messages([topic])
-        pairs = sorted((header_stamp(message.data), message.stamp) for message in messages)
-        if not pairs:
-            raise DatasetError(f"Topic {topic} of {self.root} has no message", "Record the bag anew")
-        stamps, received = np.array(pairs, np.int64).T
-        return _Stream(topic, stamps, received)
-
-    def _decoded(self, stream: _Stream, number: int) -> Any:
+    def _decoded(self, stream: Stream, number: int) -> Any:
         received = int(stream.received[number])
         for message in self._open().messages([stream.topic], received, received + 1):
             decoded = message.decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections import Counter
 from dataclasses import dataclass, field
 from threading import RLock
 from typing import Any
@@ -50,6 +51,47 @@ class _Edge:
         return self.poses[end] if abs(stamp - end) <= tolerance_ns else None
 
 
+class ParentWatch:
+    """Finds frames whose parent changes to and fro: two nodes publish them. A frame may change its parent once.
+
+    forget_after: so many transforms with one parent end the trouble (a node was stopped); None: it is never forgotten.
+    """
+
+    def __init__(self, forget_after: int | None = None) -> None:
+        self._forget_after = forget_after
+        self._now: dict[str, str] = {}
+        self._ever: dict[str, dict[str, None]] = {}
+        self._changes: Counter[str] = Counter()
+        self._steady: Counter[str] = Counter()
+
+    def note(self, parent: str, child: str, static: bool) -> None:
+        """A transform came."""
+        name = f"'{parent}'" + (" (static)" if static else "")
+        if self._now.get(child) == name:
+            self._steady[child] += 1
+            if self._steady[child] == self._forget_after:
+                self._changes[child], self._ever[child] = 0, {name: None}
+            return
+        self._changes[child] += child in self._now
+        self._steady[child] = 0
+        self._now[child] = name
+        self._ever.setdefault(child, {})[name] = None
+
+    def fault_of(self, child: str) -> str:
+        """Names the frame and its parents if it has several at once; "" if not."""
+        if self._changes[child] < 2:
+            return ""
+        return f"Frame '{child}' has {len(self._ever[child])} parents at once: {' and '.join(self._ever[child])}"
+
+    @property
+    def faults(self) -> list[str]:
+        """One line a frame with several parents."""
+        return [fault for child in sorted(self._changes) if (fault := self.fault_of(child))]
+
+
+PARENTS_REMEDY = "Stop one of the two publishers, or give its transform another child frame"
+
+
 class TransformTree:
     """Frames, who carries whom, and where each was when. Safe to fill from one thread and ask from another.
 
@@ -59,6 +101,9 @@ class TransformTree:
     def __init__(self, history_s: float | None = None) -> None:
         self._history_ns = None if history_s is None else int(history_s * SECOND)
         self._edges: dict[str, _Edge] = {}
+        self._parents = ParentWatch(None if history_s is None else 200)
+        self._skipped: Counter[str] = Counter()
+        self._reasons: dict[str, str] = {}
         self._lock = RLock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -67,6 +112,27 @@ class TransformTree:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
         self._lock = RLock()
+
+    def skip(self, parent: str, child: str, reason: str) -> None:
+        """Count a transform that cannot be used, as tf2 ignores it: NaN, a zero quaternion, a frame in itself."""
+        with self._lock:
+            edge = f"'{parent}' <- '{child}'"
+            self._reasons.setdefault(edge, reason)
+            self._skipped[edge] += 1
+
+    @property
+    def skipped(self) -> list[str]:
+        """Transforms that could not be used: how many of which frames, and why the first of them."""
+        with self._lock:
+            return [
+                f"{count} transforms {edge} skipped: {self._reasons[edge]}" for edge, count in self._skipped.items()
+            ]
+
+    @property
+    def parent_faults(self) -> list[str]:
+        """Frames with several parents at once."""
+        with self._lock:
+            return self._parents.faults
 
     def add(self, parent: str, child: str, stamp: int, T_parent_child: Pose, static: bool = False) -> None:
         """Record where ``child`` is in ``parent`` at ``stamp`` (ns; ignored for a static edge, which holds forever).
@@ -87,6 +153,7 @@ class TransformTree:
                 "Check the node that publishes it (zero quaternion, NaN position)",
             )
         with self._lock:
+            self._parents.note(parent, child, static)
             edge = self._edges.get(child)
             if edge is None or edge.parent != parent or edge.static != static:
                 edge = self._edges[child] = _Edge(parent, static)
@@ -105,11 +172,17 @@ class TransformTree:
         if target == source:
             return np.eye(4)
         with self._lock:
-            up_source, up_target = self._chains(target, source)
-            if stamp is None:
-                stamp = self._newest_common(up_source + up_target)
-            T_top_source = self._climb(up_source, target, source, stamp, tolerance_ns)
-            T_top_target = self._climb(up_target, target, source, stamp, tolerance_ns)
+            try:
+                up_source, up_target = self._chains(target, source)
+                if stamp is None:
+                    stamp = self._newest_common(up_source + up_target)
+                T_top_source = self._climb(up_source, target, source, stamp, tolerance_ns)
+                T_top_target = self._climb(up_target, target, source, stamp, tolerance_ns)
+            except TransformError as error:
+                fault = self._fault_on_the_way(target, source)
+                if not fault:
+                    raise
+                raise TransformError(f"{fault}. {error.cause}", PARENTS_REMEDY) from error
         return invert(T_top_target) @ T_top_source
 
     def newest(self, target: str, source: str) -> int | None:
@@ -137,6 +210,10 @@ class TransformTree:
         """Forget all moving edges (time jumped back); static ones stay."""
         with self._lock:
             self._edges = {child: edge for child, edge in self._edges.items() if edge.static}
+
+    def _fault_on_the_way(self, *frames: str) -> str:
+        ways = (frame for start in frames for frame in self._path_to_root(start))
+        return next((fault for frame in ways if (fault := self._parents.fault_of(frame))), "")
 
     def _path_to_root(self, frame: str) -> list[str]:
         path = [frame]

@@ -7,15 +7,20 @@ turned by :func:`upright_points`, and what the network says of places is turned 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64
 from scipy.spatial.transform import Rotation
 
+from ov3d_perception.errors import TransformError
 from ov3d_perception.types import Pose, Scan
 
 LEVEL_DEG = 0.5  # a smaller tilt moves a point at 50 m by less than half a metre; such a cloud stays as it came
 
+
+Lookup = Callable[[str, str, int], Pose]  # T_target_source at a stamp (ns); TransformError where TF has none
 
 MODES = ("auto", "base", "imu", "off")
 """Where up comes from. base: TF to a base frame with z up; imu: gravity; auto: the first of these that there is."""
@@ -80,6 +85,54 @@ class Gravity:
         near = [sample[1:] for sample in list(self._samples) if abs(sample[0] - stamp) <= self._half_ns]
         mean = np.mean(near, axis=0) if near else np.zeros(3)
         return mean if np.linalg.norm(mean) > 1e-6 else None
+
+
+@dataclass
+class Upright:
+    """Finds which way is up for each scan. mode: one of :data:`MODES`; base_frame: a frame of the robot with z up.
+
+    gravity, imu_frame: of the IMU, if there is one; an empty frame is that of the LiDAR.
+    """
+
+    mode: str = "auto"
+    base_frame: str = "base_link"
+    gravity: Gravity | None = None
+    imu_frame: str = ""
+
+    def apply(self, scan: Scan, lookup: Lookup) -> tuple[Scan, str]:
+        """The scan with its ``R_upright``, and how that was found, for a person to read.
+
+        Raises TransformError where mode is base or imu and that does not tell which way is up.
+        """
+        if self.mode == "off":
+            return scan, "as it came (off)"
+        faults: list[str] = []
+        for name, find in (("base", self._by_base), ("imu", self._by_imu)):
+            if self.mode not in ("auto", name):
+                continue
+            try:
+                R, source = find(scan, lookup)
+            except TransformError as error:
+                if self.mode == name:
+                    raise
+                faults.append(error.cause)
+                continue
+            if R is None:
+                return scan, f"level, by {source}"
+            return replace(scan, R_upright=R), f"turned upright from {tilt_deg(R):.1f} degrees, by {source}"
+        return scan, f"as it came: {'; '.join(faults)}"
+
+    def _by_base(self, scan: Scan, lookup: Lookup) -> tuple[Float64[np.ndarray, "3 3"] | None, str]:
+        T_base_lidar = lookup(self.base_frame, scan.frame_id, scan.stamp)
+        return upright_by_frame(T_base_lidar), f"{self.base_frame} <- {scan.frame_id} in TF"
+
+    def _by_imu(self, scan: Scan, lookup: Lookup) -> tuple[Float64[np.ndarray, "3 3"] | None, str]:
+        up = None if self.gravity is None else self.gravity.up(scan.stamp)
+        if up is None:
+            raise TransformError("No IMU measures gravity", "Connect an IMU, or publish the LiDAR's pose on the robot")
+        if self.imu_frame not in ("", scan.frame_id):
+            up = lookup(scan.frame_id, self.imu_frame, scan.stamp)[:3, :3] @ up
+        return upright_by_gravity(up), "the IMU's gravity"
 
 
 def upright_points(scan: Scan, xyz: Float32[np.ndarray, "n 3"] | None = None) -> Float32[np.ndarray, "n 3"]:

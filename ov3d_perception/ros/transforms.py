@@ -13,7 +13,7 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 
 from ov3d_perception.errors import Ov3dError, TransformError
-from ov3d_perception.geometry.transform_tree import TransformTree
+from ov3d_perception.geometry.transform_tree import ParentWatch, TransformTree
 from ov3d_perception.ros import qos
 from ov3d_perception.ros.messages import stamp_to_ns, transform_to_pose
 from ov3d_perception.types import Pose
@@ -35,6 +35,14 @@ class Transforms(Protocol):
 
     def latest(self, target: str, source: str) -> int | None:
         """Newest moment (ns) at which the transform is known, 0 if it is static, None if the frames do not connect."""
+
+    @property
+    def skipped(self) -> list[str]:
+        """Transforms that could not be used, and why; empty where tf2 itself logs them."""
+
+    @property
+    def parent_faults(self) -> list[str]:
+        """Frames that two nodes publish with different parents."""
 
     def close(self) -> None:
         """Stop listening."""
@@ -93,6 +101,16 @@ class WaitingTree:
         except TransformError:
             return None
 
+    @property
+    def skipped(self) -> list[str]:
+        """See :meth:`Transforms.skipped`."""
+        return self._tree.skipped
+
+    @property
+    def parent_faults(self) -> list[str]:
+        """See :meth:`Transforms.parent_faults`."""
+        return self._tree.parent_faults
+
 
 class TopicTransforms(WaitingTree):
     """:class:`Transforms` from our own subscriptions. Broken transforms are logged (throttled) and left out."""
@@ -129,7 +147,10 @@ class TopicTransforms(WaitingTree):
                     static=static,
                 )
             except Ov3dError as error:
-                self._node.get_logger().warning(f"Transform ignored: {error}", throttle_duration_sec=5.0)
+                edge = stamped.header.frame_id, stamped.child_frame_id
+                self._tree.skip(*edge, error.cause)
+                text = f"Transform '{edge[0]}' <- '{edge[1]}' is skipped. {error}"
+                self._node.get_logger().warning(text, throttle_duration_sec=5.0)
 
 
 class Tf2Transforms:
@@ -141,7 +162,20 @@ class Tf2Transforms:
         from rclpy.duration import Duration
 
         self._error = tf2_ros.TransformException
-        self._buffer = tf2_ros.Buffer(cache_time=Duration(seconds=keep_s), node=node)
+        parents = self._parents = ParentWatch(forget_after=200)
+
+        class WatchedBuffer(tf2_ros.Buffer):  # type: ignore[misc, name-defined]
+            """Notes who carries whom before tf2 takes a transform: tf2 lets the last parent win without a word."""
+
+            def set_transform(self, transform: Any, authority: str) -> None:
+                parents.note(transform.header.frame_id, transform.child_frame_id, static=False)
+                super().set_transform(transform, authority)
+
+            def set_transform_static(self, transform: Any, authority: str) -> None:
+                parents.note(transform.header.frame_id, transform.child_frame_id, static=True)
+                super().set_transform_static(transform, authority)
+
+        self._buffer = WatchedBuffer(cache_time=Duration(seconds=keep_s), node=node)
         self._listener = tf2_ros.TransformListener(self._buffer, node, spin_thread=False)
 
     def lookup(self, target: str, source: str, stamp: int, timeout_s: float = 0.0) -> Pose:
@@ -169,6 +203,16 @@ class Tf2Transforms:
             return int(self._buffer.get_latest_common_time(target.lstrip("/"), source.lstrip("/")).nanoseconds)
         except self._error:
             return None
+
+    @property
+    def skipped(self) -> list[str]:
+        """Empty: tf2 logs what it ignores."""
+        return []
+
+    @property
+    def parent_faults(self) -> list[str]:
+        """See :meth:`Transforms.parent_faults`."""
+        return self._parents.faults
 
     def close(self) -> None:
         """Stop listening."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 
 import numpy as np
@@ -149,6 +150,42 @@ def test_refuses_bad_poses(pose: np.ndarray) -> None:
 def test_refuses_bad_names(parent: str, child: str) -> None:
     with pytest.raises(TransformError, match="two different"):
         TransformTree().add(parent, child, 0, np.eye(4))
+
+
+def test_two_parents_at_once_are_named() -> None:
+    tree = robot()
+    for tick in range(6):
+        tree.add("map" if tick % 2 else "odom", "base_link", tick * S, shift(x=tick))
+    assert tree.parent_faults == ["Frame 'base_link' has 2 parents at once: 'odom' and 'map'"]
+    with pytest.raises(
+        TransformError, match=r"'base_link' has 2 parents at once: 'odom' and 'map'.*Stop one of the two"
+    ):
+        tree.lookup("odom", "camera", 4 * S)
+    again = pickle.loads(pickle.dumps(tree))
+    assert again.parent_faults == tree.parent_faults
+
+
+def test_a_frame_may_change_its_parent_once() -> None:
+    tree = robot()
+    tree.add("hand", "camera", 0, shift(z=9.0), static=True)
+    assert tree.parent_faults == []
+
+
+def test_static_and_moving_at_once_is_the_same_trouble() -> None:
+    tree = TransformTree(history_s=10.0)
+    for tick in range(4):
+        tree.add("odom", "base_link", tick * S, shift(), static=bool(tick % 2))
+    assert tree.parent_faults == ["Frame 'base_link' has 2 parents at once: 'odom' and 'odom' (static)"]
+    for tick in range(4, 210):
+        tree.add("odom", "base_link", tick * S, shift())
+    assert tree.parent_faults == [], "one of the two was stopped"
+
+
+def test_skipped_transforms_are_counted_by_their_frames() -> None:
+    tree = robot()
+    for _ in range(2):
+        tree.skip("map", "map", "A frame in itself")
+    assert tree.skipped == ["2 transforms 'map' <- 'map' skipped: A frame in itself"]
 
 
 def test_clear_keeps_static_frames() -> None:
