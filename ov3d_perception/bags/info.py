@@ -9,6 +9,7 @@ from pathlib import Path
 from ov3d_perception.bags.cameras import CLOUD, Found, find_cameras
 from ov3d_perception.bags.reader import Bag, Topic, open_bag, storage_files
 from ov3d_perception.bags.salvage import salvage
+from ov3d_perception.bags.sensors import sensor_notes
 from ov3d_perception.errors import BagError, Ov3dError
 
 
@@ -16,7 +17,8 @@ from ov3d_perception.errors import BagError, Ov3dError
 class BagInfo:
     """Summary of a bag. start, end: received stamps (ns); damage: what is wrong, "" if nothing is.
 
-    cameras: which topics can teach, which cannot and why; those of a damaged bag are not looked for.
+    cameras: which topics can teach, which cannot and why; sensors: what was decided about clouds, clocks and TF. Of a
+    damaged bag these are not looked for.
     """
 
     path: Path
@@ -26,6 +28,7 @@ class BagInfo:
     topics: tuple[Topic, ...]
     damage: str = ""
     cameras: Found = field(default_factory=Found)
+    sensors: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         duration = (self.end - self.start) * 1e-9
@@ -36,6 +39,7 @@ class BagInfo:
             rate = f"{(topic.count - 1) / duration:7.1f} Hz" if topic.count > 1 and duration > 0 else " " * 10
             unknown = "" if topic.readable else "  (type unknown here)"
             lines.append(f"  {topic.name:<{width}}  {topic.count:7d} {rate}  {topic.msgtype}{unknown}")
+        lines += self.sensors
         lines += str(self.cameras).splitlines()
         if self.damage:
             lines.append(f"DAMAGED: {self.damage}")
@@ -50,20 +54,23 @@ def info(path: str | Path) -> BagInfo:
     path = Path(path)
     try:
         with open_bag(path) as bag:
-            return BagInfo(path, _size(path), bag.start, bag.end, tuple(bag.topics.values()), cameras=_cameras_of(bag))
+            cameras, sensors = _sensors_of(bag)
+            topics = tuple(bag.topics.values())
+            return BagInfo(path, _size(path), bag.start, bag.end, topics, cameras=cameras, sensors=sensors)
     except BagError as error:
         if not path.exists():
             raise
         return _info_of_damaged(path, error)
 
 
-def _cameras_of(bag: Bag) -> Found:
+def _sensors_of(bag: Bag) -> tuple[Found, tuple[str, ...]]:
     try:
-        clouds = bag.topics_of(CLOUD)
+        clouds, tree = bag.topics_of(CLOUD), bag.transforms()
         cloud = next(iter(bag.messages(clouds)), None) if clouds else None
-        return find_cameras(bag, bag.transforms(), lidar_frame=cloud.decode().header.frame_id if cloud else None)
+        cameras = find_cameras(bag, tree, lidar_frame=cloud.decode().header.frame_id if cloud else None)
+        return cameras, tuple(sensor_notes(bag, tree, [camera.images for camera in cameras.cameras]))
     except Ov3dError as error:
-        return Found(problems=[str(error)])
+        return Found(problems=[str(error)]), ()
 
 
 def _info_of_damaged(path: Path, error: BagError) -> BagInfo:

@@ -12,8 +12,9 @@ from ov3d_perception.bags.messages import stamp_ns
 from ov3d_perception.bags.reader import Bag
 from ov3d_perception.bags.restamp import header_stamp
 from ov3d_perception.errors import DatasetError
+from ov3d_perception.geometry.upright import Gravity
 
-TF = "tf2_msgs/msg/TFMessage"
+TF, IMU = "tf2_msgs/msg/TFMessage", "sensor_msgs/msg/Imu"
 _SECOND = 1_000_000_000
 _APART_S = 2.0  # no sensor takes longer from its stamp to the recorder
 _STEADY_S = 0.5  # a delay that varies more is no delay: the bag was not received but written
@@ -41,12 +42,23 @@ class Stream:
         return float(np.median(steps[steps > 0])) / _SECOND if (steps > 0).any() else None
 
 
-def read_stream(bag: Bag, topic: str) -> Stream:
-    """The stamps of a topic whose type begins with a header, without decoding its messages.
+def read_stream(bag: Bag, topic: str, messages: int | None = None) -> Stream:
+    """The stamps of a topic whose type begins with a header, without decoding its messages; or of the first few alone.
 
     Raises DatasetError for a topic without a message.
     """
-    return _stream(bag, topic, sorted((header_stamp(m.data), m.stamp) for m in bag.messages([topic])))
+    found = islice(bag.messages([topic]), messages)
+    return _stream(bag, topic, sorted((header_stamp(m.data), m.stamp) for m in found))
+
+
+def read_gravity(bag: Bag, topic: str, messages: int | None = None) -> Gravity:
+    """What the accelerometer of a sensor_msgs/Imu topic says of up; or its first few messages alone."""
+    gravity = Gravity()
+    for message in islice(bag.messages([topic]), messages):
+        sample = message.decode()
+        a = sample.linear_acceleration
+        gravity.add(stamp_ns(sample), (a.x, a.y, a.z), sample.header.frame_id)
+    return gravity
 
 
 def read_tf_stream(bag: Bag, messages: int = 50) -> Stream | None:

@@ -24,7 +24,15 @@ from ov3d_perception.bags.messages import stamp_ns
 from ov3d_perception.bags.pointcloud2 import Cloud, has_field, structured
 from ov3d_perception.bags.reader import Bag as Reader
 from ov3d_perception.bags.reader import open_bag
-from ov3d_perception.bags.streams import CLOCK_REMEDY, Stream, clock_fault, read_stream, read_tf_stream
+from ov3d_perception.bags.streams import (
+    CLOCK_REMEDY,
+    IMU,
+    Stream,
+    clock_fault,
+    read_gravity,
+    read_stream,
+    read_tf_stream,
+)
 from ov3d_perception.datasets.source import FrameSource, require
 from ov3d_perception.errors import DatasetError, ImageError, PointCloudError, TransformError
 from ov3d_perception.geometry.cameras import project
@@ -32,11 +40,11 @@ from ov3d_perception.geometry.deskew import deskew
 from ov3d_perception.geometry.poses import invert, transform
 from ov3d_perception.geometry.scan_time import UNITS
 from ov3d_perception.geometry.transform_tree import TransformTree
-from ov3d_perception.geometry.upright import MODES, Gravity, Upright
+from ov3d_perception.geometry.upright import MODES, Upright
 from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.types import Frame, Pose, Scan, Sweep, View
 
-TRUTH, IMU = "/ground_truth/points", "sensor_msgs/msg/Imu"
+TRUTH = "/ground_truth/points"
 _SECOND = 1_000_000_000
 _log = logging.getLogger(__name__)
 
@@ -192,11 +200,7 @@ class Bag(FrameSource):
             wanted = upright.mode in ("auto", "imu")
         topics = [imu] if imu else self._open().topics_of(IMU)
         if wanted and topics:
-            upright.gravity = Gravity()
-            for message in self._open().messages(topics[:1]):
-                sample = message.decode()
-                a, upright.imu_frame = sample.linear_acceleration, sample.header.frame_id
-                upright.gravity.add(stamp_ns(sample), (a.x, a.y, a.z))
+            upright.gravity = read_gravity(self._open(), topics[0])
         empty = Scan(np.zeros((0, 3), np.float32), np.zeros(0, np.float32), middle, self._lidar)
         try:
             _, how = upright.apply(empty, self._lookup)

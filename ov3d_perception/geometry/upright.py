@@ -69,10 +69,12 @@ class Gravity:
     def __init__(self, window_s: float = 2.0, keep_s: float | None = None) -> None:
         self._half_ns = round(window_s * 5e8)
         self._keep_ns = None if keep_s is None else round(keep_s * 1e9)
+        self.frame_id = ""  # of the IMU; an empty one stands for the LiDAR's
         self._samples: deque[tuple[int, float, float, float]] = deque()
 
-    def add(self, stamp: int, acceleration: tuple[float, float, float]) -> None:
+    def add(self, stamp: int, acceleration: tuple[float, float, float], frame_id: str = "") -> None:
         """One sample (ns; any unit). Stamps ascend; one that does not means that time began anew."""
+        self.frame_id = frame_id
         if self._samples and stamp < self._samples[-1][0]:
             self._samples.clear()
         if np.isfinite(acceleration).all():
@@ -91,13 +93,12 @@ class Gravity:
 class Upright:
     """Finds which way is up for each scan. mode: one of :data:`MODES`; base_frame: a frame of the robot with z up.
 
-    gravity, imu_frame: of the IMU, if there is one; an empty frame is that of the LiDAR.
+    gravity: of the IMU, if there is one.
     """
 
     mode: str = "auto"
     base_frame: str = "base_link"
     gravity: Gravity | None = None
-    imu_frame: str = ""
 
     def apply(self, scan: Scan, lookup: Lookup) -> tuple[Scan, str]:
         """The scan with its ``R_upright``, and how that was found, for a person to read.
@@ -128,10 +129,10 @@ class Upright:
 
     def _by_imu(self, scan: Scan, lookup: Lookup) -> tuple[Float64[np.ndarray, "3 3"] | None, str]:
         up = None if self.gravity is None else self.gravity.up(scan.stamp)
-        if up is None:
+        if self.gravity is None or up is None:
             raise TransformError("No IMU measures gravity", "Connect an IMU, or publish the LiDAR's pose on the robot")
-        if self.imu_frame not in ("", scan.frame_id):
-            up = lookup(scan.frame_id, self.imu_frame, scan.stamp)[:3, :3] @ up
+        if self.gravity.frame_id not in ("", scan.frame_id):
+            up = lookup(scan.frame_id, self.gravity.frame_id, scan.stamp)[:3, :3] @ up
         return upright_by_gravity(up), "the IMU's gravity"
 
 

@@ -12,12 +12,14 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from sensor_msgs.msg import PointCloud2
+from sensor_msgs.msg import Imu, PointCloud2
 from vision_msgs.msg import LabelInfo
 
 from ov3d_msgs.msg import FeatureBasis, FeatureCloud
 from ov3d_msgs.srv import SetVocabulary
 from ov3d_perception.errors import Ov3dError
+from ov3d_perception.geometry.transform_tree import PARENTS_REMEDY
+from ov3d_perception.geometry.upright import Gravity
 from ov3d_perception.inference import Segmenter
 from ov3d_perception.language.vocabulary import TextSource, Vocabulary, load_text_source
 from ov3d_perception.ros import messages, parameters, qos
@@ -52,6 +54,7 @@ class LidarNode(LifecycleNode):
         self._text: TextSource | None = None
         self._pipeline: LidarPipeline | None = None
         self._worker: NewestWorker[Arrived] | None = None
+        self._gravity = Gravity(keep_s=10.0)
         self._create_interfaces()
         self._diagnostics = DiagnosticsPublisher(self, self._health, self._refresh, values.diagnostics_period)
         wall = Clock(clock_type=ClockType.STEADY_TIME)  # a simulated clock may not run yet
@@ -65,6 +68,7 @@ class LidarNode(LifecycleNode):
         self._label_output = self.create_lifecycle_publisher(LabelInfo, "~/output/label_info", qos.LATCHED)
         group = MutuallyExclusiveCallbackGroup()
         self.create_subscription(PointCloud2, "~/input/points", self._on_points, qos.SENSOR, callback_group=group)
+        self.create_subscription(Imu, "~/input/imu", self._on_imu, qos.SENSOR, callback_group=group)
         self.create_service(SetVocabulary, "~/set_vocabulary", self._on_set_vocabulary)
 
     # -- lifecycle ---------------------------------------------------------------------------------------------------
@@ -139,6 +143,10 @@ class LidarNode(LifecycleNode):
         if worker.put(Arrived(message, time.perf_counter())):
             self._health.count("dropped")
 
+    def _on_imu(self, message: Imu) -> None:
+        a = message.linear_acceleration
+        self._gravity.add(messages.stamp_to_ns(message.header.stamp), (a.x, a.y, a.z), message.header.frame_id)
+
     def _on_set_vocabulary(
         self, request: SetVocabulary.Request, response: SetVocabulary.Response
     ) -> SetVocabulary.Response:
@@ -175,12 +183,19 @@ class LidarNode(LifecycleNode):
         else:
             health.clear("input")
         health.value("TF age [s]", self._tf_age())
+        health.value("TF skipped", "; ".join(self._transforms.skipped) or "none")
+        if parents := self._transforms.parent_faults:
+            health.set("TF parents", WARN, f"{'; '.join(parents)}. {PARENTS_REMEDY}.")
+        else:
+            health.clear("TF parents")
 
     # -- helpers -----------------------------------------------------------------------------------------------------
 
     def _make_pipeline(self, segmenter: Segmenter) -> LidarPipeline:
         points, features = Output(self._points_output), Output(self._features_output)
-        return LidarPipeline(self._values, segmenter, self._transforms, self._health, points, features, self._report)
+        return LidarPipeline(
+            self._values, segmenter, self._transforms, self._health, points, features, self._report, self._gravity
+        )
 
     def _put_in_force(self, vocabulary: Vocabulary) -> None:
         """Label with these words from the next scan on. ``IdentityError`` if they are another encoder's."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ov3d_perception.geometry.scan_time import UNITS
+from ov3d_perception.geometry.upright import MODES
 from ov3d_perception.models import shipped_bank, shipped_checkpoint
 from ov3d_perception.ros.parameters import parameter
 from ov3d_perception.sparse.backends import BACKENDS
@@ -34,7 +36,7 @@ class LidarParameters:
     )
     intensity_scale: float = parameter(
         0.0,
-        "Factor that brings the sensor's intensity to [0, 1]; 0: guess, 1 or 1/255, from each scan's values",
+        "Factor that brings the sensor's intensity to [0, 1]; 0: estimate from the first scans",
         minimum=0.0,
         maximum=1000.0,
     )
@@ -46,6 +48,19 @@ class LidarParameters:
     )
     max_sweep_age: float = parameter(1.0, "Scans older than this are not accumulated [s]", minimum=0.0, maximum=60.0)
     deskew: bool = parameter(False, "Move each point to where it was at the scan's stamp, by its time field and TF")
+    time_unit: str = parameter(
+        "auto", "Unit of the points' time field; auto: by its spread within a scan", choices=("auto", *UNITS)
+    )
+    time_offset: float = parameter(
+        0.0, "Added to the points' times [s], for a clock that is known to differ", minimum=-1e6, maximum=1e6
+    )
+    upright: str = parameter(
+        "auto",
+        "Which way is up for the network: base (TF to base_frame), imu (gravity of ~/input/imu), auto (the first there "
+        "is), off (the cloud as it came)",
+        choices=MODES,
+    )
+    base_frame: str = parameter("base_link", "Frame of the robot with z up")
     fixed_frame: str = parameter("odom", "Frame that does not move with the robot; continuous, so odom, not map")
     tf_timeout: float = parameter(0.1, "Longest wait for a transform that is on its way [s]", minimum=0.0, maximum=2.0)
     tf_cache: float = parameter(10.0, "History of transforms kept [s]", minimum=1.0, maximum=300.0, read_only=True)

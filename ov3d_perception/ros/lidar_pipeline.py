@@ -11,10 +11,12 @@ import numpy as np
 from sensor_msgs.msg import PointCloud2
 
 from ov3d_msgs.msg import FeatureCloud
-from ov3d_perception.bags import pointcloud2
+from ov3d_perception.bags.cloud_reader import CloudReader, faults
+from ov3d_perception.bags.pointcloud2 import Cloud
 from ov3d_perception.errors import TransformError
 from ov3d_perception.geometry.deskew import deskew
 from ov3d_perception.geometry.sweeps import SweepAccumulator
+from ov3d_perception.geometry.upright import Gravity, Upright, as_sensed
 from ov3d_perception.inference import Segmenter
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.ros import messages
@@ -59,6 +61,7 @@ class LidarPipeline:
         points: Output,
         features: Output,
         report: Callable[[str], None],
+        gravity: Gravity,
     ) -> None:
         self.basis = messages.make_basis(segmenter.basis, segmenter.identity, segmenter.info.logit_scale)
         self.vocabulary: Vocabulary | None = None  # replaced as a whole, from the service's thread
@@ -70,6 +73,8 @@ class LidarPipeline:
         self._features = features
         self._report = report
         self._sweeps = parameters.sweeps or segmenter.info.sweeps
+        self._reader = CloudReader(parameters.intensity_scale or None, parameters.time_unit, parameters.time_offset)
+        self._upright = Upright(parameters.upright, parameters.base_frame, gravity)
         self._accumulator = SweepAccumulator(self._sweeps, parameters.max_sweep_age)
         self._encoding = FeatureCloud.INT8 if parameters.feature_encoding == "int8" else FeatureCloud.FLOAT16
 
@@ -92,15 +97,17 @@ class LidarPipeline:
     def _work(self, message: PointCloud2) -> None:
         health = self._health
         with health.timed("convert"):
-            scan = pointcloud2.decode(message, intensity_scale=self._parameters.intensity_scale or None)
-            health.value("points without return", message.height * message.width - len(scan))
-            health.value("intensity", self._intensity_source(message))
+            cloud = self._reader.read(message)
+            scan = cloud.scan
+        self._tell(cloud)
         with health.timed("accumulate"):
+            scan = self._turn_upright(scan)
             scan, T_fixed_lidar = self._compensate(scan)
             merged = self._accumulator.merge(scan, T_fixed_lidar)
             health.value("sweeps", merged.sweeps)
         with health.timed("voxelise+network"):
             voxels = _of_points(self._segmenter.features(merged.xyz, merged.intensity), len(scan))
+            voxels = replace(voxels, centres=as_sensed(scan, voxels.centres))
         health.value("points", len(scan))
         health.value("voxels", len(voxels.centres))
         vocabulary = self.vocabulary
@@ -122,6 +129,38 @@ class LidarPipeline:
 
     def _feature_message(self, scan: Scan, voxels: VoxelFeatures) -> FeatureCloud:
         return messages.feature_cloud(scan, voxels, self._segmenter.info.voxel_size, self.basis, self._encoding)
+
+    def _tell(self, cloud: Cloud) -> None:
+        """What was decided about a cloud, and what is wrong with it, to the diagnostics."""
+        health, found = self._health, faults(cloud)
+        times = "no time field" if cloud.times is None else f"{cloud.time_field}: {cloud.times}"
+        health.value("point times", times)
+        health.value("intensity", cloud.intensity or "none in the cloud, zeros used")
+        health.value("points without return", cloud.without_return)
+        health.count("far points", cloud.far)
+        health.count("stray times", 0 if cloud.times is None else cloud.times.strays)
+        health.value("row_step", cloud.row_step or "as it should be")
+        if not self._parameters.deskew:
+            found.pop("times", None)
+        for kind in ("times", "intensity"):
+            if kind in found:
+                health.set(kind, WARN, f"{found[kind]}.")
+            else:
+                health.clear(kind)
+
+    def _turn_upright(self, scan: Scan) -> Scan:
+        def lookup(target: str, source: str, stamp: int) -> Pose:
+            return self._transforms.lookup(target, source, stamp, self._parameters.tf_timeout)
+
+        try:
+            scan, how = self._upright.apply(scan, lookup)
+        except TransformError as error:
+            how = f"as it came: {error.cause}"
+            self._health.fail("upright", error, WARN)
+        else:
+            self._health.clear("upright")
+        self._health.value("upright", how)
+        return scan
 
     def _compensate(self, scan: Scan) -> tuple[Scan, Pose | None]:
         """The scan, de-skewed if asked, and its pose in the fixed frame. Without TF: the scan as it is, and None."""
@@ -158,11 +197,6 @@ class LidarPipeline:
 
     def _warn_of_tf(self, cause: str, remedy: str) -> None:
         self._health.fail("tf", TransformError(cause, remedy), WARN)
-
-    @staticmethod
-    def _intensity_source(message: PointCloud2) -> str:
-        has_one = pointcloud2.has_field(message, *pointcloud2.INTENSITY_FIELDS)
-        return "from the cloud" if has_one else "none in the cloud, zeros used"
 
 
 def _of_points(voxels: VoxelFeatures, count: int) -> VoxelFeatures:

@@ -73,8 +73,17 @@ class Robot:
         self._node = probe.node
         self._moving = self._node.create_publisher(TFMessage, "/tf", qos.TF)
         self._static = self._node.create_publisher(TFMessage, "/tf_static", qos.TF_STATIC)
-        mount = messages.transform_stamped("base_link", "lidar_turned", self.start, T_base_lidar)
+        self.mount("lidar_turned", T_base_lidar)
+
+    def mount(self, frame_id: str, T_base_sensor: Pose) -> None:
+        """Publish where a sensor is on the robot."""
+        mount = messages.transform_stamped("base_link", frame_id, self.start, T_base_sensor)
         self._static.publish(TFMessage(transforms=[mount]))
+
+    def broadcast_edge(self, parent: str, child: str, count: int = 1) -> None:
+        """Publish another transform ``count`` times."""
+        edge = messages.transform_stamped(parent, child, time.time_ns(), np.eye(4))
+        self._moving.publish(TFMessage(transforms=[edge] * count))
 
     def close(self) -> None:
         self._node.destroy_publisher(self._moving)
@@ -196,3 +205,52 @@ def test_without_tf_scans_are_labelled_one_by_one(lidar, labelled, diagnostics, 
     status = lidar.status(diagnostics, lambda s: s.level == DiagnosticStatus.WARN)
     assert "unknown_lidar" in status.message and "/tf" in status.message
     assert "not connected" in values_of(status)["TF age [s]"]
+
+
+def test_a_hanging_lidar_is_seen_upright(lidar, labelled, robot, diagnostics, answer) -> None:
+    """Turned by TF to base_link for the network; the points that come out lie in the sensor's frame, as they came."""
+    hung = np.diag([1.0, -1.0, -1.0, 1.0])
+    robot.mount("lidar_hung", hung)
+    upright = random_cloud(300, 6)
+    columns = {
+        axis: sign * pointcloud2.structured(upright)[axis] for axis, sign in zip("xyz", (1, -1, -1), strict=True)
+    }
+    columns["intensity"] = pointcloud2.structured(upright)["intensity"]
+    stamp = robot.start + 2_000 * MS  # too old for the sweeps of other tests
+
+    def drive() -> None:
+        robot.broadcast(stamp - 20 * MS, stamp + 20 * MS)
+        lidar.publish(messages.point_cloud(columns, stamp, "lidar_hung"))
+
+    def turned(status: DiagnosticStatus) -> bool:
+        return values_of(status)["upright"] == "turned upright from 180.0 degrees, by base_link <- lidar_hung in TF"
+
+    lidar.status(diagnostics, turned, act=drive)
+    received = pointcloud2.structured(lidar.exchange(labelled, messages.point_cloud(columns, stamp, "lidar_hung")))
+    np.testing.assert_array_equal(received["z"], columns["z"])
+    expected = answer(xyz_of(upright), columns["intensity"])
+    assert agreement(received["probability"], expected) > 0.98
+
+
+def test_two_parents_of_a_frame_are_named_until_one_is_stopped(lidar, robot, diagnostics) -> None:
+    def quarrel() -> None:
+        for parent in ("map", "odom"):
+            robot.broadcast_edge(parent, "wheel")
+
+    status = lidar.status(diagnostics, lambda s: "parents" in s.message, act=quarrel)
+    assert "Frame 'wheel' has 2 parents at once: 'map' and 'odom'. Stop one of the two publishers" in status.message
+    lidar.status(
+        diagnostics, lambda s: "parents" not in s.message, act=lambda: robot.broadcast_edge("odom", "wheel", 250)
+    )
+
+
+def test_times_of_another_clock_are_told(lidar, labelled, robot, diagnostics) -> None:
+    stamp = robot.start + 3_000 * MS
+    robot.broadcast(*(stamp + shift * MS for shift in (-20, 20, 120)))
+    frozen = np.full(200, stamp * 1e-9 - 5.0)
+    scan = random_cloud(200, 7, stamp, "lidar_turned", timestamp=frozen)
+    received = xyz_of(lidar.exchange(labelled, scan))
+    np.testing.assert_array_equal(received, xyz_of(scan))
+    status = lidar.status(diagnostics, lambda s: "same time" in s.message)
+    assert status.level == DiagnosticStatus.WARN
+    assert values_of(status)["point times"].startswith("timestamp: float64 (all points have the same time")
