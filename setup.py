@@ -117,9 +117,9 @@ setup(
     zip_safe=False,
     entry_points={
         "console_scripts": [
-            f"cloud_filter_node = {PACKAGE}.ros.cloud_filter_node:main",
-            f"lidar_node = {PACKAGE}.ros.lidar_node:main",
-            f"map_node = {PACKAGE}.ros.map_node:main",
+            f"cloud_filter_node = {PACKAGE}.ros.start:cloud_filter_node",
+            f"lidar_node = {PACKAGE}.ros.start:lidar_node",
+            f"map_node = {PACKAGE}.ros.start:map_node",
             f"ov3d = {PACKAGE}.cli:main",
         ],
     },

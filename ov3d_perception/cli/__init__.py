@@ -6,6 +6,7 @@ Imports are inside the commands, so that ``ov3d --help`` needs neither PyTorch n
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import Annotated
 
@@ -38,11 +39,14 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _options(
+    robot: Annotated[str, typer.Option(help="Namespace of the robot to start or to talk to", envvar="OV3D_ROBOT")] = "",
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit")
     ] = False,
 ) -> None:
     """Options of ``ov3d`` itself."""
+    if robot:
+        os.environ["OV3D_ROBOT"] = robot  # where ros.names looks, also in the programs that a command starts
 
 
 def main() -> None:

@@ -3,52 +3,94 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-import time
+import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import rclpy
+from rclpy.exceptions import (
+    InvalidParameterTypeException,
+    InvalidParameterValueException,
+    ParameterImmutableException,
+)
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
 
+from ov3d_perception.errors import Ov3dError
+from ov3d_perception.ros import parameters
 from ov3d_perception.ros.environment import use_large_messages
 
 _THREADS = 4
-#: Before the executor and the node go. A thread of the middleware (its signal handler's, by all signs) may still be at
-#: the signal that ended the spinning: without the wait, 3 of 54 ends beside other load were segmentation faults in it.
-_SETTLE_S = 0.3
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: What a wrong parameter at start surfaces as.
+_REFUSED = (Ov3dError, InvalidParameterTypeException, InvalidParameterValueException, ParameterImmutableException)
 
 
 def run(make_node: Callable[[], Any], arguments: list[str] | None = None) -> None:
-    """Make the node and spin it until SIGINT or SIGTERM; then close it, shut down and end the process with status 0.
+    """Make the node, spin it until SIGINT, SIGTERM or SIGHUP, close it and end the process.
 
-    The node has a ``close()`` besides what every node has: it ends the threads that the node started itself.
+    The node has a ``close()`` besides what every node has: it ends the threads that the node started, and saves. The
+    handlers are our own, so that nothing is cut off: the graph is alive until the node is closed, and signals that
+    come meanwhile (a second Ctrl-C; a terminal's and a launcher's) change nothing.
+
+    Exit status: 0 after a signal, 1 after an error in a callback (the node is closed before), 2 where the node could
+    not be made: a parameter of the wrong type or value is one line, not a traceback.
     """
+    stop = threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in _SIGNALS:
+        signal.signal(number, on_signal)
     use_large_messages()
-    rclpy.init(args=arguments)
-    node = None
-    executor = MultiThreadedExecutor(num_threads=_THREADS)
+    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = make_node()
+    except _REFUSED as error:
+        print(f"The node does not start: {error}", file=sys.stderr)
+        _leave(2)
+    for name, close in parameters.undeclared(node).items():
+        meant = f"; did you mean {' or '.join(close)}?" if close else ""
+        node.get_logger().warning(f"There is no parameter '{name}'{meant} It is ignored.")
+    failure = _spin(node, stop)
+    node.close()
+    rclpy.try_shutdown()
+    if failure is not None:
+        sys.excepthook(type(failure), failure, failure.__traceback__)
+    _leave(0 if failure is None else 1)
+
+
+def _spin(node: Any, stop: threading.Event) -> BaseException | None:
+    """Serve the node's callbacks until ``stop``; an exception that left one of them.
+
+    The executor has a thread of its own, since only the main thread hears signals, and it must be free to. It is still
+    at work when this returns, so that closing the node can use the graph.
+    """
+    failures: list[BaseException] = []
+
+    def serve() -> None:
+        executor = MultiThreadedExecutor(num_threads=_THREADS)
         executor.add_node(node)
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except Exception:
-        if rclpy.ok():  # else it was told to stop while it was being made: nothing can be made any more
-            raise
-    finally:
-        if node is not None:
-            node.close()
-            time.sleep(_SETTLE_S)
-            executor.shutdown(timeout_sec=5.0)
-            node.destroy_node()
-        rclpy.try_shutdown()
-    _leave()
+        try:
+            executor.spin()
+        except ExternalShutdownException:
+            pass
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            stop.set()
+
+    threading.Thread(target=serve, name="executor", daemon=True).start()
+    stop.wait()
+    return failures[0] if failures else None
 
 
-def _leave() -> None:
+def _leave(status: int) -> None:
     """Here and now: what is left of the middleware is not taken down by the interpreter's end, in whatever order."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(status)

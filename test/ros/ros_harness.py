@@ -157,10 +157,14 @@ class NodeProcess:
     def running(self) -> bool:
         return self._process.poll() is None
 
-    def stop(self, number: int = signal.SIGINT) -> int:
-        """Ask it to end; its exit code. One that does not obey is killed, which its exit code shows."""
+    def send(self, number: int) -> None:
+        """Send a signal, should it still run."""
         if self.running:
             self._process.send_signal(number)
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        """Ask it to end; its exit code. One that does not obey is killed, which its exit code shows."""
+        self.send(number)
         try:
             self._process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:

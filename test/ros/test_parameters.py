@@ -73,7 +73,7 @@ def test_a_range_needs_both_ends() -> None:
 
 def yaml_of(node: str) -> tuple[str, dict[str, Any]]:
     path: Path = share_dir() / "config" / f"{node}.yaml"
-    return path.read_text(), yaml.safe_load(path.read_text())[node]["ros__parameters"]
+    return path.read_text(), yaml.safe_load(path.read_text())[f"/**/{node}"]["ros__parameters"]
 
 
 @pytest.mark.parametrize(

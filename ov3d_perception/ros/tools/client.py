@@ -1,4 +1,7 @@
-"""Ask the running nodes from a script or the command line: where is a ...?, and from now on label with these words."""
+"""Ask the running nodes from a script or the command line: where is a ...?, and from now on label with these words.
+
+Service names are relative to the robot's namespace (:func:`names.robot`); an absolute name is taken as it is.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,8 @@ from rclpy.node import Node
 
 from ov3d_msgs.srv import ApproachPose, LoadMap, QueryText, SaveMap, SetVocabulary
 from ov3d_perception.errors import Ov3dError
+from ov3d_perception.ros import names
 
-QUERY_SERVICE = "/map_node/query"
-APPROACH_SERVICE = "/map_node/approach"
-SAVE_SERVICE = "/map_node/save_map"
-LOAD_SERVICE = "/map_node/load_map"
-VOCABULARY_SERVICE = "/lidar_node/set_vocabulary"
 AGAIN_S = 5.0
 
 
@@ -35,7 +34,7 @@ def ask(
     threshold: float = 0.0,
     limit: int = 0,
     timeout: float = 10.0,
-    service: str = QUERY_SERVICE,
+    service: str = names.QUERY,
     nearest: bool = False,
     position: Sequence[float] = (0.0, 0.0, 0.0),
     position_frame: str = "",
@@ -63,7 +62,7 @@ def approach(
     stand_off: float = 0.0,
     robot_radius: float = 0.0,
     timeout: float = 10.0,
-    service: str = APPROACH_SERVICE,
+    service: str = names.APPROACH,
 ) -> ApproachPose.Response:
     """One ApproachPose call; its answer as it came. Raises ServiceError after ``timeout`` seconds."""
     request = ApproachPose.Request(words=list(words), stand_off=float(stand_off), robot_radius=float(robot_radius))
@@ -71,19 +70,19 @@ def approach(
 
 
 def set_vocabulary(
-    words: Sequence[str], timeout: float = 10.0, service: str = VOCABULARY_SERVICE
+    words: Sequence[str], timeout: float = 10.0, service: str = names.SET_VOCABULARY
 ) -> SetVocabulary.Response:
     """One SetVocabulary call; its answer as it came. Raises ServiceError after ``timeout`` seconds."""
     return _call(SetVocabulary, service, SetVocabulary.Request(words=list(words)), timeout)
 
 
-def save_map(path: str = "", timeout: float = 120.0, service: str = SAVE_SERVICE) -> SaveMap.Response:
+def save_map(path: str = "", timeout: float = 120.0, service: str = names.SAVE_MAP) -> SaveMap.Response:
     """One SaveMap call; its answer as it came. Relative paths are this process's. Raises ServiceError."""
     return _call(SaveMap, service, SaveMap.Request(path=_absolute(path)), timeout)
 
 
 def load_map(
-    path: str = "", merge: bool = False, timeout: float = 120.0, service: str = LOAD_SERVICE
+    path: str = "", merge: bool = False, timeout: float = 120.0, service: str = names.LOAD_MAP
 ) -> LoadMap.Response:
     """One LoadMap call; its answer as it came. Relative paths are this process's. Raises ServiceError."""
     request = LoadMap.Request(path=_absolute(path), merge=merge)
@@ -122,7 +121,7 @@ def _node() -> Iterator[Node]:
     mine = not rclpy.ok()
     if mine:
         rclpy.init()
-    node = rclpy.create_node("ov3d_client")
+    node = rclpy.create_node("ov3d_client", namespace=names.robot())
     try:
         yield node
     finally:
@@ -133,16 +132,24 @@ def _node() -> Iterator[Node]:
 
 def _call(kind: type, service: str, request: Any, timeout: float, again: bool = True) -> Any:
     with _node() as node:
-        client = node.create_client(kind, service)
+        client, asked = node.create_client(kind, service), node.resolve_service_name(service)
         if not client.wait_for_service(timeout_sec=timeout):
-            raise ServiceError(
-                f"No node offers {service} after {timeout:.0f} s",
-                "Start the nodes (ov3d up lidar, or ros2 launch ov3d_perception lidar.launch.py) in this ROS_DOMAIN_ID",
-            )
+            raise ServiceError(f"No node offers {asked} after {timeout:.0f} s", _remedy(node, asked))
         answer = _answer(node, client, request, timeout, AGAIN_S if again else timeout)
         if answer is None:
             raise ServiceError(f"{service} did not answer within {timeout:.0f} s", "Look at its /diagnostics and log")
         return answer
+
+
+def _remedy(node: Node, service: str) -> str:
+    """How to reach a service that nobody offers under this absolute name."""
+    own = "/".join(service.split("/")[-2:])  # without the robot's namespace
+    known = {name for name, _ in node.get_service_names_and_types()} - {service}  # our own client made it known, too
+    robots = sorted(name.removesuffix(own).strip("/") for name in known if name.endswith(f"/{own}"))
+    if robots:
+        calls = [f"ov3d --robot {robot}" if robot else "ov3d without --robot" for robot in robots]
+        return f"Other robots do: {', '.join(calls)}"
+    return "Start the nodes (ov3d up lidar, or ros2 launch ov3d_perception lidar.launch.py) in this ROS_DOMAIN_ID"
 
 
 def _answer(node: Node, client: Client, request: Any, timeout: float, patience: float) -> Any | None:

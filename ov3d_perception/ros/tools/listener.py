@@ -11,15 +11,14 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from nav_msgs.msg import OccupancyGrid
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import PointCloud2
 from vision_msgs.msg import LabelInfo
 
 from ov3d_perception.bags.pointcloud2 import structured
 from ov3d_perception.demo.score import LabelledScan
+from ov3d_perception.ros import names, qos
 from ov3d_perception.ros.messages import stamp_to_ns
-
-LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class Listener:
@@ -37,13 +36,13 @@ class Listener:
         self.mask: OccupancyGrid | None = None
         self.status: dict[str, dict[str, str]] = {}
         self._changed = threading.Condition()
-        self._node = rclpy.create_node("ov3d_listener")
+        self._node = rclpy.create_node("ov3d_listener", namespace=names.robot())
         reliable = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
         subscribe = self._node.create_subscription
-        subscribe(PointCloud2, "/lidar_node/output/points", self._noting(self._on_scan), reliable)
-        subscribe(LabelInfo, "/lidar_node/output/label_info", self._noting(self._on_labels), LATCHED)
-        subscribe(PointCloud2, "/map_node/output/map", self._noting(self._on_map), reliable)
-        subscribe(OccupancyGrid, "/map_node/output/costmap_filter_mask", self._noting(self._on_mask), LATCHED)
+        subscribe(PointCloud2, names.LABELLED_POINTS, self._noting(self._on_scan), reliable)
+        subscribe(LabelInfo, names.LABEL_INFO, self._noting(self._on_labels), qos.LATCHED)
+        subscribe(PointCloud2, names.MAP_CLOUD, self._noting(self._on_map), reliable)
+        subscribe(OccupancyGrid, names.COSTMAP_MASK, self._noting(self._on_mask), qos.LATCHED)
         subscribe(DiagnosticArray, "/diagnostics", self._noting(self._on_status), reliable)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)

@@ -6,42 +6,63 @@ One table for both starters: the launch files (a ROS distribution) and ``ov3d up
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from ov3d_perception.errors import Ov3dError
 from ov3d_perception.paths import share_dir
+from ov3d_perception.ros import names
+from ov3d_perception.ros.cloud_filter_node import CloudFilterParameters
+from ov3d_perception.ros.lidar_parameters import LidarParameters
+from ov3d_perception.ros.map_parameters import MapParameters
+from ov3d_perception.ros.map_storage import StorageParameters
+from ov3d_perception.ros.navigation_parameters import NavigationParameters
+from ov3d_perception.ros.parameters import as_yaml, parameter
 
 POINTS = "~/input/points"
 
 
 @dataclass(frozen=True)
+class _EveryNode:
+    """Parameters that rclpy itself gives every node."""
+
+    use_sim_time: bool = parameter(False, "Follow /clock, as with a played bag")
+
+
+@dataclass(frozen=True)
 class NodeSpec:
-    """A node: ``name`` is its executable, its module in ``ov3d_perception.ros`` and its YAML in ``config/``, too."""
+    """A node: ``name`` is its executable, its module in ``ov3d_perception.ros`` and its YAML in ``config/``, too.
+
+    remappings: input topic -> relative name in the robot's namespace. schemas: where its parameters are declared.
+    """
 
     name: str
     remappings: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def module(self) -> str:
-        """For ``python -m``."""
-        return f"ov3d_perception.ros.{self.name}"
+    schemas: tuple[type[Any], ...] = ()
 
     @property
     def parameter_file(self) -> Path:
         """The node's parameters."""
         return share_dir() / "config" / f"{self.name}.yaml"
 
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Field of each parameter by name."""
+        return {f.name: f for schema in (*self.schemas, _EveryNode) for f in fields(schema)}
 
-LIDAR = NodeSpec("lidar_node", {POINTS: "/points"})
+
+LIDAR = NodeSpec(names.LIDAR_NODE, {POINTS: "points"}, (LidarParameters,))
 MAP = NodeSpec(
-    "map_node",
-    {"~/input/features": "/lidar_node/output/features", "~/input/basis": "/lidar_node/output/basis"},
+    names.MAP_NODE,
+    {"~/input/features": names.FEATURES, "~/input/basis": names.BASIS},
+    (MapParameters, NavigationParameters, StorageParameters),
 )
-
 CLOUD_FILTER = NodeSpec(
-    "cloud_filter_node",
-    {"~/input/labelled": "/lidar_node/output/points", "~/input/label_info": "/lidar_node/output/label_info"},
+    names.CLOUD_FILTER_NODE,
+    {"~/input/labelled": names.LABELLED_POINTS, "~/input/label_info": names.LABEL_INFO},
+    (CloudFilterParameters,),
 )
 NODES = (LIDAR, MAP, CLOUD_FILTER)
 
@@ -55,28 +76,61 @@ SYSTEMS: Mapping[str, tuple[NodeSpec, ...]] = {
 #: Short names, for `ov3d up` and as launch arguments: name -> (the nodes' parameters, description).
 SHORT: Mapping[str, tuple[tuple[str, ...], str]] = {
     "checkpoint": (("lidar_node.checkpoint",), "network (.safetensors); empty: the one shipped"),
-    "text": (("lidar_node.text", "map_node.text"), "text bank (.npz) or open_clip model; empty: the bank shipped"),
+    "text": (
+        ("lidar_node.text", "map_node.text"),
+        "text bank (.npz) or open_clip model; empty: the checkpoint's words",
+    ),
     "vocabulary": (("lidar_node.vocabulary",), "words to label with, as [car, tree]; empty: the checkpoint's classes"),
     "device": (("lidar_node.device",), "auto, cpu or cuda"),
+    "deskew": (("lidar_node.deskew",), "move each point to where it was at the scan's stamp"),
+    "sweeps": (("lidar_node.sweeps",), "scans that are accumulated for the network"),
+    "fixed_frame": (("lidar_node.fixed_frame",), "frame that does not move with the robot; empty: odom"),
+    "map_frame": (("map_node.map_frame",), "frame of the map; empty: map. A robot without one: odom"),
+    "map_file": (("map_node.map_file",), "map file (.ov3dmap) that is loaded at start, and saved to"),
     "use_sim_time": (tuple(f"{spec.name}.use_sim_time" for spec in NODES), "follow /clock, as with a played bag"),
-    "costs": (("map_node.costs",), "what driving over things costs, as ['grass: 60', 'puddle: 100']; empty: no mask"),
+    "costs": (("map_node.costs",), "what driving over things costs, as [grass: 60, puddle: 100]; empty: no mask"),
     "keep": (("cloud_filter_node.keep",), "classes of the filtered cloud, as [car, person]; empty: all"),
     "drop": (("cloud_filter_node.drop",), "classes that are not in the filtered cloud, as [road, grass]"),
 }
-POINTS_DESCRIPTION = "topic of the LiDAR's sensor_msgs/PointCloud2"
+
+#: Arguments that are no parameters: name -> description. Empty leaves things as they are.
+PLACES: Mapping[str, str] = {
+    "points": "topic of the LiDAR's sensor_msgs/PointCloud2; empty: points, in the robot's namespace",
+    "namespace": "namespace of the robot: nodes, topics and services go below it",
+    "tf": "topic of the transforms, where it is not /tf, such as /robot1/tf",
+    "tf_static": "topic of the static transforms, where it is not /tf_static",
+    "params_file": "YAML file of parameters that are loaded after ours",
+}
 
 
 @dataclass(frozen=True)
 class Overrides:
-    """What a user changed: parameters by node, and the points topic (None: as in the table)."""
+    """What a user changed: parameters by node (values in YAML), and where the robot's topics are (see PLACES)."""
 
     parameters: Mapping[str, Mapping[str, str]]
-    points: str | None = None
+    places: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def namespace(self) -> str:
+        """Absolute; "" for none."""
+        name = self.places.get("namespace") or names.robot()
+        return f"/{name.strip('/')}" if name.strip("/") else ""
 
     def remappings(self, spec: NodeSpec) -> dict[str, str]:
-        """The node's remappings with the user's topic."""
-        chosen = {POINTS: self.points} if self.points and POINTS in spec.remappings else {}
-        return {**spec.remappings, **chosen}
+        """The node's remappings with the user's topics."""
+        changed = dict(spec.remappings)
+        if POINTS in changed and (points := self.places.get("points")):
+            changed[POINTS] = points
+        return changed | {f"/{tf}": self.places[tf] for tf in ("tf", "tf_static") if self.places.get(tf)}
+
+    def parameter_files(self, spec: NodeSpec) -> list[Path]:
+        """Ours, then the user's. Raises Ov3dError where the user's is not there."""
+        files = [spec.parameter_file]
+        if given := self.places.get("params_file"):
+            files.append(Path(given).expanduser())
+            if not files[-1].is_file():
+                raise Ov3dError(f"There is no parameter file {given}", "Correct params_file")
+        return files
 
 
 def parse_arguments(arguments: Iterable[str]) -> dict[str, str]:
@@ -91,21 +145,30 @@ def parse_arguments(arguments: Iterable[str]) -> dict[str, str]:
 
 
 def parse_overrides(given: Mapping[str, str]) -> Overrides:
-    """``points``, a short name, or ``<node>.<parameter>``, each with a value in YAML; empty values change nothing.
+    """A name of PLACES or SHORT, or ``<node>.<parameter>``, each with a value in YAML; empty values change nothing.
 
-    Raises Ov3dError for any other name.
+    Raises Ov3dError for another name, with the nearest known one, and for a value that the parameter does not take.
     """
     parameters: dict[str, dict[str, str]] = {spec.name: {} for spec in NODES}
+    declared = {spec.name: spec.parameters for spec in NODES}
     for name, value in given.items():
-        if name == "points" or value == "":
+        if name in PLACES or value == "":
             continue
-        targets = SHORT[name][0] if name in SHORT else (name,)
-        for target in targets:
-            node, _, parameter = target.partition(".")
-            if node not in parameters or not parameter:
-                known = ", ".join(["points", *SHORT])
-                raise Ov3dError(
-                    f"'{name}' is no setting of these nodes", f"Use {known}, or <node>.<parameter> as in config/*.yaml"
-                )
-            parameters[node][parameter] = value
-    return Overrides(parameters, given.get("points") or None)
+        for target in SHORT[name][0] if name in SHORT else (name,):
+            node, _, key = target.partition(".")
+            if key not in declared.get(node, {}):
+                raise Ov3dError(f"'{name}' is no setting of these nodes", _nearest(name))
+            parameters[node][key] = as_yaml(declared[node][key], value, f"{node}.{key}")
+    return Overrides(parameters, {name: given[name] for name in PLACES if given.get(name)})
+
+
+def known_settings() -> list[str]:
+    """Every name that :func:`parse_overrides` takes."""
+    return [*PLACES, *SHORT, *(f"{spec.name}.{key}" for spec in NODES for key in spec.parameters)]
+
+
+def _nearest(name: str) -> str:
+    close = get_close_matches(name, known_settings(), n=3, cutoff=0.5)
+    short = ", ".join([*PLACES, *SHORT])
+    meant = f"Did you mean {' or '.join(close)}? " if close else ""
+    return f"{meant}Use {short}, or <node>.<parameter> as in config/*.yaml"

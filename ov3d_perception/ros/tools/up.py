@@ -129,7 +129,11 @@ class NodeProcesses:
 
 def node_command(spec: NodeSpec, overrides: Overrides) -> list[str]:
     """The command line of one node."""
-    command = [sys.executable, "-m", spec.module, "--ros-args", "--params-file", str(spec.parameter_file)]
+    command = [sys.executable, "-m", "ov3d_perception.ros.start", spec.name, "--ros-args"]
+    if overrides.namespace:
+        command += ["-r", f"__ns:={overrides.namespace}"]
+    for file in overrides.parameter_files(spec):
+        command += ["--params-file", str(file)]
     for topic, target in overrides.remappings(spec).items():
         command += ["-r", f"{topic}:={target}"]
     for parameter, value in overrides.parameters.get(spec.name, {}).items():

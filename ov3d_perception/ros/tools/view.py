@@ -21,10 +21,10 @@ from sensor_msgs.msg import PointCloud2
 from ov3d_msgs.srv import QueryText
 from ov3d_perception.bags.pointcloud2 import structured
 from ov3d_perception.errors import Ov3dError, TransformError
-from ov3d_perception.ros import qos
+from ov3d_perception.ros import names, qos
 from ov3d_perception.ros.messages import message_to_box, message_to_grid, stamp_to_ns
 from ov3d_perception.ros.process import own_context
-from ov3d_perception.ros.tools.client import QUERY_SERVICE, describe
+from ov3d_perception.ros.tools.client import describe
 from ov3d_perception.ros.transforms import listen
 from ov3d_perception.viz.live import LiveStream
 
@@ -59,14 +59,14 @@ class Viewer:
 
     def __init__(self, context: Context, stream: LiveStream, say: Callable[[str], None] = print) -> None:
         self._stream, self._say = stream, say
-        self._node = Node("ov3d_view", context=context)
+        self._node = Node("ov3d_view", context=context, namespace=names.robot())
         self._transforms = listen(self._node)
         self._complained = False
         subscribe = self._node.create_subscription
-        subscribe(PointCloud2, "/lidar_node/output/points", self._on_scan, qos.SENSOR)
-        subscribe(PointCloud2, "/map_node/output/map", self._on_map, qos.OUTPUT)
-        subscribe(OccupancyGrid, "/map_node/output/costmap_filter_mask", self._on_mask, qos.LATCHED)
-        self._client = self._node.create_client(QueryText, QUERY_SERVICE)
+        subscribe(PointCloud2, names.LABELLED_POINTS, self._on_scan, qos.SENSOR)
+        subscribe(PointCloud2, names.MAP_CLOUD, self._on_map, qos.OUTPUT)
+        subscribe(OccupancyGrid, names.COSTMAP_MASK, self._on_mask, qos.LATCHED)
+        self._client = self._node.create_client(QueryText, names.QUERY)
         self._map_frame = "map"
         self._executor = SingleThreadedExecutor(context=context)
         self._executor.add_node(self._node)
@@ -81,7 +81,7 @@ class Viewer:
         if not words:
             return
         if not self._client.service_is_ready():
-            self._say(f"No node offers {QUERY_SERVICE}. Start map_node: ov3d up lidar")
+            self._say(f"No node offers {self._node.resolve_service_name(names.QUERY)}. Start map_node: ov3d up lidar")
             return
         future = self._client.call_async(QueryText.Request(words=words))
         future.add_done_callback(lambda done: self._on_answer(", ".join(words), done.result()))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,7 +19,7 @@ from ov3d_perception.ros.tools.up import node_command
 
 def test_every_node_has_its_module_and_parameters() -> None:
     for spec in {spec.name: spec for nodes in SYSTEMS.values() for spec in nodes}.values():
-        assert importlib.util.find_spec(spec.module) is not None
+        assert importlib.util.find_spec(f"ov3d_perception.ros.{spec.name}") is not None
         assert spec.parameter_file.is_file()
 
 
@@ -32,7 +35,7 @@ def test_what_nav2_is_to_listen_to_is_what_the_nodes_publish() -> None:
         layer = costmap["obstacle_layer"]
         sources = {source: layer[source] for source in layer["observation_sources"].split()}
         assert sources["chosen"]["topic"] == f"/{CLOUD_FILTER.name}/output/points"
-        assert sources["measured"]["topic"] == LIDAR.remappings["~/input/points"]
+        assert sources["measured"]["topic"] == f"/{LIDAR.remappings['~/input/points']}"
         assert {source["data_type"] for source in sources.values()} == {"PointCloud2"}
         assert [(s["marking"], s["clearing"]) for s in sources.values()] == [(True, False), (False, True)]
 
@@ -50,29 +53,89 @@ def test_other_arguments_are_refused(argument: str) -> None:
 
 
 def test_short_names_reach_every_node_that_has_them() -> None:
-    overrides = parse_overrides({"text": "bank.npz", "device": "", "map_node.max_age": "3.0", "points": "/velodyne"})
+    overrides = parse_overrides({"text": "bank.npz", "device": "", "map_node.max_age": "3", "points": "/velodyne"})
     assert overrides.parameters == {
         "lidar_node": {"text": "bank.npz"},
-        "map_node": {"text": "bank.npz", "max_age": "3.0"},
+        "map_node": {"text": "bank.npz", "max_age": "3"},
         "cloud_filter_node": {},
     }
     assert overrides.remappings(LIDAR) == {"~/input/points": "/velodyne"}
-    assert overrides.remappings(MAP)["~/input/basis"] == "/lidar_node/output/basis"
-    assert overrides.remappings(CLOUD_FILTER)["~/input/labelled"] == "/lidar_node/output/points"
-    assert parse_overrides({}).remappings(LIDAR) == {"~/input/points": "/points"}
+    assert overrides.remappings(MAP)["~/input/basis"] == "lidar_node/output/basis"
+    assert overrides.remappings(CLOUD_FILTER)["~/input/labelled"] == "lidar_node/output/points"
+    assert parse_overrides({}).remappings(LIDAR) == {"~/input/points": "points"}
 
 
-@pytest.mark.parametrize("name", ["voxel_size", "other_node.voxel_size", "lidar_node."])
-def test_unknown_names_are_refused(name: str) -> None:
-    with pytest.raises(Ov3dError, match="no setting"):
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("voxel_size", "map_node.voxel_size"),
+        ("lidar_node.sweps", "lidar_node.sweeps"),
+        ("lidar_node.", "Use points"),
+        ("other_node.deskew", "lidar_node.deskew"),
+    ],
+)
+def test_unknown_names_are_refused_with_the_nearest(name: str, meant: str) -> None:
+    with pytest.raises(Ov3dError, match="no setting") as refused:
         parse_overrides({name: "1"})
+    assert meant in str(refused.value)
 
 
-def test_a_nodes_command_line() -> None:
-    command = node_command(LIDAR, parse_overrides({"points": "/velodyne", "lidar_node.sweeps": "3"}))
-    assert command[1:4] == ["-m", "ov3d_perception.ros.lidar_node", "--ros-args"]
-    assert command[4:6] == ["--params-file", str(share_dir() / "config" / "lidar_node.yaml")]
-    assert command[6:] == ["-r", "~/input/points:=/velodyne", "-p", "sweeps:=3"]
+@pytest.mark.parametrize(
+    ("name", "written", "taken"),
+    [
+        ("vocabulary", "[car, tree]", ["car", "tree"]),
+        ("vocabulary", "car", ["car"]),
+        ("vocabulary", "car, traffic cone", ["car", "traffic cone"]),
+        ("vocabulary", "[]", [""]),
+        ("vocabulary", "[911, 5.5]", ["911", "5.5"]),
+        ("costs", "[grass: 60, puddle: 100]", ["grass: 60", "puddle: 100"]),
+        ("costs", "['grass: 60']", ["grass: 60"]),
+        ("costs", "{grass: 60}", ["grass: 60"]),
+        ("lidar_node.max_sweep_age", "1", 1),
+        ("checkpoint", "007", "007"),
+        ("checkpoint", "/a b/c: d.safetensors", "/a b/c: d.safetensors"),
+        ("use_sim_time", "true", True),
+    ],
+)
+def test_natural_spellings_are_what_they_mean(name: str, written: str, taken: Any) -> None:
+    values = parse_overrides({name: written}).parameters
+    key = name.rpartition(".")[2]
+    found = next(own[key] for own in values.values() if key in own)
+    assert yaml.safe_load(found) == taken
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "says"),
+    [
+        ("sweeps", "three", "lidar_node.sweeps is 'three'; it takes a whole number from 0 to 20"),
+        ("sweeps", "1.5", "a whole number"),
+        ("sweeps", "21", "from 0 to 20"),
+        ("deskew", "1", "true or false"),
+        ("lidar_node.precision", "int4", "one of auto"),
+        ("map_node.max_age", "[3", "no YAML"),
+        ("lidar_node.tf_timeout", "true", "a number from 0 to 2"),
+    ],
+)
+def test_wrong_values_are_refused_before_anything_starts(name: str, written: str, says: str) -> None:
+    with pytest.raises(Ov3dError, match=re.escape(says)):
+        parse_overrides({name: written})
+
+
+def test_a_nodes_command_line(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("")
+    given = {"points": "/velodyne", "lidar_node.sweeps": "3", "namespace": "r1", "tf": "tf", "params_file": str(own)}
+    command = node_command(LIDAR, parse_overrides(given))
+    shipped = str(share_dir() / "config" / "lidar_node.yaml")
+    assert command[1:] == [
+        *("-m", "ov3d_perception.ros.start", "lidar_node", "--ros-args", "-r", "__ns:=/r1", "--params-file", shipped),
+        *("--params-file", str(own), "-r", "~/input/points:=/velodyne", "-r", "/tf:=tf", "-p", "sweeps:=3"),
+    ]
+
+
+def test_a_parameter_file_that_is_not_there() -> None:
+    with pytest.raises(Ov3dError, match=r"no parameter file /nowhere\.yaml"):
+        node_command(LIDAR, parse_overrides({"params_file": "/nowhere.yaml"}))
 
 
 def test_the_middleware_gets_the_profile_unless_the_user_chose_one() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from ros_harness import PATIENCE_S, Lidar, random_cloud
+from ros_harness import PATIENCE_S, Lidar, NodeProcess, random_cloud, values_of
 from sensor_msgs.msg import PointCloud2
 
 from ov3d_perception.errors import Ov3dError
@@ -89,13 +89,65 @@ def test_a_signal_ends_all_and_is_no_failure(number: int, started: list[Up], tin
     assert not [pid for pid in children if _alive(pid)]
 
 
-def test_a_node_that_ends_takes_the_others_with_it(started: list[Up], tiny_model: Path) -> None:
-    """map_node does not start with a parameter out of its range."""
-    system = Up("lidar", *model(tiny_model), "map_node.max_voxels:=1")
+def test_a_node_that_ends_takes_the_others_with_it(started: list[Up], tiny_model: Path, tmp_path: Path) -> None:
+    """map_node does not start with a parameter out of its range: one line that names it, no traceback."""
+    file = tmp_path / "own.yaml"
+    file.write_text("/**/map_node: {ros__parameters: {max_voxels: 1}}")
+    system = Up("lidar", *model(tiny_model), f"params_file:={file}")
     started.append(system)
-    assert system.end() == 1
-    assert any("[up] map_node ended with exit code 1" in line for line in system.lines), system.lines
-    assert any("max_voxels" in line for line in system.lines), "the node's own words"
+    assert system.end() == 2
+    assert any("[up] map_node ended with exit code 2" in line for line in system.lines), system.lines
+    told = [line for line in system.lines if "max_voxels" in line]
+    assert told and "is 1; it takes a whole number from 1000 to" in told[0], system.lines
+    assert not any("Traceback" in line for line in system.lines)
+
+
+def test_a_second_signal_cuts_nothing_off(probe: Any, bank: Path) -> None:
+    """As a terminal and a launcher both send it: the node closes as after one, and nothing is red."""
+    node = NodeProcess("ov3d_perception.ros.map_node", "signalled", {"text": str(bank)}, {})
+    probe.wait_for(lambda: "signalled" in probe.node.get_node_names(), "the start of the node")
+    for _ in range(3):
+        node.send(signal.SIGINT)
+    assert node.stop() == 0, node.log
+    assert not [line for line in node.log if "Traceback" in line or "ERROR" in line or "invalid" in line], node.log
+
+
+def test_two_robots_keep_to_themselves(probe: Any, diagnostics: Any, tiny_model: Path, tmp_path: Path) -> None:
+    """Both nodes of each robot below its namespace: features reach its own map, `--robot` chooses whom to ask."""
+    file = tmp_path / "own.yaml"
+    file.write_text("/**/lidar_node: {ros__parameters: {tf_timeout: 1, vocabularies: [car]}}")
+    lines: list[str] = []
+    settings = {
+        **{"checkpoint": str(tiny_model / "net.safetensors"), "text": str(tiny_model / "bank.npz")},
+        **{"map_frame": "lidar", "fixed_frame": "lidar", "params_file": str(file)},
+        **{f"{name}.diagnostics_period": "0.1" for name in ("lidar_node", "map_node")},
+    }
+    publishers = {name: probe.node.create_publisher(PointCloud2, f"/{name}/points", 5) for name in ("r1", "r2")}
+
+    def integrated(report: Any) -> dict[str, int]:
+        found = {s.hardware_id: values_of(s) for s in report.status if s.name == "map_node: map"}
+        return {robot: int(values.get("integrated", 0)) for robot, values in found.items()}
+
+    with (
+        NodeProcesses("lidar", settings | {"namespace": "r1"}, log=lines.append),
+        NodeProcesses("lidar", settings | {"namespace": "/r2"}, log=lines.append),
+    ):
+        publish = lambda: publishers["r1"].publish(random_cloud())  # noqa: E731
+        probe.until(publish, diagnostics, lambda report: integrated(report).get("/r1", 0) > 0)
+        diagnostics.clear()
+        heard = probe.until(publish, diagnostics, lambda report: "/r2" in integrated(report))
+        assert integrated(heard)["/r2"] == 0
+        ask = [sys.executable, "-m", "ov3d_perception.cli", "--robot"]
+        answers = {
+            robot: subprocess.run([*ask, robot, "query", "car", "--timeout", "10"], capture_output=True, text=True)
+            for robot in ("r1", "r2", "r3")
+        }
+    for publisher in publishers.values():
+        probe.node.destroy_publisher(publisher)
+    assert answers["r1"].stderr == "" and "Nothing has been mapped" not in answers["r1"].stdout, answers
+    assert "Nothing has been mapped" in answers["r2"].stdout, answers
+    assert "/r3/map_node/query" in answers["r3"].stderr and "ov3d --robot r1" in answers["r3"].stderr, answers
+    assert any("no parameter 'vocabularies'; did you mean vocabulary" in line for line in lines), lines
 
 
 def test_topics_and_parameters_reach_the_node(probe: Any, diagnostics: Any, tiny_model: Path) -> None:

@@ -1,0 +1,39 @@
+"""The executables of the nodes: they obey signals from the first moment, also while libraries load."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from importlib import import_module
+from types import FrameType
+
+
+def start(name: str) -> None:
+    """Import the node's module and run it. Until :func:`run.run` takes over, a signal just ends the process."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
+    import_module(f"ov3d_perception.ros.{name}").main()
+
+
+def lidar_node() -> None:
+    """The executable ``lidar_node``."""
+    start("lidar_node")
+
+
+def map_node() -> None:
+    """The executable ``map_node``."""
+    start("map_node")
+
+
+def cloud_filter_node() -> None:
+    """The executable ``cloud_filter_node``."""
+    start("cloud_filter_node")
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    start(sys.argv.pop(1))
