@@ -56,37 +56,33 @@ def run(make_node: Callable[[], Any], arguments: list[str] | None = None) -> Non
     for name, close in parameters.undeclared(node).items():
         meant = f"; did you mean {' or '.join(close)}?" if close else ""
         node.get_logger().warning(f"There is no parameter '{name}'{meant} It is ignored.")
-    failure = _spin(node, stop)
-    node.close()
+    executor = MultiThreadedExecutor(num_threads=_THREADS)
+    executor.add_node(node)
+    failures: list[BaseException] = []
+    # The executor has a thread of its own, since only the main thread hears signals, and it must be free to.
+    server = threading.Thread(target=_serve, args=(executor, stop, failures), name="executor", daemon=True)
+    server.start()
+    stop.wait()
+    failure = failures[0] if failures else None
+    node.close()  # the executor is still at work, so that closing can use the graph
+    executor.shutdown(timeout_sec=5.0)
+    server.join(5.0)
     rclpy.try_shutdown()
     if failure is not None:
         sys.excepthook(type(failure), failure, failure.__traceback__)
     _leave(0 if failure is None else 1)
 
 
-def _spin(node: Any, stop: threading.Event) -> BaseException | None:
-    """Serve the node's callbacks until ``stop``; an exception that left one of them.
-
-    The executor has a thread of its own, since only the main thread hears signals, and it must be free to. It is still
-    at work when this returns, so that closing the node can use the graph.
-    """
-    failures: list[BaseException] = []
-
-    def serve() -> None:
-        executor = MultiThreadedExecutor(num_threads=_THREADS)
-        executor.add_node(node)
-        try:
-            executor.spin()
-        except ExternalShutdownException:
-            pass
-        except BaseException as error:
-            failures.append(error)
-        finally:
-            stop.set()
-
-    threading.Thread(target=serve, name="executor", daemon=True).start()
-    stop.wait()
-    return failures[0] if failures else None
+def _serve(executor: MultiThreadedExecutor, stop: threading.Event, failures: list[BaseException]) -> None:
+    """Serve callbacks until the executor is shut down; an exception that leaves one of them is kept, and stops it."""
+    try:
+        executor.spin()
+    except ExternalShutdownException:
+        pass
+    except BaseException as error:
+        failures.append(error)
+    finally:
+        stop.set()
 
 
 def _leave(status: int) -> None:
