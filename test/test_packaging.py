@@ -134,7 +134,8 @@ def test_wheel_scripts_are_entry_points_of_existing_functions(wheel: zipfile.Zip
     assert {"lidar_node", "map_node", "ov3d"} <= scripts.keys()
     for target in scripts.values():
         module, function = target.split(":")
-        source = (ROOT / (module.replace(".", "/") + ".py")).read_text()
+        path = ROOT / module.replace(".", "/")
+        source = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
         assert re.search(rf"^(def {function}\b|{function}\b.*=)", source, re.M), target
 
 
