@@ -188,7 +188,12 @@ class LidarPipeline:
         if newest is None:
             cause = f"No transform connects '{scan.frame_id}' to '{fixed}'"
         elif newest and abs(scan.stamp - newest) > _STALE_NS:
-            cause = f"The newest transform '{fixed}' <- '{scan.frame_id}' is {(scan.stamp - newest) / 1e9:.1f} s old"
+            apart = (scan.stamp - newest) / 1e9
+            side = "ahead of" if apart > 0 else "behind"
+            cause = (
+                f"The scans' stamps are {abs(apart):.1f} s {side} the newest transform '{fixed}' <- '{scan.frame_id}' "
+                "(another clock, or TF has stopped)"
+            )
         else:
             self._health.clear("tf")
             return
