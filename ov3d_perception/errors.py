@@ -32,6 +32,10 @@ class DatasetError(Ov3dError):
     """A data set folder with missing or inconsistent files; all of them are listed."""
 
 
+class RecipeError(Ov3dError):
+    """A recipe or a table of rows with an unknown, wrong or unused option; the option is named."""
+
+
 class BagError(Ov3dError):
     """A bag that is missing, truncated, or lacks a needed topic."""
 

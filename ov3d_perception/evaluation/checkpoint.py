@@ -39,7 +39,8 @@ def evaluate_checkpoint(
 
     Args:
         checkpoint: written by ``distill``.
-        dataset, root, options: a labelled source; default: the recipe's validation source.
+        dataset, root, options: a labelled source; default: the recipe's validation source. Without the option
+            ``labelset`` a data set of the recipe has the recipe's label set.
         labelset, text, key: the words and where their embeddings are; ``text`` and ``key`` go together.
         with_teacher: score the teacher's projection on the same points too.
         teacher: how to load it, where the recipe's paths do not hold on this machine.
@@ -54,7 +55,7 @@ def evaluate_checkpoint(
     """
     segmenter = Segmenter.load(checkpoint, device=device)
     recipe = from_dict(segmenter.info.recipe) if segmenter.info.recipe else None
-    given = SourceSpec(dataset, str(root), dict(options or {})) if dataset else None
+    given = SourceSpec(dataset, str(root), _options(recipe, dataset, options or {})) if dataset else None
     source = given or (recipe.validation if recipe else None)
     words = _words(recipe, labelset, text, key)
     with_teacher = with_teacher and segmenter.identity.model != LABELS
@@ -72,6 +73,14 @@ def evaluate_checkpoint(
     pairs = pairs or (recipe.pairs if recipe else PairSpec())
     watch = Pictures(pictures[0], vocabulary.names, pictures[1]) if pictures else None
     return score(segmenter, frames, vocabulary, pairs, _teacher(spec, device) if spec else None, about, watch)
+
+
+def _options(recipe: Recipe | None, dataset: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The data set's options; without one for its label set, that of the recipe's source of the same data set."""
+    for source in (recipe.validation, recipe.train) if recipe else ():
+        if source and source.dataset == dataset and "labelset" in source.options:
+            return {"labelset": source.options["labelset"], **options}
+    return dict(options)
 
 
 def _words(recipe: Recipe | None, labelset: str, text: str, key: str | None) -> VocabularySpec | None:

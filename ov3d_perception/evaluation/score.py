@@ -18,7 +18,7 @@ from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.lifting.frames import Counts, neighbours, read_frames
 from ov3d_perception.lifting.image_teacher import Teacher
 from ov3d_perception.lifting.pairs import fused_teacher, image_size, merge_sweeps, pair
-from ov3d_perception.lifting.sources import words_of
+from ov3d_perception.lifting.sources import require_classes, words_of
 from ov3d_perception.recipes.specs import PairSpec
 from ov3d_perception.types import Frame, PixelPointPairs
 
@@ -52,7 +52,7 @@ def score(
         watch: is shown each frame with the student's labels.
 
     Raises:
-        DatasetError: no frame with labels.
+        DatasetError: no frame with labels; the source's label set has other classes than the vocabulary.
         IdentityError: the teacher is another encoder than the checkpoint's.
     """
     if teacher is not None and not segmenter.identity.compatible(teacher.identity):
@@ -60,6 +60,7 @@ def score(
             f"The checkpoint was distilled from {segmenter.identity}, the teacher is {teacher.identity}",
             "Name the checkpoint's own encoder as teacher",
         )
+    require_classes(source, vocabulary.names)
     modes = {
         name: Confusion(vocabulary.names) for name in (STUDENT_IN_VIEW, TEACHER_IN_VIEW, TEACHER_WINDOW, STUDENT_ALL)
     }

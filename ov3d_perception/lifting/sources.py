@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ov3d_perception.datasets.registry import open_dataset
-from ov3d_perception.errors import IdentityError
+from ov3d_perception.errors import DatasetError, IdentityError
 from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.language.vocabulary import TextBank, Vocabulary, load_text_source
 from ov3d_perception.recipes.specs import SourceSpec, VocabularySpec
@@ -37,6 +37,22 @@ def left_out(source: Sequence[Frame]) -> Counter[str]:
     while isinstance(source, Chosen):
         source = source.source
     return Counter(getattr(source, "left_out", {}))
+
+
+def require_classes(source: Sequence[Frame], names: Sequence[str]) -> None:
+    """Raise DatasetError where the labels of a source number other classes, or in another order, than ``names``.
+
+    A source without a label set of its own is not checked.
+    """
+    while isinstance(source, Chosen):
+        source = source.source
+    labelset = getattr(source, "labelset", None)
+    if labelset is not None and tuple(labelset.names) != tuple(names):
+        raise DatasetError(
+            f"The data set's labels are of label set {labelset.name!r} ({', '.join(labelset.names)}), "
+            f"the words of other classes ({', '.join(names)})",
+            "Give both one label set: --labelset for the words, the data set's option labelset for the labels",
+        )
 
 
 def open_source(spec: SourceSpec) -> Sequence[Frame]:

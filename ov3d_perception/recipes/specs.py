@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -11,10 +12,11 @@ from typing import Any, get_type_hints
 
 import yaml
 
-from ov3d_perception.errors import DatasetError
+from ov3d_perception.errors import RecipeError
 from ov3d_perception.networks.registry import ARCHITECTURES
+from ov3d_perception.recipes.applies import METHOD_FIELDS, check_options
 
-METHODS = ("openscene", "clip2scene", "kl", "ppkt", "slidr", "labels")
+METHODS = tuple(METHOD_FIELDS)
 FORMS = ("equation", "release", "soft")
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}  # by Lightning's names
 
@@ -253,21 +255,31 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     ``${NAME}`` in a value is replaced by that environment variable.
 
     Raises:
-        DatasetError: no such file, a field that does not exist, a wrong type, an unset variable.
+        RecipeError: no such file, a field that does not exist, a wrong type, an unset variable, an option that has no
+            effect with the recipe's method (see :func:`~ov3d_perception.recipes.applies.unused_options`).
     """
     if not path.is_file():
-        raise DatasetError(f"There is no recipe {path}", "Give the path of a YAML file such as config/train/*.yaml")
-    data = yaml.safe_load(path.read_text())
-    for override in overrides:
-        key, separator, value = override.partition("=")
-        if not separator:
-            raise DatasetError(f"The override {override!r} has no '='", "Write section.field=value")
-        _set(data, key.split("."), yaml.safe_load(value))
-    return from_dict(_expand(data))
+        raise RecipeError(f"There is no recipe {path}", "Give the path of a YAML file such as config/train/*.yaml")
+    try:
+        data = yaml.safe_load(path.read_text())
+        if not isinstance(data, dict):
+            raise RecipeError(f"The file holds {data!r}, not sections", "See the recipes in config/train")
+        for override in overrides:
+            key, separator, value = override.partition("=")
+            if not separator:
+                raise RecipeError(f"The override {override!r} has no '='", "Write section.field=value")
+            _set(data, key.split("."), yaml.safe_load(value))
+        recipe = from_dict(_expand(data))
+        check_options(recipe)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}", "Correct the line it names") from error
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error.cause}", error.remedy) from error
+    return recipe
 
 
 def from_dict(data: dict[str, Any]) -> Recipe:
-    """A recipe from plain data, checked field by field. Raises DatasetError naming the field."""
+    """A recipe from plain data, checked field by field. Raises RecipeError naming the field."""
     recipe: Recipe = _build(Recipe, data, "recipe")
     choices: dict[str, tuple[str, Sequence[str]]] = {
         "schedule": (recipe.optimiser.schedule, ("onecycle", "poly", "cosine")),
@@ -279,14 +291,14 @@ def from_dict(data: dict[str, Any]) -> Recipe:
     }
     for what, (value, known) in choices.items():
         if value not in known:
-            raise DatasetError(f"Unknown {what} {value!r}", f"Use one of {', '.join(known)}")
+            raise RecipeError(f"Unknown {what} {value!r}", f"{_nearest([value], known)}Use one of {', '.join(known)}")
     return recipe
 
 
 def split_of(recipe: Recipe, name: str) -> SourceSpec:
-    """The labelled source of one of the recipe's ``finetune.splits``. Raises DatasetError where there is none."""
+    """The labelled source of one of the recipe's ``finetune.splits``. Raises RecipeError where there is none."""
     if name not in recipe.finetune.splits:
-        raise DatasetError(
+        raise RecipeError(
             f"The recipe has no split {name!r}",
             f"Its finetune.splits are {', '.join(recipe.finetune.splits) or 'none'}",
         )
@@ -297,17 +309,17 @@ def split_of(recipe: Recipe, name: str) -> SourceSpec:
 def folds_of(recipe: Recipe, names: Sequence[str] = ()) -> dict[str, Recipe]:
     """The recipe of each fold by name, of ``names`` only if given; itself, as "", where it has none.
 
-    Raises DatasetError for an unknown fold or a field that is wrong.
+    Raises RecipeError for an unknown fold or a field that is wrong.
     """
     if unknown := set(names) - set(recipe.folds):
-        raise DatasetError(f"The recipe has no fold {sorted(unknown)}", f"It has {', '.join(recipe.folds) or 'none'}")
+        raise RecipeError(f"The recipe has no fold {sorted(unknown)}", f"It has {', '.join(recipe.folds) or 'none'}")
     alone = changed(recipe, {"folds": {}})
     chosen = {name: changed(alone, change) for name, change in recipe.folds.items() if not names or name in names}
     return chosen or {"": alone}
 
 
 def changed(recipe: Recipe, overrides: Mapping[str, Any]) -> Recipe:
-    """The recipe with ``section.field`` set to other values. Raises DatasetError naming a field that is wrong."""
+    """The recipe with ``section.field`` set to other values. Raises RecipeError naming a field that is wrong."""
     data = json.loads(json.dumps(recipe.to_dict()))
     for key, value in overrides.items():
         _set(data, key.split("."), value)
@@ -329,22 +341,23 @@ def _expand(value: Any) -> Any:
         return value
     expanded = os.path.expandvars(value)
     if "${" in expanded:
-        raise DatasetError(f"The recipe's value {value!r} names an unset environment variable", "Set it, or override")
+        raise RecipeError(f"The recipe's value {value!r} names an unset environment variable", "Set it, or override")
     return expanded
 
 
 def _build(cls: type, data: Any, where: str) -> Any:
     if not isinstance(data, dict):
-        raise DatasetError(f"{where} must be a mapping, not {data!r}", "See the recipes in config/train")
+        raise RecipeError(f"{where} must be a mapping, not {data!r}", "See the recipes in config/train")
     hints = get_type_hints(cls)
     known = {f.name for f in fields(cls)}
     if unknown := sorted(set(data) - known):
-        raise DatasetError(f"{where} has no field {unknown}", f"Its fields are {sorted(known)}")
+        near = _nearest(unknown, sorted(known))
+        raise RecipeError(f"{where} has no field {unknown}", f"{near}Its fields are {sorted(known)}")
     values = {name: _convert(hints[name], value, f"{where}.{name}") for name, value in data.items()}
     try:
         return cls(**values)
     except TypeError as error:
-        raise DatasetError(f"{where} is incomplete: {error}", "See the recipes in config/train") from error
+        raise RecipeError(f"{where} is incomplete: {error}", "See the recipes in config/train") from error
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
@@ -356,9 +369,24 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return _build(hint, value, where)
     origin = getattr(hint, "__origin__", hint)
     if origin is tuple and isinstance(value, list | tuple):
-        return tuple(value)
+        return _elements(hint.__args__, value, where)
     if origin is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, origin) or (isinstance(value, bool) and origin is not bool):
-        raise DatasetError(f"{where} is {value!r}, not a {origin.__name__}", "See the recipes in config/train")
+        raise RecipeError(f"{where} is {value!r}, not a {origin.__name__}", "See the recipes in config/train")
     return value
+
+
+def _elements(hints: tuple[Any, ...], values: Sequence[Any], where: str) -> tuple[Any, ...]:
+    """The elements of a tuple, each of its own type; of one type where ``hints`` ends in an ellipsis."""
+    if hints[-1] is Ellipsis:
+        hints = hints[:1] * len(values)
+    if len(hints) != len(values):
+        raise RecipeError(f"{where} is {list(values)!r}, not {len(hints)} values", "See the recipes in config/train")
+    return tuple(_convert(hint, v, f"{where}[{i}]") for i, (hint, v) in enumerate(zip(hints, values, strict=True)))
+
+
+def _nearest(given: Sequence[Any], known: Sequence[str]) -> str:
+    """A question to put before a remedy: the known names that are close to what was given; empty if none is."""
+    close = [name for one in given for name in difflib.get_close_matches(str(one), known, 1)]
+    return f"Did you mean {', '.join(close)}? " if close else ""

@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ov3d_perception.errors import CheckpointError, DatasetError
+from ov3d_perception.errors import CheckpointError, RecipeError
 from ov3d_perception.evaluation.metrics import scores_of
 from ov3d_perception.evaluation.score import STUDENT_ALL, STUDENT_IN_VIEW, TEACHER_IN_VIEW
+from ov3d_perception.recipes.applies import check_options
 from ov3d_perception.recipes.specs import Recipe, changed, folds_of, split_of
 from ov3d_perception.training.finetune import finetune
 from ov3d_perception.training.run import distill
@@ -68,18 +69,18 @@ class Table:
 
 
 def load_table(path: Path, name: str) -> Table:
-    """Table ``name`` of a file. Raises DatasetError where there is none or a row has an unknown field."""
+    """Table ``name`` of a file. Raises RecipeError where there is none or a row has an unknown field."""
     if not path.is_file():
-        raise DatasetError(f"There is no file of tables {path}", "Give one such as config/train/clip2scene_tables.yaml")
+        raise RecipeError(f"There is no file of tables {path}", "Give one such as config/train/clip2scene_tables.yaml")
     tables = yaml.safe_load(path.read_text())
     if name not in tables:
-        raise DatasetError(f"{path} has no table {name!r}", f"It has {', '.join(tables)}")
+        raise RecipeError(f"{path} has no table {name!r}", f"It has {', '.join(tables)}")
     data = tables[name]
     try:
         rows = tuple(Row(name=str(row), **(about or {})) for row, about in data["rows"].items())
         return Table(data["title"], rows, bool(data.get("finetune", False)))
     except (TypeError, KeyError, AttributeError) as error:
-        raise DatasetError(f"Table {name!r} of {path} is wrong: {error!r}", "See the shipped tables") from error
+        raise RecipeError(f"Table {name!r} of {path} is wrong: {error!r}", "See the shipped tables") from error
 
 
 def ablate(
@@ -99,10 +100,15 @@ def ablate(
     rows, splits, folds: names of the rows to run, of the recipe's splits to fine-tune them on and of its folds; all by
     default.
 
-    Raises DatasetError for an unknown row, split or fold.
+    Raises RecipeError for an unknown row, split or fold.
     """
     if unknown := set(rows) - {row.name for row in table.rows}:
-        raise DatasetError(f"The table has no row {sorted(unknown)}", f"It has {', '.join(r.name for r in table.rows)}")
+        raise RecipeError(f"The table has no row {sorted(unknown)}", f"It has {', '.join(r.name for r in table.rows)}")
+    for row in table.rows:
+        try:
+            check_options(changed(recipe, row.set), row.set)
+        except RecipeError as error:
+            raise RecipeError(f"Row {row.name!r} of the table: {error.cause}", error.remedy) from error
     parts, labelled = folds_of(recipe, folds), _labelled(recipe, table, splits)
     summary = collect(parts, table, labelled, out, seeds)
     for seed, row in product(seeds, (row for row in table.rows if not rows or row.name in rows)):
@@ -122,7 +128,7 @@ def _labelled(recipe: Recipe, table: Table, splits: Sequence[str]) -> tuple[str,
         split_of(recipe, split)
     chosen = tuple(splits or recipe.finetune.splits) if table.finetune else ()
     if table.finetune and not chosen:
-        raise DatasetError("The recipe has no split to fine-tune on", "Give it finetune.splits")
+        raise RecipeError("The recipe has no split to fine-tune on", "Give it finetune.splits")
     return chosen
 
 

@@ -38,14 +38,14 @@ def distill(recipe: Recipe, out: Out, override: Overrides = None, resume: Resume
 def clip2scene(
     recipe: Recipe, out: Out, override: Overrides = None, resume: Resume = False, fast: Fast = False
 ) -> None:
-    """CLIP2Scene, and by `--set method.name=` kl, ppkt or slidr, which it is compared with. No labels are used."""
-    from ov3d_perception.errors import DatasetError
+    """CLIP2Scene, or kl, ppkt or slidr, which it is compared with (`--set 'method={name: kl}'`). No labels are used."""
+    from ov3d_perception.errors import RecipeError
     from ov3d_perception.recipes.specs import load_recipe
     from ov3d_perception.training.run import distill as run
 
     loaded = load_recipe(recipe, override or [])
     if loaded.method.name == "openscene":
-        raise DatasetError(f"{recipe} is a recipe for `ov3d distill`", "Take config/train/clip2scene_*.yaml")
+        raise RecipeError(f"{recipe} is a recipe for `ov3d distill`", "Take config/train/clip2scene_*.yaml")
     print(run(loaded, out, resume=resume, fast=fast).to_markdown())
 
 

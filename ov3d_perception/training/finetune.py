@@ -19,10 +19,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ov3d_perception.errors import DatasetError
+from ov3d_perception.errors import DatasetError, RecipeError
 from ov3d_perception.evaluation.result import Result
 from ov3d_perception.language.labelset import LabelSet
-from ov3d_perception.lifting.sources import Chosen, class_vocabulary, open_source
+from ov3d_perception.lifting.sources import Chosen, class_vocabulary, open_source, require_classes
 from ov3d_perception.networks.inputs import point_inputs
 from ov3d_perception.networks.registry import Network
 from ov3d_perception.recipes.specs import Recipe, changed, split_of
@@ -57,7 +57,8 @@ def finetune(
 
     Raises:
         CheckpointError: as ``distill``, and where ``init`` is another network.
-        DatasetError: no such split, no vocabulary, nothing labelled.
+        RecipeError: no such split, no vocabulary.
+        DatasetError: nothing labelled, or labels of other classes than the vocabulary.
     """
     recipe = _for_labels(recipe, split, init, fast)
     assert recipe.vocabulary is not None
@@ -66,6 +67,9 @@ def finetune(
     vocabulary = class_vocabulary(LabelSet.load(recipe.vocabulary.labelset))
     source = open_source(recipe.train)
     validation = open_source(recipe.validation) if recipe.validation else None
+    for labelled in (source, validation):
+        if labelled is not None:
+            require_classes(labelled, vocabulary.names)
     if fast:
         source = Chosen(source, range(min(len(source), 2 * recipe.optimiser.batch)))
         validation = Chosen(validation, range(1)) if validation is not None else None
@@ -81,7 +85,7 @@ def finetune(
 def _for_labels(recipe: Recipe, split: str, init: Path | None, fast: bool) -> Recipe:
     """The recipe of the fine-tuning run itself, as its folder and its checkpoint state it."""
     if recipe.vocabulary is None:
-        raise DatasetError("Fine-tuning needs the classes", "Give the recipe a vocabulary with its labelset")
+        raise RecipeError("Fine-tuning needs the classes", "Give the recipe a vocabulary with its labelset")
     spec = recipe.finetune
     return changed(
         recipe,

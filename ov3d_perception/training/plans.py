@@ -10,7 +10,7 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from ov3d_perception.errors import DatasetError
+from ov3d_perception.errors import RecipeError
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.lifting.frames import prepare, prepare_maps
 from ov3d_perception.lifting.image_teacher import Teacher
@@ -42,15 +42,15 @@ class Plan:
 def plan(recipe: Recipe, out: Path, source: Sequence[Frame], teacher: Teacher, vocabulary: Vocabulary | None) -> Plan:
     """The recipe's method, ready to train.
 
-    Raises DatasetError where the method needs words and the recipe has none, and as the pairs raise it.
+    Raises RecipeError where the method needs words and the recipe has none, and what preparing the pairs raises.
     """
     method = recipe.method
     if method.name == "labels":
-        raise DatasetError("The recipe is one of a fine-tuning", "Use `ov3d finetune`, or another method.name")
+        raise RecipeError("The recipe is one of a fine-tuning", "Use `ov3d finetune`, or another method.name")
     if vocabulary is None and (
         method.name != "openscene" or recipe.optimiser.balance > 0 or recipe.optimiser.words > 0
     ):
-        raise DatasetError(
+        raise RecipeError(
             "optimiser.balance, optimiser.words and the methods but openscene need words",
             "Give the recipe a vocabulary",
         )

@@ -22,7 +22,7 @@ from ov3d_perception.errors import CheckpointError
 from ov3d_perception.evaluation.result import Result
 from ov3d_perception.language.encoder import load_encoder
 from ov3d_perception.lifting.image_teacher import Teacher
-from ov3d_perception.lifting.sources import Chosen, left_out, open_source, open_vocabulary
+from ov3d_perception.lifting.sources import Chosen, left_out, open_source, open_vocabulary, require_classes
 from ov3d_perception.paths import cache_dir
 from ov3d_perception.recipes.specs import PRECISIONS, Recipe, changed
 from ov3d_perception.training.callbacks import Keeper
@@ -59,6 +59,8 @@ def distill(recipe: Recipe, out: Path, resume: bool = False, device: str = "auto
     )
     vocabulary = open_vocabulary(recipe.vocabulary, teacher.identity) if recipe.vocabulary else None
     validation = open_source(recipe.validation) if recipe.validation and vocabulary else None
+    if validation is not None and vocabulary is not None:
+        require_classes(validation, vocabulary.names)
     source = open_source(recipe.train)
     if fast:
         source = Chosen(source, range(min(len(source), 2 * recipe.optimiser.batch * recipe.optimiser.accumulate)))

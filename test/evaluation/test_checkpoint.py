@@ -2,12 +2,13 @@
 
 import dataclasses
 
+import colour_scene
 import pytest
 import torch
-from colour_scene import IDENTITY, ColourEncoder, bank
+from colour_scene import IDENTITY, ColourEncoder, Walls, bank
 
 from ov3d_perception.datasets.registry import SOURCES
-from ov3d_perception.errors import CheckpointError
+from ov3d_perception.errors import CheckpointError, DatasetError
 from ov3d_perception.evaluation import checkpoint as report
 from ov3d_perception.evaluation.score import STUDENT_ALL, STUDENT_IN_VIEW, TEACHER_IN_VIEW
 from ov3d_perception.networks.checkpoint import CheckpointInfo, save_checkpoint
@@ -80,3 +81,29 @@ def test_without_a_recipe_all_must_be_given(tmp_path, words, missing):
     del given[missing]
     with pytest.raises(CheckpointError, match="recipe"):
         report.evaluate_checkpoint(write(tmp_path / "c.safetensors"), device="cpu", **given)
+
+
+def test_words_in_another_order_than_the_labels_are_an_error(tmp_path, words):
+    (tmp_path / "turned.yaml").write_text("name: turned\nclasses: {green: {prompts: [green]}, red: {prompts: [red]}}\n")
+    given = {"labelset": str(tmp_path / "turned.yaml"), "text": words.text, "with_teacher": False, "device": "cpu"}
+    with pytest.raises(DatasetError, match=r"'colours' \(red, green\), the words of other classes \(green, red\)"):
+        report.evaluate_checkpoint(write(tmp_path / "c.safetensors"), "walls", **given)
+
+
+class LabelledWalls(Walls):
+    def __init__(self, root, labelset="nineteen", **options):
+        super().__init__(root, **options)
+        self.labelset = dataclasses.replace(self.labelset, name=labelset)
+        if labelset == "nineteen":
+            self.labelset = dataclasses.replace(self.labelset, names=("red",))
+
+
+def test_a_data_set_of_the_recipe_has_its_label_set(tmp_path, words, monkeypatch):
+    monkeypatch.setitem(SOURCES, "labelled walls", ("colour_scene", "LabelledWalls"))
+    monkeypatch.setattr(colour_scene, "LabelledWalls", LabelledWalls, raising=False)
+    train = SourceSpec("labelled walls", "", {"labelset": "two"})
+    path = write(tmp_path / "c.safetensors", Recipe("r", train, TeacherSpec("colour"), vocabulary=words))
+    given = {"dataset": "labelled walls", "with_teacher": False, "device": "cpu"}
+    assert report.evaluate_checkpoint(path, **given).about["source"]["options"] == {"labelset": "two"}
+    with pytest.raises(DatasetError, match="'nineteen'"):
+        report.evaluate_checkpoint(path, options={"labelset": "nineteen"}, **given)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ov3d_perception.errors import DatasetError
+from ov3d_perception.errors import RecipeError
 from ov3d_perception.recipes.specs import Recipe, SourceSpec, TeacherSpec, changed, from_dict, load_recipe, split_of
 
 MINIMAL = {
@@ -55,18 +55,36 @@ def test_environment_variables_are_filled_in(tmp_path, monkeypatch):
         ("pairs.occlusion=3", "recipe.pairs.occlusion"),
         ("train.root=${SURELY_NOT_SET_ANYWHERE}", "SURELY_NOT_SET_ANYWHERE"),
         ("train=bag", "recipe.train"),
+        ("teacher.size=[224, wide]", r"recipe\.teacher\.size\[1\] is 'wide'"),
+        ("teacher.size=[1, 2, 3]", "recipe.teacher.size is .* not 2 values"),
+        ("network.inputs=[ones, 1]", r"recipe\.network\.inputs\[1\] is 1, not a str"),
+        ("optimiser.epoch=3", r"^\S*recipe\.yaml: .*Did you mean epochs\?"),
+        ("method.name=openscenes", "Did you mean openscene"),
         ("seed", "seed"),
     ],
 )
 def test_mistakes_are_named(tmp_path, override, names):
-    with pytest.raises(DatasetError, match=names):
+    with pytest.raises(RecipeError, match=names):
         load_recipe(write(tmp_path, MINIMAL), [override])
 
 
+def test_integers_of_a_tuple_become_its_numbers(tmp_path):
+    scales = load_recipe(write(tmp_path, MINIMAL), ["teacher.scales=[1, 2]"]).teacher.scales
+    assert scales == (1.0, 2.0) and all(isinstance(scale, float) for scale in scales)
+
+
+def test_a_file_that_is_no_recipe_is_named(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    for text, names in (("a: [", "not YAML"), ("- a\n", "not sections")):
+        path.write_text(text)
+        with pytest.raises(RecipeError, match=f"recipe.yaml: .*{names}"):
+            load_recipe(path)
+
+
 def test_missing_parts_and_files_are_named(tmp_path):
-    with pytest.raises(DatasetError, match="teacher"):
+    with pytest.raises(RecipeError, match="teacher"):
         load_recipe(write(tmp_path, {k: v for k, v in MINIMAL.items() if k != "teacher"}))
-    with pytest.raises(DatasetError, match="nowhere"):
+    with pytest.raises(RecipeError, match="nowhere"):
         load_recipe(tmp_path / "nowhere.yaml")
 
 
@@ -86,7 +104,7 @@ def test_a_recipe_with_other_values_is_checked_too(tmp_path):
     assert changed(recipe, {}) == recipe
     other = changed(recipe, {"method.name": "clip2scene", "seed": 3})
     assert (other.method.name, other.seed, other.train) == ("clip2scene", 3, recipe.train)
-    with pytest.raises(DatasetError, match="colour"):
+    with pytest.raises(RecipeError, match="colour"):
         changed(recipe, {"method.colour": 1})
 
 
@@ -94,7 +112,7 @@ def test_splits_are_sources(tmp_path):
     data = {**MINIMAL, "finetune": {"splits": {"1%": {"dataset": "bag", "root": "x", "every": 100}}}}
     recipe = load_recipe(write(tmp_path, data))
     assert split_of(recipe, "1%") == SourceSpec("bag", "x", every=100)
-    with pytest.raises(DatasetError, match="are 1%"):
+    with pytest.raises(RecipeError, match="are 1%"):
         split_of(recipe, "10%")
-    with pytest.raises(DatasetError, match=r"splits\.1%"):
+    with pytest.raises(RecipeError, match=r"splits\.1%"):
         split_of(load_recipe(write(tmp_path, data), ["finetune.splits={1%: {dataset: bag, rot: x}}"]), "1%")

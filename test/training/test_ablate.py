@@ -7,7 +7,7 @@ import pytest
 import yaml
 from colour_scene import walls_recipe
 
-from ov3d_perception.errors import DatasetError
+from ov3d_perception.errors import RecipeError
 from ov3d_perception.recipes.specs import changed, folds_of, load_recipe
 from ov3d_perception.training import ablate as tables
 from ov3d_perception.training.ablate import Figure, Row, Table, ablate, load_table, summarise, to_markdown
@@ -119,7 +119,7 @@ def test_folds_are_scored_together(recipe, tmp_path, monkeypatch):
     assert figures["folds"] == [{"one": pytest.approx(0.8), "two": pytest.approx((1 / 5 + 2 / 6) / 2)}]
     alone = ablate(folded, Table("T", (Row("full"),)), tmp_path / "out", [1], folds=["one"])
     assert alone["rows"]["full"]["in view"]["mean"] == pytest.approx(0.8)
-    with pytest.raises(DatasetError, match="no fold"):
+    with pytest.raises(RecipeError, match="no fold"):
         ablate(folded, Table("T", (Row("full"),)), tmp_path / "out", [1], folds=["three"])
 
 
@@ -136,18 +136,21 @@ def test_the_folds_of_semantickitti_leave_out_what_they_test_on(monkeypatch):
 
 
 def test_mistakes_are_named(recipe, tmp_path):
-    with pytest.raises(DatasetError, match="no row"):
+    with pytest.raises(RecipeError, match="no row"):
         ablate(recipe, Table("T", (Row("a"),)), tmp_path, [1], ["b"])
+    unread = Table("T", (Row("a", set={"method.name": "openscene", "method.tau": 0.1}),))
+    with pytest.raises(RecipeError, match=r"Row 'a' of the table: method\.tau has no effect: method 'openscene'"):
+        ablate(recipe, unread, tmp_path, [1])
     labels = Table("T", (Row("a"),), finetune=True)
-    with pytest.raises(DatasetError, match="no split '2%'"):
+    with pytest.raises(RecipeError, match="no split '2%'"):
         ablate(recipe, labels, tmp_path, [1], splits=["2%"])
-    with pytest.raises(DatasetError, match="no split to fine-tune on"):
+    with pytest.raises(RecipeError, match="no split to fine-tune on"):
         ablate(changed(recipe, {"finetune.splits": {}}), labels, tmp_path, [1])
-    with pytest.raises(DatasetError, match="table9"):
+    with pytest.raises(RecipeError, match="table9"):
         load_table(SHIPPED, "table9")
-    with pytest.raises(DatasetError, match="nowhere"):
+    with pytest.raises(RecipeError, match="nowhere"):
         load_table(tmp_path / "nowhere.yaml", "table1")
     bad = tmp_path / "bad.yaml"
     bad.write_text(yaml.safe_dump({"t": {"title": "x", "rows": {"a": {"colour": 1}}}}))
-    with pytest.raises(DatasetError, match="colour"):
+    with pytest.raises(RecipeError, match="colour"):
         load_table(bad, "t")

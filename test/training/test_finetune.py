@@ -7,7 +7,7 @@ import pytest
 import torch
 from colour_scene import Walls, walls_recipe
 
-from ov3d_perception.errors import CheckpointError, DatasetError
+from ov3d_perception.errors import CheckpointError, RecipeError
 from ov3d_perception.evaluation.checkpoint import evaluate_checkpoint
 from ov3d_perception.evaluation.score import STUDENT_ALL, classify
 from ov3d_perception.language.labelset import LabelSet
@@ -96,8 +96,8 @@ def test_the_highest_output_is_the_class_of_the_highest_cosine():
 
 
 def test_unknown_splits_and_missing_classes_are_named(recipe, tmp_path):
-    with pytest.raises(DatasetError, match="two walls"):
+    with pytest.raises(RecipeError, match="two walls"):
         split_of(recipe, "1%")
     bare = changed(recipe, {"vocabulary": None})
-    with pytest.raises(DatasetError, match="vocabulary"):
+    with pytest.raises(RecipeError, match="vocabulary"):
         finetune(bare, tmp_path / "out", "two walls")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from colour_scene import ColourEncoder, Walls, assert_resumes, bank, walls_recipe
 
-from ov3d_perception.errors import DatasetError
+from ov3d_perception.errors import RecipeError
 from ov3d_perception.evaluation.score import STUDENT_ALL, STUDENT_IN_VIEW
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.lifting.image_teacher import Teacher
@@ -233,5 +233,5 @@ def test_words_of_another_label_set_can_teach(recipe, tmp_path):
 
 
 def test_it_needs_words(recipe, tmp_path):
-    with pytest.raises(DatasetError, match="vocabulary"):
+    with pytest.raises(RecipeError, match="vocabulary"):
         run.distill(dataclasses.replace(recipe, vocabulary=None, validation=None), tmp_path / "out", device="cpu")

@@ -1,0 +1,78 @@
+"""An option that the method does not read is named, and so is the method."""
+
+import dataclasses
+
+import pytest
+import yaml
+
+from ov3d_perception.errors import RecipeError
+from ov3d_perception.recipes.applies import METHOD_FIELDS, check_options, unused_options
+from ov3d_perception.recipes.specs import MethodSpec, Recipe, SourceSpec, TeacherSpec, changed, from_dict, load_recipe
+
+RECIPE = Recipe("r", SourceSpec("bag", "drive"), TeacherSpec("ViT-B-16"))
+
+
+@pytest.mark.parametrize(
+    ("method", "option", "value"),
+    [
+        ("clip2scene", "pairs.sweeps", 3),
+        ("kl", "pairs.view_window", 2),
+        ("slidr", "augment.mix", 0.5),
+        ("ppkt", "optimiser.words", 0.3),
+        ("openscene", "method.tau", 0.1),
+        ("openscene", "method.sweeps", 5),
+        ("openscene", "teacher.denoise", 0.1),
+        ("openscene", "teacher.online", True),
+        ("openscene", "augment.image_flip", True),
+        ("openscene", "augment.image_crop", 0.5),
+        ("clip2scene", "augment.image_flip", True),
+        ("clip2scene", "method.samples", 10),
+        ("kl", "method.form", "soft"),
+        ("ppkt", "method.prompts", "street"),
+        ("ppkt", "teacher.denoise", 0.1),
+        ("slidr", "optimiser.balance", 0.5),
+    ],
+)
+def test_an_option_of_another_method_is_an_error(tmp_path, method, option, value):
+    assert set(unused_options(changed(RECIPE, {"method.name": method, option: value}))) >= {option}
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        yaml.safe_dump({"name": "r", "train": {"dataset": "bag", "root": "drive"}, "teacher": {"model": "m"}})
+    )
+    with pytest.raises(RecipeError, match=rf"recipe.yaml: {option} has no effect: .*({method}|online)"):
+        load_recipe(path, [f"method.name={method}", f"{option}={value}"])
+
+
+def test_options_of_the_schedule_and_of_online_images():
+    cosine = {"optimiser.schedule": "cosine", "optimiser.warmup": 0.3}
+    assert list(unused_options(changed(RECIPE, cosine))) == ["optimiser.warmup"]
+    assert unused_options(changed(RECIPE, {"optimiser.warmup": 0.3})) == {}
+    online = changed(RECIPE, {"method.name": "clip2scene", "teacher.online": True, "augment.image_flip": True})
+    assert unused_options(online) == {}
+    assert set(unused_options(changed(online, {"teacher.scales": [1, 2], "teacher.flip": True}))) == {
+        "teacher.scales",
+        "teacher.flip",
+    }
+
+
+def test_options_that_the_method_reads_pass():
+    openscene = {"pairs.sweeps": 3, "pairs.view_window": 2, "augment.mix": 0.5, "optimiser.words": 1.0}
+    assert unused_options(changed(RECIPE, openscene)) == {}
+    clip2scene = {"method.name": "clip2scene", "method.tau": 0.1, "teacher.denoise": 0.2, "augment.image_crop": 0.5}
+    assert unused_options(changed(RECIPE, clip2scene)) == {}
+
+
+def test_every_field_of_a_method_is_read_by_one():
+    assert set().union(*METHOD_FIELDS.values()) == {field.name for field in dataclasses.fields(MethodSpec)}
+
+
+def test_only_the_keys_that_are_asked_for_are_checked():
+    recipe = changed(RECIPE, {"method.tau": 0.1, "method.form": "soft"})
+    check_options(recipe, ["seed"])
+    with pytest.raises(RecipeError, match=r"^method\.tau has no effect: [^;]*Remove method\.tau, or"):
+        check_options(recipe, ["method.tau"])
+
+
+def test_a_checkpoint_with_an_unused_option_is_still_read():
+    recipe = changed(RECIPE, {"method.tau": 0.1})
+    assert from_dict(recipe.to_dict()) == recipe
