@@ -1,5 +1,5 @@
 # `make demo` and `make test` set everything up on their first call; docs/install.md says what that takes.
-#   make PYTHON=python3.12 VENV=/some/where/venv test     another interpreter, another place
+#   make PYTHON=python3.13 VENV=/some/where/venv test     another interpreter, another place
 
 VENV ?= .venv
 PYTHON ?=
@@ -24,8 +24,9 @@ demo: setup
 test: setup
 	OMP_NUM_THREADS=1 ROS_PYTHON_CHECK_FIELDS=1 $(BIN)/python -m pytest
 
-# MinkowskiEngine, which the sparse convolutions are tested against; without it those tests are skipped.
+# What some tests compare with or build with, and are skipped without: MinkowskiEngine and colcon.
 oracle: setup
+	$(PIP) install --quiet --no-deps --requirement requirements/colcon.txt
 	sh scripts/build_minkowski.sh "$(VENV)"
 
 lint: setup

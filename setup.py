@@ -32,11 +32,11 @@ RUNTIME = [
     "tqdm",
 ]
 
-# The wheels of ROS 2 Kilted, with what building interface packages against them takes (they do not declare it all).
+# The wheels of ROS 2 Jazzy, with what building interface packages against them takes (they do not declare it all).
 ROS_WHEELS = [
-    "ros-kilted-rclpy[fastrtps]",
+    "ros-jazzy-rclpy[fastrtps]",
     *(
-        f"ros-kilted-{name}"
+        f"ros-jazzy-{name}"
         for name in (
             "std-msgs",
             "geometry-msgs",
@@ -50,7 +50,11 @@ ROS_WHEELS = [
             "ament-package",
             "ament-cmake",
             "ament-cmake-include-directories",
-            "ament-cmake-ros-core",
+            "ament-cmake-gmock",
+            "ament-cmake-gtest",
+            "ament-cmake-pytest",
+            "ament-cmake-ros",
+            "python-cmake-module",
             "rosidl-core-generators",
             "rosidl-default-generators",
         )
@@ -105,12 +109,13 @@ setup(
     maintainer_email="maintainers@ov3d-perception.invalid",
     license="Apache-2.0",
     python_requires=">=3.10",
+    classifiers=[f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 15)],
     packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
     package_data={PACKAGE: package_files()},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (str(SHARE), ["package.xml"]),
-        *shared_files("launch", "config", "models"),
+        *shared_files("launch", "config", "models", "hook"),
     ],
     install_requires=RUNTIME,
     extras_require=EXTRAS,

@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-import sys
-
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
+from launch_ros.substitutions import ExecutableInPackage
 
 from ov3d_perception.paths import share_dir
 
@@ -22,8 +21,9 @@ def generate_launch_description() -> LaunchDescription:
         PythonLaunchDescriptionSource(str(share_dir() / "launch" / "lidar.launch.py")),
         launch_arguments={"use_sim_time": "true", "rviz": LaunchConfiguration("rviz")}.items(),
     )
+    ov3d = ExecutableInPackage(executable="ov3d", package="ov3d_perception")
     player = ExecuteProcess(
-        cmd=[sys.executable, "-m", "ov3d_perception.cli", "bag", "play", bag, "--loop", "--rate", rate],
+        cmd=[ov3d, "bag", "play", bag, "--loop", "--rate", rate],
         output="screen",
     )
     return LaunchDescription(

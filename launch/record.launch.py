@@ -5,19 +5,19 @@
 
 from __future__ import annotations
 
-import sys
-
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, ExecuteProcess, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
+from launch_ros.substitutions import ExecutableInPackage
 
 from ov3d_perception.ros.environment import large_message_environment
 
 
 def generate_launch_description() -> LaunchDescription:
     """Called by ros2 launch."""
+    ov3d = ExecutableInPackage(executable="ov3d", package="ov3d_perception")
     recorder = ExecuteProcess(
-        cmd=[sys.executable, "-m", "ov3d_perception.cli", "bag", "record", LaunchConfiguration("out")],
+        cmd=[ov3d, "bag", "record", LaunchConfiguration("out")],
         output="screen",
         sigterm_timeout="30",  # time to write what is queued, before launch insists
         sigkill_timeout="30",

@@ -60,5 +60,9 @@ class CheckpointError(Ov3dError):
     """A checkpoint that is missing, corrupted, or not one of ours."""
 
 
+class WriteError(Ov3dError):
+    """A file cannot be written: the disk is full, the folder is missing or may not be written to."""
+
+
 class MapFileError(Ov3dError):
     """A map file that is missing, damaged, of another format or version, or that cannot be written."""

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their place, and put into it only when they are on the disk."""
+"""Atomic writing: a file is written beside its place and renamed into it when it is complete."""
 
 from __future__ import annotations
 
@@ -12,19 +12,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from ov3d_perception.errors import MapFileError
+from ov3d_perception.errors import WriteError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def replacing(path: Path | str) -> Iterator[BinaryIO]:
+def replacing(path: Path | str, durable: bool = True) -> Iterator[BinaryIO]:
     """A file to write to, which takes the place of ``path`` when the block ends without an error.
 
-    Whenever the machine or the process stops, ``path`` is what it was before or the new file, whole: the content is
-    flushed to the disk before the rename, and the folder after it. On an error the temporary file goes and ``path``
-    stays as it was; what a killed process left is removed by the next one. Symbolic links are followed. Raises
-    MapFileError for whatever the file system refuses.
+    Another process reads the old file or the new one, never a part. If the block raises, ``path`` stays as it was and
+    the temporary file is removed. Missing folders are made; symbolic links are followed. Any number of processes may
+    write to one path: the last rename counts.
+
+    durable: the same holds if the machine stops: the content is flushed to the disk before the rename, and the folder
+    after it. Temporary files that killed processes have left are removed. False is for the many small files of a cache,
+    where a flush and a listing of the folder for each file take too long.
+
+    Raises WriteError for every refusal of the file system.
     """
     target = Path(path).expanduser().resolve()
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
@@ -32,29 +37,44 @@ def replacing(path: Path | str) -> Iterator[BinaryIO]:
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(target)
+        if durable:
+            _remove_leftovers(target)
         with _created(temporary) as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
             os.replace(temporary, target)
-        _flush_folder(target.parent)
+        if durable:
+            _flush_folder(target.parent)
     except OSError as error:
         raise _refused(target, error) from error
     finally:
-        with contextlib.suppress(OSError):  # it is not there any more, or never was
+        with contextlib.suppress(OSError):  # after the rename it is gone
             temporary.unlink()
 
 
 def _created(path: Path) -> BinaryIO:
-    """Locked as long as it is open, so that nobody takes it for a leftover; readable to whom the umask allows."""
-    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "w+b", buffering=1 << 20)
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return file
+    """A new file, locked while it is open: :func:`_remove_leftovers` of other processes leaves locked files alone.
+
+    Between the creation and the lock another process may have removed the file; then it is created again. The umask
+    decides who may read it.
+    """
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        file = os.fdopen(handle, "w+b", buffering=1 << 20)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)  # a process that removes the file holds the lock for a moment only
+            if os.fstat(handle).st_nlink:
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
 
 
 def _remove_leftovers(target: Path) -> None:
-    """Temporary files of this target whose writers are no more: a lock ends with its process."""
+    """Remove the target's temporary files that nobody has locked: their writers have ended, and the locks with them."""
     for leftover in target.parent.glob(f".{target.name}.*.tmp"):
         with contextlib.suppress(OSError), leftover.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -69,8 +89,8 @@ def _flush_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _refused(target: Path, error: OSError) -> MapFileError:
+def _refused(target: Path, error: OSError) -> WriteError:
     remedy = "Choose a folder that exists and may be written to"
     if error.errno in _FULL:
         remedy = "Free some space there, or choose another disk; whatever was there before is untouched"
-    return MapFileError(f"{target} could not be written ({error.strerror or error})", remedy)
+    return WriteError(f"{target} could not be written ({error.strerror or error})", remedy)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Write constraints.txt: one version of everything that pip installs, for Python 3.10 to 3.12 on Linux x86_64.
+# Write constraints.txt: one version of everything that pip installs, for Python 3.10 to 3.14 on Linux x86_64.
 # Versions already in it are kept where they still fit; pass --upgrade for the newest, or --upgrade-package <name>.
 set -eu
 cd "$(dirname "$0")/.."

@@ -18,6 +18,16 @@ import ov3d_perception
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "ov3d_perception"
 INTERFACES = ("ov3d_msgs", "pip_ros/nav2_msgs", "pip_ros/tf2_msgs", "pip_ros/vision_msgs")
+SOURCES = ("setup.py", "setup.cfg", "package.xml", "LICENSE", PACKAGE, "resource", "launch", "config", "models", "hook")
+# What rosdep installs on a robot for these keys of package.xml, by the names of PyPI.
+ROSDEP = {
+    "python3-numpy": "numpy",
+    "python3-opencv": "opencv-python-headless",
+    "python3-pil": "pillow",
+    "python3-scipy": "scipy",
+    "python3-tqdm": "tqdm",
+    "python3-yaml": "PyYAML",
+}
 # Type hashes as the apt packages report them (`ros2 topic info --verbose`) or as their generated code has them: equal
 # hash, equal bytes on the wire.
 DISTRO_TYPE_HASHES = {
@@ -37,7 +47,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     work = tmp_path_factory.mktemp("wheel")
     source = work / "source"
     source.mkdir()
-    for name in ("setup.py", "setup.cfg", "package.xml", "LICENSE", PACKAGE, "resource", "launch", "config", "models"):
+    for name in SOURCES:
         (source / name).symlink_to(ROOT / name)
     command = [sys.executable, "setup.py", "-q", "bdist_wheel", "--dist-dir", str(work / "dist")]
     result = subprocess.run(command, cwd=source, capture_output=True, text=True)
@@ -91,7 +101,7 @@ def test_only_the_distro_builds_stand_ins_under_colcon() -> None:
 
 def test_package_xml_names_what_the_ros_room_imports() -> None:
     declared = {element.text for element in package_xml(".") if element.tag.endswith("depend")}
-    sources = [*(ROOT / PACKAGE / "ros").glob("*.py"), *(ROOT / "launch").glob("*.py")]
+    sources = [*(ROOT / PACKAGE / "ros").rglob("*.py"), *(ROOT / "launch").glob("*.py")]
     pattern = re.compile(r"^\s*(?:from|import) (\w*(?:_msgs|_interfaces|_srvs|_py)|rclpy|tf2_ros|launch\w*)\b", re.M)
     imported = {name for path in sources for name in pattern.findall(path.read_text())}
     assert "rclpy" in imported
@@ -126,6 +136,68 @@ def test_wheel_puts_shared_files_where_ros_and_paths_look(wheel: zipfile.ZipFile
         assert {f"{data}/{PACKAGE}/{path.relative_to(ROOT)}" for path in files} <= names
 
 
+def commands(page: str, containing: str) -> list[str]:
+    """The commands of the page's first code block that contains the text; without their comments."""
+    blocks = re.findall(r"^```(?:sh)?\n(.*?)^```$", (ROOT / page).read_text(), re.M | re.S)
+    block = next(block for block in blocks if containing in block)
+    return [line.split(" # ")[0].strip() for line in block.splitlines()]
+
+
+def test_a_robot_gets_every_requirement_from_rosdep_or_pip(wheel: zipfile.ZipFile) -> None:
+    """README's pip line installs what setup.py wants, in its versions, less what rosdep installs by package.xml."""
+    packaging = pytest.importorskip("packaging.requirements")
+    metadata = wheel.read(f"{PACKAGE}-{ov3d_perception.__version__}.dist-info/METADATA").decode()
+    wanted = [packaging.Requirement(line) for line in re.findall(r"^Requires-Dist: (.+)$", metadata, re.M)]
+    wanted = {requirement.name: requirement.specifier for requirement in wanted if not requirement.marker}
+    from_rosdep = {ROSDEP[key.text] for key in package_xml(".").findall("exec_depend") if key.text in ROSDEP}
+    assert "torch" in wanted and "numpy" in from_rosdep
+
+    (pip,) = (line for line in commands("README.md", "colcon build") if line.startswith("pip install"))
+    file = re.fullmatch(rf"pip install -r src/{PACKAGE}/(\S+)", pip).group(1)
+    lines = [line for line in (ROOT / file).read_text().splitlines() if line and not line.startswith("#")]
+    installed = {requirement.name: requirement for requirement in map(packaging.Requirement, lines)}
+    bounds = {name: installed.pop(name).marker for name in ("numpy", "scipy")}  # for the NumPy 1 of older distributions
+    assert all(not marker.evaluate({"python_version": "3.14"}) for marker in bounds.values())
+    assert {name: requirement.specifier for name, requirement in installed.items()} == {
+        name: specifier for name, specifier in wanted.items() if name not in from_rosdep
+    }
+
+
+def test_both_pages_install_a_robot_by_the_same_commands() -> None:
+    readme = commands("README.md", "colcon build")
+    assert readme[-2] == ". install/setup.bash" and readme[-1].startswith("ros2 launch")
+    assert commands("docs/install.md", "colcon build")[:-1] == readme[:-1]
+
+
+def test_colcon_puts_the_executables_where_ros_and_the_shell_look(tmp_path: Path) -> None:
+    """After ``colcon build`` and ``. install/setup.sh`` alone: `ov3d` answers, by the Python that ran colcon."""
+    pytest.importorskip("colcon_ros", reason="colcon is not installed (make oracle)")
+    source = tmp_path / "src" / PACKAGE
+    source.mkdir(parents=True)
+    for name in (*SOURCES, "colcon.pkg"):
+        (source / name).symlink_to(ROOT / name)
+    build = [sys.executable, "-m", "colcon", "build", "--base-paths", str(source)]
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "AMENT_PREFIX_PATH")}
+    result = subprocess.run(build, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr
+
+    prefix = tmp_path / "install" / PACKAGE
+    executables = {path.name for path in (prefix / "lib" / PACKAGE).iterdir()}
+    assert {"lidar_node", "map_node", "cloud_filter_node", "ov3d"} <= executables  # for ros2 run and the launch files
+    shell = ["sh", "-c", ". install/setup.sh && command -v ov3d && ov3d bag record --help"]
+    path = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    result = subprocess.run(shell, cwd=tmp_path, capture_output=True, text=True, env=path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(f"{prefix}/lib/{PACKAGE}/ov3d\n") and "Usage: ov3d bag record" in result.stdout
+    assert (prefix / "lib" / PACKAGE / "ov3d").read_text().startswith(f"#!{sys.executable}\n")
+
+
+def test_launch_files_start_no_python_of_their_own() -> None:
+    """ros2 launch runs in the system's Python, which has no PyTorch: the installed executables start with ours."""
+    for path in sorted((ROOT / "launch").glob("*.launch.py")):
+        assert "sys.executable" not in path.read_text(), path.name
+
+
 def test_wheel_scripts_are_entry_points_of_existing_functions(wheel: zipfile.ZipFile) -> None:
     (entry,) = (name for name in wheel.namelist() if name.endswith("/entry_points.txt"))
     config = configparser.ConfigParser()
@@ -143,7 +215,7 @@ def test_constraints_pin_one_version_for_each_python() -> None:
     packaging = pytest.importorskip("packaging.requirements")
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = [packaging.Requirement(line) for line in lines if line and not line.startswith("#")]
-    for version in ("3.10.0", "3.11.0", "3.12.0"):
+    for version in ("3.10.0", "3.11.0", "3.12.0", "3.13.0", "3.14.0"):
         environment = {
             "python_version": version.rpartition(".")[0],
             "python_full_version": version,
@@ -152,7 +224,7 @@ def test_constraints_pin_one_version_for_each_python() -> None:
         }
         names = [pin.name for pin in pins if pin.marker is None or pin.marker.evaluate(environment)]
         assert len(names) == len(set(names)), f"two pins for one package under Python {version}"
-        assert {"numpy", "torch", "ros-kilted-rclpy"} <= set(names)
+        assert {"numpy", "torch", "ros-jazzy-rclpy"} <= set(names)
     assert all(re.fullmatch(r"==[^*,]+", str(pin.specifier)) for pin in pins)
 
 
@@ -166,7 +238,7 @@ def test_stand_ins_have_the_type_hashes_of_the_distro() -> None:
     from rosbags.typesys import Stores, get_typestore
 
     tf = "tf2_msgs/msg/TFMessage"
-    expected = {**DISTRO_TYPE_HASHES, tf: get_typestore(Stores.ROS2_KILTED).hash_rihs01(tf)}
+    expected = {**DISTRO_TYPE_HASHES, tf: get_typestore(Stores.ROS2_JAZZY).hash_rihs01(tf)}
     code = """
 import rclpy
 from nav2_msgs.msg import CostmapFilterInfo

@@ -1,4 +1,4 @@
-"""The message types that bags are read and written with: ROS 2 Kilted's and ours, through rosbags."""
+"""The message types that bags are read and written with: those of ROS 2 Jazzy and of ov3d_msgs, through rosbags."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ INTERFACES = "ov3d_msgs"
 
 @cache
 def typestore() -> Typestore:
-    """One store for the process: Kilted's common interfaces and, where their .msg text is found, ov3d_msgs.
+    """One store for the process: Jazzy's common interfaces and, where the .msg files are found, ov3d_msgs.
 
-    Types keep their wire format from humble to kilted, so bags of all three read. A bag's own embedded definitions
-    are added to it when the bag is opened.
+    The fields of these types are the same in Humble, Jazzy and Lyrical. Opening a bag adds the definitions that the
+    bag stores.
     """
-    store = get_typestore(Stores.ROS2_KILTED)
+    store = get_typestore(Stores.ROS2_JAZZY)
     types = {}
     for path in _message_files():
         types.update(get_types_from_msg(path.read_text(), f"{INTERFACES}/msg/{path.stem}"))

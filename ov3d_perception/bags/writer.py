@@ -1,4 +1,4 @@
-"""Write a standard rosbag2: mcap storage, metadata version 8 (read by humble, jazzy and kilted)."""
+"""Write a standard rosbag2: mcap storage, metadata version 8 (Humble and later read it)."""
 
 from __future__ import annotations
 

@@ -26,7 +26,8 @@ def write_cloud(
 ) -> None:
     """Points with colours and further columns of numbers, in the format that the name ends with.
 
-    xyz: metres. PLY holds the colour as ``red green blue``, PCD as PCL's packed ``rgb``. Raises MapFileError.
+    xyz: metres. PLY holds the colour as ``red green blue``, PCD as PCL's packed ``rgb``. Raises MapFileError
+    for a name with another ending, WriteError.
     """
     path, named = Path(path), {name: np.asarray(values) for name, values in columns.items()}
     wrong = [name for name, values in named.items() if values.shape != (len(xyz),) or not name.isidentifier()]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +19,7 @@ from tqdm import tqdm
 from ov3d_perception.datasets.source import FrameSource
 from ov3d_perception.datasets.splits import parse_seeds
 from ov3d_perception.errors import DatasetError
+from ov3d_perception.files import replacing
 from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.paths import cache_dir
 from ov3d_perception.sim import VERSION, rig
@@ -207,12 +207,8 @@ def _sweep_arrays(sweep: Sweep) -> dict[str, np.ndarray]:
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """A file that is whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    with partial.open("wb") as file:
+    with replacing(path, durable=False) as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]  # its stub takes names for options
-    partial.replace(path)
 
 
 def _sweep_of(data: Mapping[str, np.ndarray]) -> Sweep:

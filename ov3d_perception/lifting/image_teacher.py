@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +19,7 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
 from ov3d_perception.errors import DatasetError
+from ov3d_perception.files import replacing
 from ov3d_perception.recipes.specs import TeacherSpec
 from ov3d_perception.types import EncoderIdentity
 
@@ -111,10 +111,8 @@ class Teacher:
     def _store(self, path: Path, dense: Float32[np.ndarray, "d gh gw"]) -> None:
         if self._bytes + dense.nbytes > self.spec.cache_gb * 1e9:
             raise self._over_budget((self._bytes + dense.nbytes) / 1e9)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        with partial.open("wb") as file:
+        with replacing(path, durable=False) as file:
             np.save(file, dense)
-        partial.replace(path)
         self._bytes += dense.nbytes
 
     def _over_budget(self, need: float) -> DatasetError:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
+from ov3d_perception.files import replacing
 from ov3d_perception.geometry.association import OcclusionTest, associate
 from ov3d_perception.geometry.upright import upright_points
 from ov3d_perception.language.sample import sample_features
@@ -97,11 +98,9 @@ def make_sample(frame: Frame, views: Sequence[View], teacher: Teacher, spec: Pai
 
 def save_sample(path: Path, sample: Sample) -> None:
     """Write a sample, uncompressed, whole or not at all."""
-    partial = path.with_suffix(".partial")
     arrays: dict[str, Any] = {name: np.asarray(value) for name, value in vars(sample).items()}
-    with partial.open("wb") as file:
+    with replacing(path, durable=False) as file:
         np.savez(file, **arrays)
-    partial.replace(path)
 
 
 def load_sample(path: Path) -> Sample:

@@ -73,7 +73,7 @@ class MapInfo:
 def save_map(semantic_map: SemanticMap, path: Path | str) -> MapInfo:
     """Write the map while it may be in use; ``path`` holds the old file or the new one at any time, never a part.
 
-    Raises MapFileError if the disk is full or the folder cannot be written to.
+    Raises WriteError if the disk is full or the folder cannot be written to.
     """
     state = semantic_map.state()
     header = {

@@ -9,18 +9,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ov3d_perception.errors import CheckpointError, Ov3dError
+from ov3d_perception.files import replacing
 from ov3d_perception.networks.registry import Network, build_network
 from ov3d_perception.types import EncoderIdentity
 
@@ -83,16 +82,9 @@ def save_checkpoint(
     }
     text = info.to_json()
     metadata = {"format": FORMAT, "version": VERSION, "info": text, "sha256": _digest(text, tensors)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        save_file(tensors, temporary, metadata)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    content = save(tensors, metadata)
+    with replacing(path) as file:
+        file.write(content)
 
 
 def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tuple[Network, CheckpointInfo]:

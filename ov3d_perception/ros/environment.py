@@ -16,6 +16,7 @@ VARIABLE = "FASTDDS_DEFAULT_PROFILES_FILE"
 #: Its name before Fast DDS 3; later releases still read it, but warn.
 FORMER_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 _BEFORE_FAST_DDS_3 = ("humble", "iron", "jazzy")
+_WHEELS = "jazzy"  # the distribution of the wheels from PyPI, which do not set ROS_DISTRO
 
 
 def large_message_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -23,7 +24,7 @@ def large_message_environment(environment: Mapping[str, str] = os.environ) -> di
     if VARIABLE in environment or FORMER_VARIABLE in environment:
         return {}
     profile = str(share_dir() / "config" / PROFILE)
-    if environment.get("ROS_DISTRO") in _BEFORE_FAST_DDS_3:
+    if environment.get("ROS_DISTRO", _WHEELS) in _BEFORE_FAST_DDS_3:
         return {VARIABLE: profile, FORMER_VARIABLE: profile}
     return {VARIABLE: profile}
 

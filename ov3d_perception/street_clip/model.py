@@ -13,8 +13,9 @@ from typing import Any
 import open_clip
 import torch
 from open_clip.tokenizer import SimpleTokenizer, default_bpe
-from safetensors.torch import save_file
+from safetensors.torch import save
 
+from ov3d_perception.files import replacing
 from ov3d_perception.language.encoder import DenseSettings
 from ov3d_perception.language.weights import BPE_FILE, CONFIG_FILE
 
@@ -98,10 +99,10 @@ def save_weights(model: open_clip.CLIP, folder: Path) -> str:
     state["logit_scale"] = model.logit_scale.detach().float()
     state.pop("attn_mask", None)
     target = folder / WEIGHTS_FILE
-    save_file(state, str(target.with_suffix(".partial")))
-    target.with_suffix(".partial").replace(target)
-    target.chmod(0o644)  # safetensors writes for the owner alone
-    return hashlib.sha256(target.read_bytes()).hexdigest()
+    content = save(state)
+    with replacing(target) as file:
+        file.write(content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:

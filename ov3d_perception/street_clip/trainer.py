@@ -30,6 +30,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from ov3d_perception.errors import DatasetError
+from ov3d_perception.files import replacing
 from ov3d_perception.language import maskclip
 from ov3d_perception.language.encoder import DenseSettings
 from ov3d_perception.street_clip.captions import Caption, CaptionWriter, agreement, street_words
@@ -154,9 +155,8 @@ class StreetClipTrainer:
         """Weights for use and the state to go on from."""
         save_weights(self.model, self.folder)
         state = {"step": self.step, "model": self.model.state_dict(), "optimiser": self._optimiser.state_dict()}
-        partial = self.folder / "training_state.partial"
-        torch.save({**state, "recipe": asdict(self.recipe)}, partial)
-        partial.replace(self.state_file)
+        with replacing(self.state_file) as file:
+            torch.save({**state, "recipe": asdict(self.recipe)}, file)
 
     @property
     def state_file(self) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from ov3d_perception.errors import RecipeError
+from ov3d_perception.files import replacing
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.lifting.frames import prepare, prepare_maps
 from ov3d_perception.lifting.image_teacher import Teacher
@@ -95,9 +96,8 @@ def _listed(
     if not manifest.exists() and processes.rank == 0:
         folder.mkdir(parents=True, exist_ok=True)
         found, counts = make(folder)
-        partial = manifest.with_suffix(".partial")
-        partial.write_text(json.dumps({"samples": list(found), "counts": counts}, indent=2))
-        partial.replace(manifest)
+        with replacing(manifest) as file:
+            file.write(json.dumps({"samples": list(found), "counts": counts}, indent=2).encode())
     processes.wait_for(manifest)
     about = json.loads(manifest.read_text())
     return about["samples"], about["counts"]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from map_files import BANK, HEAD, IDENTITY, answers, assert_same_answers, content, empty, town
 
-from ov3d_perception.errors import IdentityError, MapFileError
+from ov3d_perception.errors import IdentityError, MapFileError, WriteError
 from ov3d_perception.geometry.voxels import voxel_keys
 from ov3d_perception.mapping import map_file
 from ov3d_perception.mapping.persistence import load_map, merge_into, merge_maps, read_info, save_map
@@ -38,7 +38,7 @@ def test_a_round_trip_answers_the_same_and_goes_on_the_same(site: SemanticMap, p
     assert_same_answers(site, again)
     mine, other = site.state(), again.state()
     np.testing.assert_array_equal(mine.head, other.head)
-    assert replace(mine, head=other.head) == other
+    assert replace(mine, head=None) == replace(other, head=None)  # arrays have no single truth value
     assert_equal_content(site, again, 0.0)
     for each in (site, again):
         each.integrate(np.float32([[500, 0, 0]]), np.ones((1, 4), np.float32), 99 * 10**9)
@@ -150,9 +150,9 @@ def test_a_header_that_makes_no_sense(path: Path) -> None:
 
 def test_a_folder_that_is_a_file_or_a_map_that_is_a_folder(site: SemanticMap, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(MapFileError, match=r"could not be written.*Choose a folder"):
+    with pytest.raises(WriteError, match=r"could not be written.*Choose a folder"):
         save_map(site, tmp_path / "file" / "site.ov3dmap")
-    with pytest.raises(MapFileError, match="could not be written"):
+    with pytest.raises(WriteError, match="could not be written"):
         save_map(site, tmp_path)
     assert sorted(os.listdir(tmp_path)) == ["file"]
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import resource
 import struct
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ov3d_perception.errors import CheckpointError
+from ov3d_perception.errors import CheckpointError, WriteError
 from ov3d_perception.networks import checkpoint
 from ov3d_perception.networks.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from ov3d_perception.types import EncoderIdentity
@@ -121,15 +122,14 @@ def test_unknown_architecture(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "x.safetensors")
 
 
-def test_failed_write_leaves_the_old_file(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = saved.read_bytes()
-
-    def fail(*_: object) -> None:
-        raise OSError("disk full")
-
-    monkeypatch.setattr(checkpoint, "save_file", fail)
-    with pytest.raises(OSError, match="disk full"):
-        save_checkpoint(saved, INFO.build(), INFO)
+def test_failed_write_leaves_the_old_file(saved: Path) -> None:
+    before, limits = saved.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(WriteError, match=r"File too large.*Free some space"):
+            save_checkpoint(saved, INFO.build(), INFO)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert saved.read_bytes() == before
     assert list(saved.parent.iterdir()) == [saved]
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8, UInt16
 
 from ov3d_perception.errors import DatasetError
+from ov3d_perception.files import replacing
 from ov3d_perception.recipes.specs import MethodSpec
 
 
@@ -32,10 +32,8 @@ def _kept(image: UInt8[np.ndarray, "h w 3"], spec: MethodSpec, features: Path) -
     settings = f"{height}x{width}-{spec.segments}-{spec.compactness:g}-{spec.sigma:g}"
     path = features.with_name(f"{features.stem}.slic-{settings}.npz")
     if not path.exists():
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        with partial.open("wb") as file:
+        with replacing(path, durable=False) as file:
             np.savez_compressed(file, segments=_segments(image, spec))
-        partial.replace(path)
     with np.load(path) as stored:
         kept: np.ndarray = stored["segments"]
     return kept
