@@ -197,7 +197,7 @@ def test_folders_that_are_no_bag_say_why(tmp_path: Path) -> None:
     with pytest.raises(BagError, match="holds no bag"):
         open_bag(tmp_path)
     (tmp_path / "metadata.yaml").write_text("{")
-    with pytest.raises(BagError, match="cannot be read"):
+    with pytest.raises(BagError, match=r"holds no bag: no \.mcap or \.db3 file"):
         open_bag(tmp_path)
 
 
