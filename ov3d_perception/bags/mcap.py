@@ -160,7 +160,7 @@ class ScannedMcap:
     """Reads a whole .mcap file by an index of its own, made by one pass over the records when opened.
 
     For files that rosbags does not read: without message indexes, unindexed and out of order, of another profile or
-    with channels that are not ROS 2's. Messages come in order of their stamps. foreign: encoding of each topic left out.
+    with channels that are not ROS 2's. Messages come in order of their stamps. foreign: encoding by topic left out.
     """
 
     def __init__(self, path: Path) -> None:
