@@ -22,6 +22,7 @@ from ov3d_perception.errors import BagError, DamagedBagError
 from ov3d_perception.geometry.transform_tree import PARENTS_REMEDY, TransformTree
 
 _log = logging.getLogger(__name__)
+_LONGEST = 365 * 24 * 3600 * 1_000_000_000  # ns; longer bags have wrong receive stamps
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,11 @@ class Bag:
         self._overlapping = any(earlier[1] > later[0] for earlier, later in pairwise(spans))
         self.start = min((first for first, _ in spans), default=0)
         self.end = max((last for _, last in spans), default=0)
+        if self.end - self.start > _LONGEST:
+            years = (self.end - self.start) / _LONGEST
+            self.notes.append(
+                f"the receive stamps span {years:.0f} years, from {self.start} ns: recorded before /clock came?"
+            )
 
     @property
     def duration_s(self) -> float:

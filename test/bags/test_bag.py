@@ -244,6 +244,13 @@ def test_info_of_a_good_bag(drive: Path) -> None:
     assert "1.90 s, 61 messages" in text and "10.0 Hz  sensor_msgs/msg/PointCloud2" in text and "DAMAGED" not in text
 
 
+def test_receive_stamps_of_zero_are_told(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as bag:
+        for stamp in (0, 1_700_000_000 * S):
+            bag.write("/tf", messages.tf_message([]), stamp)
+    assert "NOTE: the receive stamps span 54 years, from 0 ns" in str(info(tmp_path / "bag"))
+
+
 def test_unknown_topic_is_named(drive: Path) -> None:
     with open_bag(drive) as bag, pytest.raises(BagError, match=r"no topic /lidar.*/points"):
         list(bag.messages(["/lidar"]))

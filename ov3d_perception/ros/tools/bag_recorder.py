@@ -90,8 +90,8 @@ def record_bag(
 
     topics: names or shell patterns ("*" also matches "/"); None: by type, see :func:`why_left_out`. Topics that appear
     later are taken, too.
-    use_sim_time: stamp arrivals with /clock. queue_bytes: messages that wait for the disk; beyond it they are dropped
-    and counted. Raises BagError if ``out`` exists.
+    use_sim_time: stamp arrivals with /clock, those before the first /clock with that one. queue_bytes: messages that
+    wait for the disk; beyond it they are dropped and counted. Raises BagError if ``out`` exists.
     """
     report = RecordReport(Path(out), chosen=not topics)
     with own_context(stop) as (context, stopped), BagWriter(out) as bag, _Disk(bag, queue_bytes, report) as disk:
@@ -108,7 +108,7 @@ def record_bag(
             recorder.discover()
             while not stopped.is_set() and disk.error is None:
                 executor.spin_once(timeout_sec=0.1)
-            recorder.drain(executor)
+            recorder.finish(executor)
         finally:
             if end is not None:
                 end.cancel()
@@ -203,6 +203,8 @@ class _Recorder:
         self._report = report
         self._seen: set[str] = set()
         self._received = 0
+        self._early: list[tuple[str, str, bytes]] = []  # before the first /clock
+        self._early_bytes = 0
         self._timer = node.create_timer(_DISCOVERY_S, self.discover, clock=_STEADY)
         self._patience = node.create_timer(_PATIENCE_S, self._warn_without_cloud, clock=_STEADY)
 
@@ -260,9 +262,35 @@ class _Recorder:
 
         def receive(data: bytes) -> None:
             self._received += 1
-            self._disk.put(topic, msgtype, data, clock.now().nanoseconds)
+            now = clock.now().nanoseconds
+            if now == 0:  # use_sim_time, and no /clock yet: a bag with stamps of 0 spans decades
+                self._hold(topic, msgtype, data)
+                return
+            if self._early:
+                self.release(now)
+            self._disk.put(topic, msgtype, data, now)
 
         return receive
+
+    def _hold(self, topic: str, msgtype: str, data: bytes) -> None:
+        if self._early_bytes + len(data) > _QUEUE_BYTES:
+            self._report.dropped[topic] += 1
+            return
+        self._early.append((topic, msgtype, data))
+        self._early_bytes += len(data)
+
+    def release(self, now: int) -> None:
+        """Write what came before the first /clock, as received ``now`` (ns)."""
+        for message in self._early:
+            self._disk.put(*message, now)
+        self._early.clear()
+
+    def finish(self, executor: SingleThreadedExecutor) -> None:
+        """Take what is on its way; without any /clock, stamp by the system's clock and say so."""
+        self.drain(executor)
+        if self._early:
+            self._node.get_logger().warning("No /clock came: use_sim_time is set, messages are stamped by the system")
+            self.release(time.time_ns())
 
 
 def subscription_profile(offered: Sequence[QoSProfile]) -> QoSProfile:

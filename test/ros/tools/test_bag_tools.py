@@ -323,6 +323,45 @@ def test_default_topics_and_late_ones(sensor, start, probe: Probe, tmp_path: Pat
     assert recorder.returncode == 0
 
 
+@pytest.mark.parametrize("clock_comes", [True, False])
+def test_messages_before_the_first_clock_are_not_stamped_zero(
+    sensor, probe: Probe, tmp_path: Path, clock_comes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = threading.Event()
+    write = BagWriter.write_raw
+
+    def tell(self: BagWriter, *arguments: Any) -> None:
+        write(self, *arguments)
+        written.set()
+
+    monkeypatch.setattr(BagWriter, "write_raw", tell)
+    front = sensor(f"/early_{clock_comes}/points", qos.OUTPUT)
+    clock = probe.node.create_publisher(Clock, "/clock", 10)
+    stop = threading.Event()
+    options = {"use_sim_time": True, "stop": stop}
+    thread = threading.Thread(target=record_bag, args=(tmp_path / "bag", [front.topic]), kwargs=options)
+    before = time.time_ns()
+    thread.start()
+    front.wait_for_recorder()
+    for _ in range(3):
+        front.publish()
+    if clock_comes:
+
+        def publish() -> bool:
+            clock.publish(Clock(clock=messages.ns_to_stamp(100 * S)))
+            front.publish()
+            return written.is_set()
+
+        probe.wait_for(publish, "a message in the bag")
+    stop.set()
+    thread.join()
+    probe.node.destroy_publisher(clock)
+    with open_bag(tmp_path / "bag") as bag:
+        stamps = [message.stamp for message in bag.messages([front.topic])]
+    assert len(stamps) == front.sent
+    assert all(stamp == 100 * S if clock_comes else stamp >= before for stamp in stamps)
+
+
 def test_slow_disk_drops_and_counts(sensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A queue of two clouds before a disk that takes 0.2 s each: the rest is dropped, counted, and nothing blocks."""
     write = BagWriter.write_raw
