@@ -40,6 +40,10 @@ class BagError(Ov3dError):
     """A bag that is missing, truncated, or lacks a needed topic."""
 
 
+class DamagedBagError(BagError):
+    """A bag whose bytes are cut off or wrong: a part of it may be saved."""
+
+
 class EncoderError(Ov3dError):
     """An image-text encoder that cannot be built or whose weights do not load."""
 

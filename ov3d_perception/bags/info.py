@@ -7,15 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ov3d_perception.bags.cameras import CLOUD, Found, find_cameras
-from ov3d_perception.bags.reader import Bag, Topic, open_bag, storage_files
+from ov3d_perception.bags.reader import Bag, Topic, open_bag
 from ov3d_perception.bags.salvage import salvage
 from ov3d_perception.bags.sensors import sensor_notes
-from ov3d_perception.errors import BagError, Ov3dError
+from ov3d_perception.bags.storage import storage_files
+from ov3d_perception.errors import BagError, DamagedBagError, Ov3dError
 
 
 @dataclass(frozen=True)
 class BagInfo:
     """Summary of a bag. start, end: received stamps (ns); damage: what is wrong, "" if nothing is.
+    notes: what is left out and why.
 
     cameras: which topics can teach, which cannot and why; sensors: what was decided about clouds, clocks and TF. Of a
     damaged bag these are not looked for.
@@ -29,6 +31,7 @@ class BagInfo:
     damage: str = ""
     cameras: Found = field(default_factory=Found)
     sensors: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         duration = (self.end - self.start) * 1e-9
@@ -41,6 +44,7 @@ class BagInfo:
             lines.append(f"  {topic.name:<{width}}  {topic.count:7d} {rate}  {topic.msgtype}{unknown}")
         lines += self.sensors
         lines += str(self.cameras).splitlines()
+        lines += [f"NOTE: {note}" for note in self.notes]
         if self.damage:
             lines.append(f"DAMAGED: {self.damage}")
         return "\n".join(lines)
@@ -55,11 +59,9 @@ def info(path: str | Path) -> BagInfo:
     try:
         with open_bag(path) as bag:
             cameras, sensors = _sensors_of(bag)
-            topics = tuple(bag.topics.values())
-            return BagInfo(path, _size(path), bag.start, bag.end, topics, cameras=cameras, sensors=sensors)
-    except BagError as error:
-        if not path.exists():
-            raise
+            topics, notes = tuple(bag.topics.values()), tuple(bag.notes)
+            return BagInfo(path, _size(path), bag.start, bag.end, topics, "", cameras, sensors, notes)
+    except DamagedBagError as error:
         return _info_of_damaged(path, error)
 
 

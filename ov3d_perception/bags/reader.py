@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain, pairwise
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from rosbags.interfaces import Connection, ConnectionExtRosbag2, MessageDefinitionFormat, Qos
-from rosbags.rosbag2 import Reader
 
 from ov3d_perception.bags.messages import add_to_tree
+from ov3d_perception.bags.storage import Part, open_parts
 from ov3d_perception.bags.typestore import learn, typestore
-from ov3d_perception.bags.writer import STORAGE
-from ov3d_perception.errors import BagError
+from ov3d_perception.errors import BagError, DamagedBagError
 from ov3d_perception.geometry.transform_tree import PARENTS_REMEDY, TransformTree
 
 _log = logging.getLogger(__name__)
+_LONGEST = 365 * 24 * 3600 * 1_000_000_000  # ns; longer bags have wrong receive stamps
 
 
 @dataclass(frozen=True)
@@ -58,16 +61,26 @@ class BagMessage:
 
 
 class Bag:
-    """An open bag; a context manager. Made by :func:`open_bag`. start, end: first and last received stamp (ns)."""
+    """An open bag; a context manager. Made by :func:`open_bag`. start, end: first and last received stamp (ns).
 
-    def __init__(self, path: Path, readers: list[Reader], stack: ExitStack) -> None:
+    notes: what is left out and why, a line each.
+    """
+
+    def __init__(self, path: Path, parts: list[Part], stack: ExitStack) -> None:
         self.path = path
-        self._readers = readers
+        self._parts = parts
         self._stack = stack
-        self.topics = _merge_topics(connection for reader in readers for connection in reader.connections)
-        spans = [(reader.start_time, reader.end_time - 1) for reader in readers if reader.message_count]
+        self.topics = _merge_topics(connection for part in parts for connection in part.connections)
+        self.notes = [note for part in parts for note in part.notes]
+        spans = [part.span for part in parts if part.span is not None]
+        self._overlapping = any(earlier[1] > later[0] for earlier, later in pairwise(spans))
         self.start = min((first for first, _ in spans), default=0)
         self.end = max((last for _, last in spans), default=0)
+        if self.end - self.start > _LONGEST:
+            years = (self.end - self.start) / _LONGEST
+            self.notes.append(
+                f"the receive stamps span {years:.0f} years, from {self.start} ns: recorded before /clock came?"
+            )
 
     @property
     def duration_s(self) -> float:
@@ -85,13 +98,12 @@ class Bag:
             raise BagError(
                 f"{self.path} has no topic {', '.join(sorted(missing))}", f"It has {', '.join(sorted(self.topics))}"
             )
-        for reader in self._readers:
-            wanted = [c for c in reader.connections if topics is None or c.topic in topics]
-            if not wanted:
-                continue
-            with _damage_of(str(self.path), _REPAIR):
-                for connection, stamp, data in reader.messages(wanted, start, stop):
-                    yield BagMessage(connection.topic, connection.msgtype, stamp, data)
+        wanted = [[c for c in part.connections if topics is None or c.topic in topics] for part in self._parts]
+        streams = [part.messages(own, start, stop) for part, own in zip(self._parts, wanted, strict=True) if own]
+        with _damage_of(str(self.path), _REPAIR):
+            ordered = heapq.merge(*streams, key=itemgetter(1)) if self._overlapping else chain.from_iterable(streams)
+            for connection, stamp, data in ordered:
+                yield BagMessage(connection.topic, connection.msgtype, stamp, data)
 
     def topics_of(self, msgtype: str) -> list[str]:
         """Names of the topics of this type, sorted."""
@@ -130,39 +142,18 @@ def open_bag(path: str | Path) -> Bag:
     path = Path(path)
     if not path.exists():
         raise BagError(f"There is no bag at {path}", "Check the path")
-    readers = [Reader(source) for source in _sources(path)]
     with ExitStack() as stack:
-        for reader in readers:
-            with _damage_of(str(reader.path), _REPAIR):
-                stack.enter_context(reader)
-                _register_types(reader.connections)
-        files = stack.pop_all()
-    return Bag(path, readers, files)
+        with _damage_of(str(path), _REPAIR):
+            parts = open_parts(path, stack)
+            for part in parts:
+                _register_types(part.connections)
+        bag = Bag(path, parts, stack.pop_all())
+    for note in bag.notes:
+        _log.warning("%s", note)
+    return bag
 
 
 _REPAIR = "If the recorder was killed or a copy broke off, `ov3d bag repair` keeps what is before the damage"
-
-
-def _sources(path: Path) -> list[Path]:
-    if path.is_file():
-        if path.suffix not in STORAGE:
-            raise BagError(f"{path} is not a storage file of rosbag2", f"Give a bag folder or a {' or '.join(STORAGE)}")
-        return [path]
-    if (path / "metadata.yaml").is_file():
-        return [path]
-    files = storage_files(path)
-    if not files:
-        raise BagError(f"{path} holds no bag: no metadata.yaml, no {' or '.join(STORAGE)} file", "Check the path")
-    _log.warning("%s has no metadata.yaml (was its recorder killed?); reading %s", path, [f.name for f in files])
-    return files
-
-
-def storage_files(path: Path) -> list[Path]:
-    """The storage files of a bag folder in order of recording, or the file itself."""
-    if path.is_file():
-        return [path]
-    files = [entry for entry in path.iterdir() if entry.suffix in STORAGE]
-    return sorted(files, key=lambda file: (len(file.name), file.name))  # bag_2 before bag_10
 
 
 @contextmanager
@@ -173,7 +164,7 @@ def _damage_of(what: str, remedy: str) -> Iterator[None]:
     except BagError:
         raise
     except Exception as error:
-        raise BagError(f"{what} cannot be read: {error or type(error).__name__}", remedy) from error
+        raise DamagedBagError(f"{what} cannot be read: {error or type(error).__name__}", remedy) from error
 
 
 def _register_types(connections: Collection[Connection]) -> None:

@@ -19,6 +19,7 @@ from jaxtyping import Int32
 
 from ov3d_perception.bags.cameras import CLOUD, Axes, BagCamera, find_cameras
 from ov3d_perception.bags.cloud_reader import CloudReader, describe, faults
+from ov3d_perception.bags.clouds import no_cloud
 from ov3d_perception.bags.images import Levels, decode_image, grey_levels, is_sixteen_bit
 from ov3d_perception.bags.messages import stamp_ns
 from ov3d_perception.bags.pointcloud2 import Cloud, has_field, structured
@@ -146,6 +147,8 @@ class Bag(FrameSource):
     def _points_topic(self, wanted: str | None) -> str:
         clouds = [name for name in self._open().topics_of(CLOUD) if not name.startswith("/ground_truth/")]
         chosen = wanted or ("/points" if "/points" in clouds else clouds[0] if len(clouds) == 1 else None)
+        if not clouds or (wanted is not None and wanted not in clouds):
+            raise no_cloud(self._open(), wanted)
         if chosen not in clouds:
             found = ", ".join(clouds) or "none"
             raise DatasetError(

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, UInt8
 from open_clip.factory import load_checkpoint
 from open_clip.model import get_model_preprocess_cfg
+from open_clip.transformer import QuickGELU
 from torch import Tensor
 from torch.nn import functional
 
@@ -227,6 +228,7 @@ def load_encoder(model: str, pretrained: str | None = None, device: str = "auto"
                 f"The weights of {source.model}/{source.tag} could not be fetched ({str(error)[:200]})",
                 "Connect this machine to the hub once, or name a local weights file: pretrained=<tag>:<file>",
             ) from error
+    _check_activation(network, source)
     identity = EncoderIdentity(source.model, source.tag, _dim(network))
     return Encoder(network, tokenizer, identity, device=where, precision=precision)
 
@@ -234,11 +236,14 @@ def load_encoder(model: str, pretrained: str | None = None, device: str = "auto"
 def _from_file(source: weights.WeightsSource, device: torch.device, precision: str) -> Encoder:
     assert source.file is not None
     network, dense = _build(source)
+    _check_activation(network, source)
     state = weights.read_weights(source.file)
     image_only = weights.is_image_tower_only(state)
     try:
         if image_only:
             network.visual.load_state_dict({key.removeprefix("visual."): value for key, value in state.items()})
+        elif weights.is_torchscript(source.file):
+            network.load_state_dict({key: value for key, value in state.items() if key != "attn_mask"})
         else:
             load_checkpoint(network, str(source.file))  # knows the layouts of older files
     except RuntimeError as error:
@@ -271,6 +276,21 @@ def _build(source: weights.WeightsSource) -> tuple[Any, DenseSettings]:
         ) from error
     finally:
         logging.getLogger().setLevel(level)
+
+
+def _check_activation(network: Any, source: weights.WeightsSource) -> None:
+    """Raises EncoderError if the network's activation is not that of its weights: they load, and embed wrongly."""
+    needed = weights.needs_quick_gelu(source)
+    has = any(isinstance(module, QuickGELU) for module in network.modules())
+    if needed is None or needed == has:
+        return
+    base = source.model.removesuffix("-quickgelu")
+    twin = f"{base}-quickgelu" if needed else base
+    trained, found = (("GELU", "QuickGELU")[quick] for quick in (needed, has))
+    raise EncoderError(
+        f"The weights {source.file or source.tag} were trained with {trained}, the model {source.model} has {found}",
+        f"Name the model {twin}" if twin in open_clip.list_models() else "Name the model these weights were made for",
+    )
 
 
 def _tokenizer(source: weights.WeightsSource) -> Callable[[list[str]], Tensor]:

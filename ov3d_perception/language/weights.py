@@ -8,6 +8,7 @@ A model is named by two strings:
   known by that tag, so features and texts of the tag and of the file go together. None for folders and the hub.
 
 A weights file may hold both towers or the image tower alone (keys of ``model.visual``, with or without that prefix).
+OpenAI's own downloads (``ViT-B-16.pt``) are TorchScript archives; their weights are read, their code is not run.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import hashlib
 import os
 import socket
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +35,7 @@ from ov3d_perception.errors import EncoderError
 CONFIG_FILE = "open_clip_config.json"
 BPE_FILE = "bpe_vocab.txt.gz"
 _PROBE_SECONDS = 3.0
+_OPENAI_NUMBERS = ("input_resolution", "context_length", "vocab_size")  # stored beside the weights, no weights
 
 
 @dataclass(frozen=True)
@@ -107,13 +110,40 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def is_torchscript(path: Path) -> bool:
+    """True for an archive of ``torch.jit.save``, as OpenAI publishes CLIP; False for a file of ``torch.save``."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.split("/")[1:] == ["constants.pkl"] for name in archive.namelist())
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a weights file in float32. Raises :class:`EncoderError` for one that cannot be read."""
     try:
-        state = load_state_dict(str(path), device="cpu")
+        if is_torchscript(path):
+            state = dict(torch.jit.load(str(path), map_location="cpu").state_dict())
+        else:
+            state = load_state_dict(str(path), device="cpu")
     except Exception as error:
         raise EncoderError(f"The weights file {path} cannot be read ({error})", "Fetch the file again") from error
-    return {key: value.float() if torch.is_floating_point(value) else value for key, value in state.items()}
+    return {
+        key: value.float() if torch.is_floating_point(value) else value
+        for key, value in state.items()
+        if key not in _OPENAI_NUMBERS
+    }
+
+
+def needs_quick_gelu(source: WeightsSource) -> bool | None:
+    """Whether the weights were trained with QuickGELU (x sigmoid(1.702 x)) in the place of GELU; None if unknown.
+
+    Known for open_clip's tags, and for TorchScript archives, which only OpenAI published.
+    """
+    if source.file is not None and is_torchscript(source.file):
+        return True
+    if source.tag not in open_clip.list_pretrained_tags_by_model(source.model):
+        return None
+    return bool((open_clip.get_pretrained_cfg(source.model, source.tag) or {}).get("quick_gelu", False))
 
 
 def is_image_tower_only(state: dict[str, Tensor]) -> bool:

@@ -197,7 +197,7 @@ def test_folders_that_are_no_bag_say_why(tmp_path: Path) -> None:
     with pytest.raises(BagError, match="holds no bag"):
         open_bag(tmp_path)
     (tmp_path / "metadata.yaml").write_text("{")
-    with pytest.raises(BagError, match="cannot be read"):
+    with pytest.raises(BagError, match=r"holds no bag: no \.mcap or \.db3 file"):
         open_bag(tmp_path)
 
 
@@ -242,6 +242,13 @@ def test_flipped_bytes_in_a_chunk(drive: Path) -> None:
 def test_info_of_a_good_bag(drive: Path) -> None:
     text = str(info(drive))
     assert "1.90 s, 61 messages" in text and "10.0 Hz  sensor_msgs/msg/PointCloud2" in text and "DAMAGED" not in text
+
+
+def test_receive_stamps_of_zero_are_told(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as bag:
+        for stamp in (0, 1_700_000_000 * S):
+            bag.write("/tf", messages.tf_message([]), stamp)
+    assert "NOTE: the receive stamps span 54 years, from 0 ns" in str(info(tmp_path / "bag"))
 
 
 def test_unknown_topic_is_named(drive: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import urllib.request
@@ -204,3 +205,56 @@ def test_cuda_without_cuda(tiny_folder: Path):
 def test_unknown_precision(tiny_folder: Path):
     with pytest.raises(EncoderError, match="precision"):
         load_encoder(str(tiny_folder), device="cpu", precision="int3")
+
+
+class _Folder(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+def as_openai_publishes(model: torch.nn.Module, path: Path) -> Path:
+    """A TorchScript archive of the weights in float16, with OpenAI's three numbers beside them."""
+    root = _Folder()
+    numbers = {"input_resolution": 224, "context_length": 77, "vocab_size": 49408}
+    for name, value in {**model.state_dict(), **{key: torch.tensor(value) for key, value in numbers.items()}}.items():
+        *folders, leaf = name.split(".")
+        at = root
+        for folder in folders:
+            if not hasattr(at, folder):
+                at.add_module(folder, _Folder())
+            at = getattr(at, folder)
+        at.register_buffer(leaf, value.half() if value.is_floating_point() else value)
+    torch.jit.script(root).save(str(path))
+    return path
+
+
+def test_openais_own_archive_and_its_activation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: np.ndarray):
+    small = {"layers": 1, "width": 64, "image_size": 32, "patch_size": 8}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 1}
+    for name, quick in (("tiny-quickgelu", True), ("tiny", False)):
+        config = {"embed_dim": 16, "quick_gelu": quick, "vision_cfg": small, "text_cfg": text}
+        (tmp_path / f"{name}.json").write_text(json.dumps(config))
+    monkeypatch.setattr("open_clip.factory._MODEL_CONFIGS", {})
+    monkeypatch.setattr("open_clip.factory._MODEL_CONFIG_PATHS", [])
+    open_clip.add_model_config(tmp_path)
+    torch.manual_seed(0)
+    model = open_clip.create_model("tiny-quickgelu", load_weights=False).eval()
+    path = as_openai_publishes(model, tmp_path / "ViT.pt")
+    encoder = load_encoder("tiny-quickgelu", f"openai:{path}", device="cpu")
+    assert encoder.has_text
+    pixels = encoder.pixels([image], (32, 32))
+    with torch.inference_mode():
+        expected = functional.normalize(model.encode_image(pixels), dim=-1)
+    assert torch.allclose(encoder.encode_image([image]), expected, atol=2e-3)  # the archive has float16
+    with pytest.raises(
+        EncoderError, match=r"trained with QuickGELU, the model tiny has GELU\. Name the model tiny-quick"
+    ):
+        load_encoder("tiny", f"openai:{path}", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("model", "tag", "needed"), [("ViT-B-16", "laion2b_s34b_b88k", False), ("ViT-B-16", "openai", True)]
+)
+def test_activation_of_a_tag(model: str, tag: str, needed: bool):
+    assert weights.needs_quick_gelu(weights.WeightsSource(model, tag)) is needed
+    assert weights.needs_quick_gelu(weights.WeightsSource(model, "mine")) is None

@@ -27,6 +27,7 @@ from ov3d_perception.ros.process import own_context
 
 _INTERNAL = ("/clock", "/rosout", "/parameter_events")
 _ACKNOWLEDGE_S = 5.0
+LONGEST_GAP_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,15 @@ class PlayOptions:
 
 @dataclass
 class PlayReport:
-    """What was played. published: messages by published topic; late_s: the most that one left after its time."""
+    """What was played. published: messages by published topic; late_s: the most that one left after its time.
+
+    skipped_s: bag time in gaps longer than :data:`LONGEST_GAP_S`, which are not waited for.
+    """
 
     published: Counter[str] = field(default_factory=Counter)
     passes: int = 0
     late_s: float = 0.0
+    skipped_s: float = 0.0
 
 
 def play(
@@ -109,12 +114,16 @@ class _Player:
         self._next_tick = 0.0
         self._started = 0.0
         self._report = PlayReport()
+        self._skipped = 0  # ns of bag time
 
     def run(self) -> PlayReport:
         self._wait_for_subscribers()
         self._started = time.monotonic()
+        played_to = self._bag.start
         for message, shift in self._schedule():
-            due = self._started + (message.stamp + shift - self._bag.start) * 1e-9 / self._options.rate
+            self._skip(played_to, message.stamp + shift)
+            played_to = message.stamp + shift
+            due = self._started + (played_to - self._skipped - self._bag.start) * 1e-9 / self._options.rate
             if not self._wait_until(due):
                 break
             self._report.late_s = max(self._report.late_s, time.monotonic() - due)
@@ -123,6 +132,17 @@ class _Player:
             self._report.published[publisher.topic] += 1
         self._wait_until_taken()
         return self._report
+
+    def _skip(self, before: int, after: int) -> None:
+        """Do not wait for a long gap: receive stamps of 0 or of another clock lie years before the others."""
+        gap_s = (after - before) * 1e-9
+        if gap_s > LONGEST_GAP_S:
+            self._skipped += after - before
+            self._report.skipped_s += gap_s
+            self._node.get_logger().warning(
+                f"A gap of {gap_s:.0f} s in the receive stamps, {before} to {after} ns, is skipped; /clock jumps. "
+                "Was the bag recorded with use_sim_time before /clock came?"
+            )
 
     def _wait_until_taken(self) -> None:
         """What was sent last would be lost with its publisher: wait for reliable subscribers to have it."""
@@ -197,7 +217,9 @@ class _Player:
             if self._stop.is_set() or (end is not None and now >= end):
                 return False
             if self._clock is not None and now >= self._next_tick:
-                bag_time = self._bag.start + int((min(now, due) - self._started) * self._options.rate * 1e9)
+                bag_time = (
+                    self._bag.start + self._skipped + int((min(now, due) - self._started) * self._options.rate * 1e9)
+                )
                 self._clock.publish(Clock(clock=ns_to_stamp(bag_time)))
                 self._next_tick = now + 1.0 / self._options.clock_hz
             if now >= due:

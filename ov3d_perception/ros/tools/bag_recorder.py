@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -25,16 +25,12 @@ from ov3d_perception.errors import BagError
 from ov3d_perception.ros.process import own_context
 from ov3d_perception.ros.tools.bag_player import message_class
 
-#: Shell patterns of topic names; "*" also matches "/".
-TRAINING_TOPICS = (
-    "*/points",
-    "*/image_raw/compressed",
-    "*/camera_info",
-    "/tf",
-    "/tf_static",
-    "*/odom",
-    "/ground_truth/*",
-)
+CLOUD = "sensor_msgs/msg/PointCloud2"
+_CAMERA_INFO, _TF = "sensor_msgs/msg/CameraInfo", "tf2_msgs/msg/TFMessage"
+_IMAGES = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")
+_TRAINING_TYPES = (CLOUD, _CAMERA_INFO, _TF, *_IMAGES, "nav_msgs/msg/Odometry", "sensor_msgs/msg/Imu")
+_PATIENCE_S = 5.0
+_NO_CLOUD = "Start the LiDAR driver with a PointCloud2 output, or name what to record: --topic NAME"
 _DISCOVERY_S = 0.25
 _DRAIN_S = 1.0
 _STEADY = Clock(clock_type=ClockType.STEADY_TIME)  # use_sim_time must not stop these timers before /clock comes
@@ -43,26 +39,42 @@ _QUEUE_BYTES = 256 * 1024 * 1024
 
 @dataclass
 class RecordReport:
-    """What was recorded. dropped: messages lost because the disk was slower than the queue is long, by topic."""
+    """What was recorded.
+
+    dropped: messages lost because the disk was slower than the queue is long, by topic. left_out: topics of a type that
+    training uses, or without a definition, that were not recorded, and why. clouds: recorded PointCloud2 topics.
+    chosen: topics were chosen by type, so a bag without clouds is a failure.
+    """
 
     path: Path
+    chosen: bool = False
     written: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
+    left_out: dict[str, str] = field(default_factory=dict)
+    clouds: set[str] = field(default_factory=set)
+
+    @property
+    def useless(self) -> bool:
+        """True if nothing was recorded, or no cloud although the topics were chosen for training."""
+        return not self.written.total() or (self.chosen and not any(self.written[topic] for topic in self.clouds))
 
     def __str__(self) -> str:
         lines = [f"{self.path}: {sum(self.written.values())} messages"]
         lines += [f"  {topic}: {count}" for topic, count in sorted(self.written.items())]
         lines += [f"  {topic}: {count} DROPPED, the disk is too slow" for topic, count in sorted(self.dropped.items())]
+        lines += [f"  {topic}: left out, {reason}" for topic, reason in sorted(self.left_out.items())]
+        if self.chosen and self.useless:
+            lines.append(f"NO POINT CLOUD was recorded: this bag can teach nothing. {_NO_CLOUD}")
         return "\n".join(lines)
 
 
 def record(
     out: str | Path, topics: Sequence[str] | None = None, seconds: float = 0.0, use_sim_time: bool = False
 ) -> int:
-    """What ``ov3d bag record`` does, until Ctrl-C; prints a summary, returns 0, or 1 if there was nothing to record."""
+    """What ``ov3d bag record`` does, until Ctrl-C; prints a summary; returns 0, or 1 if it has no cloud."""
     report = record_bag(out, topics, seconds=seconds, use_sim_time=use_sim_time)
     print(report)
-    return 0 if report.written else 1
+    return int(report.useless)
 
 
 def record_bag(
@@ -76,11 +88,12 @@ def record_bag(
 ) -> RecordReport:
     """Record until SIGINT, SIGTERM, SIGHUP, ``stop``, or for so many seconds; the bag is closed on every way out.
 
-    topics: names or shell patterns (None: :data:`TRAINING_TOPICS`); topics that appear later are taken, too.
-    use_sim_time: stamp arrivals with /clock. queue_bytes: messages that wait for the disk; beyond it they are dropped
-    and counted. Raises BagError if ``out`` exists.
+    topics: names or shell patterns ("*" also matches "/"); None: by type, see :func:`why_left_out`. Topics that appear
+    later are taken, too.
+    use_sim_time: stamp arrivals with /clock, those before the first /clock with that one. queue_bytes: messages that
+    wait for the disk; beyond it they are dropped and counted. Raises BagError if ``out`` exists.
     """
-    report = RecordReport(Path(out))
+    report = RecordReport(Path(out), chosen=not topics)
     with own_context(stop) as (context, stopped), BagWriter(out) as bag, _Disk(bag, queue_bytes, report) as disk:
         node = rclpy.create_node(
             "bag_recorder",
@@ -89,13 +102,13 @@ def record_bag(
         )
         executor = SingleThreadedExecutor(context=context)
         executor.add_node(node)
-        recorder = _Recorder(node, topics or TRAINING_TOPICS, bag, disk)
+        recorder = _Recorder(node, topics or (), bag, disk, report)
         end = node.create_timer(seconds, stopped.set, clock=_STEADY) if seconds > 0 else None
         try:
             recorder.discover()
             while not stopped.is_set() and disk.error is None:
                 executor.spin_once(timeout_sec=0.1)
-            recorder.drain(executor)
+            recorder.finish(executor)
         finally:
             if end is not None:
                 end.cancel()
@@ -105,6 +118,27 @@ def record_bag(
         raise BagError(f"Writing {out} failed ({disk.error})", "Free space on the disk; what was written is kept")
     report.written = Counter(bag.counts)
     return report
+
+
+def why_left_out(topic: str, msgtype: str, published: Collection[str]) -> str | None:
+    """None for a topic that training needs, "" for one of another type, else the reason to leave it out.
+
+    Taken are clouds, images, camera_info, TF, odometry and IMU by type, and all of /ground_truth. Left out are the
+    outputs of our own nodes, depth images, and raw images that are published compressed too.
+    """
+    if topic.startswith("/ground_truth/"):
+        return None
+    if msgtype not in _TRAINING_TYPES:
+        return ""
+    if "/output/" in topic:
+        return "it is an output of our own nodes"
+    if msgtype == _TF:
+        return None if topic.endswith(("/tf", "/tf_static")) else ""
+    if msgtype in _IMAGES and "depth" in topic.lower():
+        return "depth images teach nothing"
+    if msgtype == _IMAGES[1] and f"{topic}/compressed" in published:
+        return f"{topic}/compressed is taken"
+    return None
 
 
 class _Disk:
@@ -161,25 +195,47 @@ class _Disk:
 class _Recorder:
     """Finds topics and subscribes to them, serialised, with a profile that their publishers can serve."""
 
-    def __init__(self, node: Node, patterns: Sequence[str], bag: BagWriter, disk: _Disk) -> None:
+    def __init__(self, node: Node, patterns: Sequence[str], bag: BagWriter, disk: _Disk, report: RecordReport) -> None:
         self._node = node
         self._patterns = tuple(patterns)
         self._bag = bag
         self._disk = disk
+        self._report = report
         self._seen: set[str] = set()
         self._received = 0
+        self._early: list[tuple[str, str, bytes]] = []  # before the first /clock
+        self._early_bytes = 0
         self._timer = node.create_timer(_DISCOVERY_S, self.discover, clock=_STEADY)
+        self._patience = node.create_timer(_PATIENCE_S, self._warn_without_cloud, clock=_STEADY)
 
     def discover(self) -> None:
         """Subscribe to what is new and matches."""
-        for topic, msgtypes in self._node.get_topic_names_and_types():
-            if topic in self._seen or not any(fnmatchcase(topic, pattern) for pattern in self._patterns):
+        published = dict(self._node.get_topic_names_and_types())
+        for topic, msgtypes in published.items():
+            if topic in self._seen or not self._wanted(topic, msgtypes[0], published):
                 continue
             publishers = self._node.get_publishers_info_by_topic(topic)
             if not publishers:
                 continue
             self._seen.add(topic)
             self._subscribe(topic, msgtypes[0], [info.qos_profile for info in publishers])
+
+    def _wanted(self, topic: str, msgtype: str, published: Collection[str]) -> bool:
+        if self._patterns:
+            return any(fnmatchcase(topic, pattern) for pattern in self._patterns)
+        reason = why_left_out(topic, msgtype, published)
+        if reason:
+            self._leave_out(topic, reason)
+        return reason is None
+
+    def _leave_out(self, topic: str, reason: str) -> None:
+        if topic not in self._report.left_out:
+            self._report.left_out[topic] = reason
+            self._node.get_logger().info(f"Not recording {topic}: {reason}")
+
+    def _warn_without_cloud(self) -> None:
+        if self._report.chosen and not self._report.clouds:
+            self._node.get_logger().warning(f"No PointCloud2 is published yet. {_NO_CLOUD}")
 
     def drain(self, executor: SingleThreadedExecutor) -> None:
         """Take what had arrived when the end was asked for, :data:`_DRAIN_S` at most."""
@@ -192,8 +248,10 @@ class _Recorder:
     def _subscribe(self, topic: str, msgtype: str, offered: list[QoSProfile]) -> None:
         kind = message_class(msgtype)
         if kind is None or msgtype not in typestore().fielddefs:
-            self._node.get_logger().warning(f"Not recording {topic}: no definition of type {msgtype}")
+            self._leave_out(topic, f"no definition of type {msgtype}")
             return
+        if msgtype == CLOUD:
+            self._report.clouds.add(topic)
         profile = subscription_profile(offered)
         self._bag.add_topic(topic, msgtype, [_stored(profile)])
         self._node.create_subscription(kind, topic, self._callback(topic, msgtype), profile, raw=True)
@@ -204,9 +262,35 @@ class _Recorder:
 
         def receive(data: bytes) -> None:
             self._received += 1
-            self._disk.put(topic, msgtype, data, clock.now().nanoseconds)
+            now = clock.now().nanoseconds
+            if now == 0:  # use_sim_time, and no /clock yet: a bag with stamps of 0 spans decades
+                self._hold(topic, msgtype, data)
+                return
+            if self._early:
+                self.release(now)
+            self._disk.put(topic, msgtype, data, now)
 
         return receive
+
+    def _hold(self, topic: str, msgtype: str, data: bytes) -> None:
+        if self._early_bytes + len(data) > _QUEUE_BYTES:
+            self._report.dropped[topic] += 1
+            return
+        self._early.append((topic, msgtype, data))
+        self._early_bytes += len(data)
+
+    def release(self, now: int) -> None:
+        """Write what came before the first /clock, as received ``now`` (ns)."""
+        for message in self._early:
+            self._disk.put(*message, now)
+        self._early.clear()
+
+    def finish(self, executor: SingleThreadedExecutor) -> None:
+        """Take what is on its way; without any /clock, stamp by the system's clock and say so."""
+        self.drain(executor)
+        if self._early:
+            self._node.get_logger().warning("No /clock came: use_sim_time is set, messages are stamped by the system")
+            self.release(time.time_ns())
 
 
 def subscription_profile(offered: Sequence[QoSProfile]) -> QoSProfile:

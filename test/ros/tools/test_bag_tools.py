@@ -30,7 +30,7 @@ from ov3d_perception.bags.writer import BagWriter
 from ov3d_perception.errors import BagError
 from ov3d_perception.ros import messages, qos
 from ov3d_perception.ros.tools.bag_player import PlayOptions, loop_period, play_bag
-from ov3d_perception.ros.tools.bag_recorder import record_bag, subscription_profile
+from ov3d_perception.ros.tools.bag_recorder import record_bag, subscription_profile, why_left_out
 from ov3d_perception.ros.tools.up import restore_signals
 
 pytestmark = pytest.mark.live
@@ -166,6 +166,16 @@ def test_in_one_process_with_a_stop_event(drive: Path) -> None:
     assert time.monotonic() - began >= 0.6
 
 
+def test_gaps_of_years_are_not_waited_for(tmp_path: Path) -> None:
+    """Recorded with use_sim_time before /clock came: one message at 0, the rest 53 years later."""
+    with BagWriter(tmp_path / "bag") as bag:
+        for stamp in (0, START, START + S // 10):
+            bag.write("/gap/tf", bag_messages.tf_message([("odom", "base", stamp, np.eye(4))]), stamp)
+    report = play_bag(tmp_path / "bag", PlayOptions(duration_s=20.0))
+    assert report.published == {"/gap/tf": 3}
+    assert report.skipped_s == pytest.approx(START / S)
+
+
 def test_loop_period_is_a_scan_longer_than_the_bag(drive: Path) -> None:
     with open_bag(drive) as bag:
         assert loop_period(bag) == S // 2
@@ -254,9 +264,43 @@ def test_bag_is_closed_on_every_signal(sensor, start, tmp_path: Path, number: in
     assert (tmp_path / "bag" / "metadata.yaml").is_file()
 
 
+@pytest.mark.parametrize(
+    ("topic", "msgtype", "reason"),
+    [
+        ("/velodyne_points", "sensor_msgs/msg/PointCloud2", None),
+        ("/livox/lidar", "sensor_msgs/msg/PointCloud2", None),
+        ("/camera/color/image_raw", "sensor_msgs/msg/Image", None),
+        ("/front/image_raw", "sensor_msgs/msg/Image", "/front/image_raw/compressed is taken"),
+        ("/front/image_raw/compressed", "sensor_msgs/msg/CompressedImage", None),
+        ("/camera/depth/image_rect_raw", "sensor_msgs/msg/Image", "depth images teach nothing"),
+        ("/front/image_raw/compressedDepth", "sensor_msgs/msg/CompressedImage", "depth images teach nothing"),
+        ("/camera/color/camera_info", "sensor_msgs/msg/CameraInfo", None),
+        ("/robot1/tf", "tf2_msgs/msg/TFMessage", None),
+        ("/wheel/odometry", "nav_msgs/msg/Odometry", None),
+        ("/imu/data", "sensor_msgs/msg/Imu", None),
+        ("/robot1/lidar_node/output/points", "sensor_msgs/msg/PointCloud2", "it is an output of our own nodes"),
+        ("/ground_truth/boxes", "visualization_msgs/msg/MarkerArray", None),
+        ("/cmd_vel", "geometry_msgs/msg/Twist", ""),
+    ],
+)
+def test_topics_are_chosen_by_type(topic: str, msgtype: str, reason: str | None) -> None:
+    assert why_left_out(topic, msgtype, {topic, "/front/image_raw/compressed"}) == reason
+
+
+def test_recording_without_a_cloud_is_told(start, probe: Probe, tmp_path: Path) -> None:
+    publisher = probe.node.create_publisher(TFMessage, "/no_cloud/tf", qos.TF_STATIC)
+    publisher.publish(TFMessage(transforms=[messages.transform_stamped("a", "b", S, np.eye(4))]))
+    recorder = start(RECORD, tmp_path / "bag")
+    probe.wait_for(lambda: publisher.get_subscription_count() > 0, "a subscriber on /no_cloud/tf")
+    output = end(recorder)
+    probe.node.destroy_publisher(publisher)
+    assert "NO POINT CLOUD was recorded" in output
+    assert recorder.returncode == 1
+
+
 def test_default_topics_and_late_ones(sensor, start, probe: Probe, tmp_path: Path) -> None:
-    front = sensor("/front/points")
-    other = sensor("/front/debug_cloud")
+    front = sensor("/velodyne_points")
+    other = sensor("/lidar_node/output/points")
     static = probe.node.create_publisher(TFMessage, "/tf_static", qos.TF_STATIC)
     static.publish(TFMessage(transforms=[messages.transform_stamped("rec_base", "rec_lidar", S, np.eye(4))]))
     recorder = start(RECORD, tmp_path / "bag")
@@ -271,9 +315,51 @@ def test_default_topics_and_late_ones(sensor, start, probe: Probe, tmp_path: Pat
     probe.node.destroy_publisher(static)
     assert recorded(tmp_path / "bag", "/rear/points") == [1, 2, 3, 4, 5]
     with open_bag(tmp_path / "bag") as bag:
-        assert "/front/debug_cloud" not in bag.topics
+        assert "/lidar_node/output/points" not in bag.topics
+        assert bag.topics["/velodyne_points"].count == 5
         assert "rec_lidar" in bag.transforms().frames, output
     assert "/rear/points: 5" in output
+    assert "/lidar_node/output/points: left out, it is an output of our own nodes" in output
+    assert recorder.returncode == 0
+
+
+@pytest.mark.parametrize("clock_comes", [True, False])
+def test_messages_before_the_first_clock_are_not_stamped_zero(
+    sensor, probe: Probe, tmp_path: Path, clock_comes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = threading.Event()
+    write = BagWriter.write_raw
+
+    def tell(self: BagWriter, *arguments: Any) -> None:
+        write(self, *arguments)
+        written.set()
+
+    monkeypatch.setattr(BagWriter, "write_raw", tell)
+    front = sensor(f"/early_{clock_comes}/points", qos.OUTPUT)
+    clock = probe.node.create_publisher(Clock, "/clock", 10)
+    stop = threading.Event()
+    options = {"use_sim_time": True, "stop": stop}
+    thread = threading.Thread(target=record_bag, args=(tmp_path / "bag", [front.topic]), kwargs=options)
+    before = time.time_ns()
+    thread.start()
+    front.wait_for_recorder()
+    for _ in range(3):
+        front.publish()
+    if clock_comes:
+
+        def publish() -> bool:
+            clock.publish(Clock(clock=messages.ns_to_stamp(100 * S)))
+            front.publish()
+            return written.is_set()
+
+        probe.wait_for(publish, "a message in the bag")
+    stop.set()
+    thread.join()
+    probe.node.destroy_publisher(clock)
+    with open_bag(tmp_path / "bag") as bag:
+        stamps = [message.stamp for message in bag.messages([front.topic])]
+    assert len(stamps) == front.sent
+    assert all(stamp == 100 * S if clock_comes else stamp >= before for stamp in stamps)
 
 
 def test_slow_disk_drops_and_counts(sensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,37 @@
+"""What to say where a bag lacks the cloud that is asked for: topic, type and remedy."""
+
+from __future__ import annotations
+
+from ov3d_perception.bags.cameras import CLOUD
+from ov3d_perception.bags.reader import Bag
+from ov3d_perception.errors import DatasetError
+
+#: Types that LiDAR drivers send in the place of PointCloud2 (without package), and how to get a PointCloud2.
+_REMEDIES = {
+    "CustomMsg": "Set xfer_format: 0 in the Livox driver's launch file, then it publishes PointCloud2",
+    "LaserScan": "A 2D scan is no 3D cloud: record a 3D LiDAR",
+    "PointCloud": "Convert it with point_cloud_converter, then record the PointCloud2",
+    "VelodyneScan": "Run velodyne_pointcloud's transform node beside the bag, record its PointCloud2",
+    "PacketMsg": "Run ouster_ros' os_cloud node beside the bag, record its PointCloud2",
+    "UdpFrame": "Run the Hesai driver beside the bag, record its PointCloud2",
+    "RslidarScan": "Run rslidar_sdk beside the bag, record its PointCloud2",
+}
+
+
+def no_cloud(bag: Bag, wanted: str | None) -> DatasetError:
+    """The error for a bag whose ``wanted`` topic (None: any) is no PointCloud2."""
+    if wanted is not None and (topic := bag.topics.get(wanted)) is not None:
+        return DatasetError(f"{wanted} of {bag.path} is {topic.msgtype}, not {CLOUD}", _remedy(topic.msgtype))
+    clouds = bag.topics_of(CLOUD)
+    if wanted is not None and clouds:
+        return DatasetError(f"{bag.path} has no topic {wanted}", f"Its clouds are {', '.join(clouds)}: points=NAME")
+    near = [topic for topic in bag.topics.values() if topic.msgtype.split("/")[-1] in _REMEDIES]
+    cause = f"{bag.path} has no point cloud ({CLOUD})"
+    if near:
+        return DatasetError(f"{cause}; {near[0].name} is {near[0].msgtype}", _remedy(near[0].msgtype))
+    topics = ", ".join(f"{topic.name} ({topic.msgtype})" for topic in bag.topics.values()) or "no topic"
+    return DatasetError(f"{cause}; it has {topics}", "Record the LiDAR's PointCloud2 topic")
+
+
+def _remedy(msgtype: str) -> str:
+    return _REMEDIES.get(msgtype.split("/")[-1], "Name a PointCloud2 topic: points=NAME, or record one")
