@@ -175,7 +175,7 @@ def test_workers_of_a_data_loader_may_have_it(record: Callable[..., Path]) -> No
     [
         (["/tf"], "no scan has a pose in 'odom'"),
         (["/tf_static"], "frame 'front_optical' is not in the bag's TF"),
-        (["/points"], "it has none"),
+        (["/points"], "has no point cloud"),
         (["/ground_truth/points"], "labels are asked for"),
     ],
 )
