@@ -109,7 +109,7 @@ _OF_EVERY_NODE = ("use_sim_time", "start_type_description_service", "autostart_n
 def wanted(field: dataclasses.Field[Any]) -> str:
     """What a parameter takes, in words: "a number from 0 to 20"."""
     if field.metadata["choices"]:
-        return f"one of {', '.join(field.metadata['choices'])}"
+        return f"one of: {', '.join(field.metadata['choices'])}"
     kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", tuple: "a list of words"}
     kind = kinds[type(field.default)]
     if field.metadata["range"] is None:
