@@ -7,7 +7,7 @@ import pytest
 import torch
 from colour_scene import ColourEncoder, Walls, assert_resumes, walls_recipe
 
-from ov3d_perception.errors import CheckpointError, IdentityError, RecipeError
+from ov3d_perception.errors import CheckpointError, DatasetError, IdentityError
 from ov3d_perception.evaluation.score import STUDENT_ALL, STUDENT_IN_VIEW, TEACHER_IN_VIEW
 from ov3d_perception.inference import Segmenter
 from ov3d_perception.language.encoder import load_encoder
@@ -159,7 +159,7 @@ def test_options_over_words_need_words(recipe, tmp_path):
     bare = dataclasses.replace(
         recipe, validation=None, vocabulary=None, optimiser=dataclasses.replace(recipe.optimiser, words=0.1)
     )
-    with pytest.raises(RecipeError, match="vocabulary"):
+    with pytest.raises(DatasetError, match="vocabulary"):
         run.distill(bare, tmp_path / "out", device="cpu")
 
 
