@@ -14,7 +14,7 @@ from ov3d_perception.evaluation.result import Result
 from ov3d_perception.evaluation.score import score
 from ov3d_perception.inference import Segmenter
 from ov3d_perception.language.encoder import load_encoder
-from ov3d_perception.lifting.image_teacher import ImageTeacher
+from ov3d_perception.lifting.image_teacher import Teacher
 from ov3d_perception.lifting.sources import LABELS, open_source, open_vocabulary
 from ov3d_perception.paths import cache_dir
 from ov3d_perception.recipes.specs import PairSpec, Recipe, SourceSpec, TeacherSpec, VocabularySpec, from_dict
@@ -91,6 +91,6 @@ def _words(recipe: Recipe | None, labelset: str, text: str, key: str | None) -> 
     return replace(known, text=text, key=key) if text else known
 
 
-def _teacher(spec: TeacherSpec, device: str) -> ImageTeacher:
+def _teacher(spec: TeacherSpec, device: str) -> Teacher:
     encoder = load_encoder(spec.model, spec.pretrained, device, spec.precision)
-    return ImageTeacher(encoder, spec, cache_dir() / "teacher")
+    return Teacher(encoder, spec, cache_dir() / "teacher")

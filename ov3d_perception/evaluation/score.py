@@ -16,7 +16,7 @@ from ov3d_perception.evaluation.result import Result
 from ov3d_perception.inference import Segmenter
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.lifting.frames import Counts, neighbours, read_frames
-from ov3d_perception.lifting.image_teacher import ImageTeacher
+from ov3d_perception.lifting.image_teacher import Teacher
 from ov3d_perception.lifting.pairs import fused_teacher, image_size, merge_sweeps, pair
 from ov3d_perception.lifting.sources import require_classes, words_of
 from ov3d_perception.recipes.specs import PairSpec
@@ -33,7 +33,7 @@ def score(
     source: Sequence[Frame],
     vocabulary: Vocabulary,
     pairs: PairSpec,
-    teacher: ImageTeacher | None = None,
+    teacher: Teacher | None = None,
     about: dict[str, Any] | None = None,
     watch: Callable[[Frame, Int32[np.ndarray, " n"]], None] | None = None,
 ) -> Result:
@@ -105,7 +105,7 @@ def label_points(segmenter: Segmenter, frame: Frame, vocabulary: Vocabulary, swe
 
 
 def label_by_teacher(
-    teacher: ImageTeacher, frame: Frame, pairs: PixelPointPairs, vocabulary: Vocabulary
+    teacher: Teacher, frame: Frame, pairs: PixelPointPairs, vocabulary: Vocabulary
 ) -> Int32[np.ndarray, " n"]:
     """The teacher's label of each point of the key sweep; meaningful for points that ``pairs`` names."""
     points = len(frame.sweeps[0].scan)
@@ -122,9 +122,7 @@ def classify(features: Float[np.ndarray, "n d"], vocabulary: Vocabulary) -> Int3
     return np.asarray(vocabulary.prompt_class)[best.argmax(1).numpy()].astype(np.int32)
 
 
-def _origin(
-    segmenter: Segmenter, vocabulary: Vocabulary, pairs: PairSpec, teacher: ImageTeacher | None
-) -> dict[str, Any]:
+def _origin(segmenter: Segmenter, vocabulary: Vocabulary, pairs: PairSpec, teacher: Teacher | None) -> dict[str, Any]:
     """What every figure must be read with."""
     return {
         "prompts": words_of(vocabulary),

@@ -19,8 +19,8 @@ LABELS = "labels"
 """The "encoder" of a network that was fine-tuned on labels: its space has a dimension for each class."""
 
 
-class FrameSubset(Sequence[Frame]):
-    """Some frames of a source, by index, read when asked. (``torch.utils.data.Subset`` is no sequence.)"""
+class Chosen(Sequence[Frame]):
+    """Some frames of a source, by index, read when asked."""
 
     def __init__(self, source: Sequence[Frame], indices: Sequence[int]) -> None:
         self.source, self.indices = source, indices
@@ -32,9 +32,9 @@ class FrameSubset(Sequence[Frame]):
         return self.source[self.indices[index]]
 
 
-def skipped_in(source: Sequence[Frame]) -> Counter[str]:
+def left_out(source: Sequence[Frame]) -> Counter[str]:
     """What a source has left out of its frames so far in this process, by kind (see ``FrameSource.left_out``)."""
-    while isinstance(source, FrameSubset):
+    while isinstance(source, Chosen):
         source = source.source
     return Counter(getattr(source, "left_out", {}))
 
@@ -44,7 +44,7 @@ def require_classes(source: Sequence[Frame], names: Sequence[str]) -> None:
 
     A source without a label set of its own is not checked.
     """
-    while isinstance(source, FrameSubset):
+    while isinstance(source, Chosen):
         source = source.source
     labelset = getattr(source, "labelset", None)
     if labelset is not None and tuple(labelset.names) != tuple(names):
@@ -58,7 +58,7 @@ def require_classes(source: Sequence[Frame], names: Sequence[str]) -> None:
 def open_source(spec: SourceSpec) -> Sequence[Frame]:
     """The frames of a source; DatasetError as the data set raises it."""
     source = open_dataset(spec.dataset, Path(spec.root), **spec.options)
-    return source if spec.every == 1 else FrameSubset(source, range(0, len(source), spec.every))
+    return source if spec.every == 1 else Chosen(source, range(0, len(source), spec.every))
 
 
 def open_vocabulary(spec: VocabularySpec, identity: EncoderIdentity | None = None) -> Vocabulary:

@@ -18,7 +18,7 @@ from ov3d_perception.evaluation.result import Result
 from ov3d_perception.evaluation.score import score
 from ov3d_perception.inference import Segmenter
 from ov3d_perception.language.vocabulary import Vocabulary
-from ov3d_perception.lifting.image_teacher import ImageTeacher
+from ov3d_perception.lifting.image_teacher import Teacher
 from ov3d_perception.lifting.sources import words_of
 from ov3d_perception.networks.checkpoint import CheckpointInfo, save_checkpoint
 from ov3d_perception.recipes.specs import Recipe
@@ -29,7 +29,7 @@ from ov3d_perception.types import EncoderIdentity, Frame
 log = logging.getLogger(__name__)
 
 
-class CheckpointCallback(lightning.Callback):
+class Keeper(lightning.Callback):
     """Keeps the state to resume from after each epoch, and a checkpoint with its evaluation now and then.
 
     Args:
@@ -46,7 +46,7 @@ class CheckpointCallback(lightning.Callback):
         identity: EncoderIdentity,
         vocabulary: Vocabulary | None,
         validation: Sequence[Frame] | None,
-        teacher: ImageTeacher | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
         self.recipe, self.out, self.identity, self.teacher = recipe, out, identity, teacher
         self.vocabulary, self.validation = vocabulary, validation
@@ -57,8 +57,8 @@ class CheckpointCallback(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *what: Any
     ) -> None:
         """Tell of frames that could not be used, each once, and count what was left out of others."""
-        self.lost.update(getattr(what[0], "missing", {}))
-        for fault in getattr(what[0], "skipped", ()):
+        self.lost.update(getattr(what[0], "lost", {}))
+        for fault in getattr(what[0], "faults", ()):
             if fault not in self.faults:
                 log.warning("Left out %s", fault)
             self.faults[fault] = None

@@ -21,14 +21,13 @@ from torch.utils.data import DataLoader
 from ov3d_perception.errors import CheckpointError
 from ov3d_perception.evaluation.result import Result
 from ov3d_perception.language.encoder import load_encoder
-from ov3d_perception.lifting.image_teacher import ImageTeacher
-from ov3d_perception.lifting.sources import FrameSubset, open_source, open_vocabulary, require_classes, skipped_in
+from ov3d_perception.lifting.image_teacher import Teacher
+from ov3d_perception.lifting.sources import Chosen, left_out, open_source, open_vocabulary, require_classes
 from ov3d_perception.paths import cache_dir
 from ov3d_perception.recipes.specs import PRECISIONS, Recipe, changed
-from ov3d_perception.training.callbacks import CheckpointCallback
-from ov3d_perception.training.data.clouds import collate
-from ov3d_perception.training.data.sampler import EpochSampler
-from ov3d_perception.training.plans import Experiment, plan
+from ov3d_perception.training.callbacks import Keeper
+from ov3d_perception.training.data.batches import EpochSampler
+from ov3d_perception.training.plans import Plan, plan
 from ov3d_perception.training.processes import Processes, synchronise
 from ov3d_perception.training.student import Student
 from ov3d_perception.training.times import StepTimes
@@ -53,7 +52,7 @@ def distill(recipe: Recipe, out: Path, resume: bool = False, device: str = "auto
     recipe = changed(recipe, {"optimiser.epochs": 1, "repeat": 1}) if fast else recipe
     last = claim(recipe, out, resume)
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)
-    teacher = ImageTeacher(
+    teacher = Teacher(
         load_encoder(recipe.teacher.model, recipe.teacher.pretrained, device, recipe.teacher.precision),
         recipe.teacher,
         cache_dir() / "teacher",
@@ -64,23 +63,19 @@ def distill(recipe: Recipe, out: Path, resume: bool = False, device: str = "auto
         require_classes(validation, vocabulary.names)
     source = open_source(recipe.train)
     if fast:
-        source = FrameSubset(source, range(min(len(source), 2 * recipe.optimiser.batch * recipe.optimiser.accumulate)))
-        validation = FrameSubset(validation, range(1)) if validation is not None else None
+        source = Chosen(source, range(min(len(source), 2 * recipe.optimiser.batch * recipe.optimiser.accumulate)))
+        validation = Chosen(validation, range(1)) if validation is not None else None
     planned = plan(recipe, out, source, teacher, vocabulary)
-    keeper = CheckpointCallback(recipe, out, teacher.identity, vocabulary, validation, teacher)
-    keeper.lost = skipped_in(source)
+    keeper = Keeper(recipe, out, teacher.identity, vocabulary, validation, teacher)
+    keeper.lost = left_out(source)
     return keeper.finish(fit(recipe, out, planned, keeper, device, last), planned.counts)
 
 
-def fit(
-    recipe: Recipe, out: Path, planned: Experiment, keeper: CheckpointCallback, device: str, last: Path | None
-) -> Student:
+def fit(recipe: Recipe, out: Path, planned: Plan, keeper: Keeper, device: str, last: Path | None) -> Student:
     """Train what is planned, from ``last`` on if given; returns the trained module."""
     spec = recipe.optimiser
     processes = Processes.of_torchrun()
-    sampler = EpochSampler(
-        len(planned.dataset), recipe.repeat, recipe.seed, processes.rank, processes.world, spec.batch
-    )
+    sampler = EpochSampler(planned.size, recipe.repeat, recipe.seed, processes.rank, processes.world, spec.batch)
     steps = math.ceil(math.ceil(len(sampler) / spec.batch) / spec.accumulate)
     torch.set_float32_matmul_precision("high")
     module = planned.module(steps * spec.epochs)
@@ -107,7 +102,7 @@ def fit(
         planned.dataset,
         batch_size=spec.batch,
         sampler=sampler,
-        collate_fn=collate,
+        collate_fn=planned.collate,
         num_workers=spec.workers,
         persistent_workers=False,
     )
