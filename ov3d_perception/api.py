@@ -12,10 +12,10 @@ from jaxtyping import Float, Float32, Int32, Shaped
 from ov3d_perception.bags import messages
 from ov3d_perception.bags.pointcloud2 import decode
 from ov3d_perception.errors import IdentityError, PointCloudError
-from ov3d_perception.inference import Segmenter
+from ov3d_perception.inference import Segmenter, words_of_checkpoint
 from ov3d_perception.language.narrow import NarrowText
 from ov3d_perception.language.vocabulary import TextSource, Vocabulary, load_text_source
-from ov3d_perception.models import shipped_bank, shipped_checkpoint
+from ov3d_perception.models import shipped_checkpoint
 from ov3d_perception.types import UNLABELLED, Scan
 
 Words = Sequence[str] | Mapping[str, Sequence[str]]
@@ -67,7 +67,7 @@ class Perception:
         without a finite one.
         """
         vocabulary = Vocabulary.from_words(self.default_words if words is None else words, self.text)
-        scan = scan_of(points, intensity_scale)
+        scan = scan_of(points, intensity_scale or self.segmenter.info.preparation.intensity_scale or None)
         found = self.segmenter(scan, vocabulary)
         label = np.full(len(points), UNLABELLED, np.int32)
         probability = np.zeros(len(points), np.float32)
@@ -86,7 +86,7 @@ class Perception:
         NaN for a point that is not finite or lies at the origin. Arguments and errors as for :meth:`label`.
         """
         asked = [words] if isinstance(words, str) else list(words)
-        scan = scan_of(points, intensity_scale)
+        scan = scan_of(points, intensity_scale or self.segmenter.info.preparation.intensity_scale or None)
         voxels = self.segmenter.features(scan.xyz, scan.intensity)
         cosines = NarrowText(self.segmenter.basis, self.text.embed(asked)).cosines(voxels.features)
         found = np.full((len(points), len(asked)), np.nan, np.float32)
@@ -105,11 +105,12 @@ def load(
     device: auto, cpu, cuda, cuda:1, ...; precision: auto, fp32, bf16.
     Raises CheckpointError, EncoderError, IdentityError where the words are another encoder's than the network's.
     """
-    segmenter = Segmenter.load(checkpoint or shipped_checkpoint(), device, precision)
-    source = load_text_source(text or str(shipped_bank()))
+    checkpoint = checkpoint or shipped_checkpoint()
+    segmenter = Segmenter.load(checkpoint, device, precision)
+    source = load_text_source(text) if text else words_of_checkpoint(segmenter.info, checkpoint)
     if not source.identity.compatible(segmenter.identity):
         raise IdentityError(
-            f"The words of {text or shipped_bank()} belong to {source.identity}, the network to {segmenter.identity}",
+            f"The words of {text} belong to {source.identity}, the network to {segmenter.identity}",
             "Give a text bank or text tower of the network's encoder: text=",
         )
     return Perception(segmenter, source)

@@ -1,23 +1,33 @@
-"""The segmenter: a trained network that labels clouds in words."""
+"""A trained network that labels clouds in words: the segmenter, and the live model that has words and preparation."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Int32
 
-from ov3d_perception.errors import Ov3dError
-from ov3d_perception.geometry.upright import upright_points
+from ov3d_perception.errors import EncoderError, Ov3dError
+from ov3d_perception.geometry.sweeps import Merged, merge, recent
 from ov3d_perception.language.narrow import NarrowText
-from ov3d_perception.language.vocabulary import Vocabulary
-from ov3d_perception.networks.checkpoint import CheckpointInfo, load_checkpoint
+from ov3d_perception.language.vocabulary import TextBank, TextSource, Vocabulary, load_text_source
+from ov3d_perception.networks.checkpoint import CheckpointInfo, load_checkpoint, load_info
 from ov3d_perception.networks.folding import fold_batch_norm
 from ov3d_perception.networks.inputs import point_inputs
 from ov3d_perception.networks.registry import Network
 from ov3d_perception.sparse import SparseTensor, backends, quantize
-from ov3d_perception.types import EncoderIdentity, Scan, Segmentation, VoxelFeatures
+from ov3d_perception.types import (
+    UNLABELLED,
+    EncoderIdentity,
+    Preparation,
+    Scan,
+    Segmentation,
+    Sweep,
+    VoxelFeatures,
+)
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -43,7 +53,6 @@ class Segmenter:
         self.dtype = _dtype(precision, self.device)
         self.basis: Float32[np.ndarray, "c d"] = network.basis.detach().float().cpu().numpy().copy()
         self._network = fold_batch_norm(network).to(device=self.device, dtype=self.dtype)
-        self._projected: tuple[Vocabulary, NarrowText] | None = None
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto", precision: str = "auto", backend: str = "auto") -> Segmenter:
@@ -86,24 +95,99 @@ class Segmenter:
             centres = (coords[:, 1:] + 0.5) * self.info.voxel_size
         return VoxelFeatures(centres.float().cpu().numpy(), narrow.cpu().numpy(), inverse.cpu().numpy())
 
-    def classify(
-        self, features: Float32[np.ndarray, "v c"], vocabulary: Vocabulary
-    ) -> tuple[Int32[np.ndarray, " v"], Float32[np.ndarray, " v"]]:
-        """Class index in the vocabulary, and its probability, of each narrow feature.
+    def __call__(self, scan: Scan, vocabulary: Vocabulary) -> Segmentation:
+        """A label for each point of the scan. Raises IdentityError for a vocabulary of another encoder."""
+        return LiveModel.of(self, vocabulary)([Sweep(scan, np.eye(4))])
+
+
+@dataclass(frozen=True, eq=False)
+class LiveModel:
+    """All that decides a point's label: network, words, preparation of clouds. Immutable: replaced as a whole.
+
+    min_probability: points whose best class is less probable stay UNLABELLED.
+    """
+
+    segmenter: Segmenter
+    vocabulary: Vocabulary
+    preparation: Preparation
+    min_probability: float = 0.0
+    _text: NarrowText = field(repr=False, kw_only=True)
+
+    @classmethod
+    def of(
+        cls,
+        segmenter: Segmenter,
+        vocabulary: Vocabulary,
+        preparation: Preparation | None = None,
+        min_probability: float = 0.0,
+    ) -> LiveModel:
+        """A model in these words; preparation: None takes the checkpoint's.
 
         Raises IdentityError if the vocabulary's embeddings are another encoder's.
         """
-        projected = self._projected
-        if projected is None or projected[0] is not vocabulary:
-            vocabulary.require(self.identity, "network's features")
-            projected = self._projected = vocabulary, NarrowText(self.basis, vocabulary.embeddings)
-        return projected[1].classify(features, vocabulary.prompt_class, vocabulary.logit_scale)
+        vocabulary.require(segmenter.identity, "network's features")
+        text = NarrowText(segmenter.basis, vocabulary.embeddings)
+        preparation = preparation or segmenter.info.preparation
+        return cls(segmenter, vocabulary, preparation, min_probability, _text=text)
 
-    def __call__(self, scan: Scan, vocabulary: Vocabulary) -> Segmentation:
-        """A label for each point of the scan."""
-        voxels = self.features(upright_points(scan), scan.intensity)
-        label, probability = self.classify(voxels.features, vocabulary)
+    def with_words(self, vocabulary: Vocabulary) -> LiveModel:
+        """The same model in other words. Raises IdentityError as :meth:`of`."""
+        return LiveModel.of(self.segmenter, vocabulary, self.preparation, self.min_probability)
+
+    def merge(self, sweeps: Sequence[Sweep]) -> Merged:
+        """The key sweep ``sweeps[0]`` with as many of its predecessors as the preparation says."""
+        return merge(recent(sweeps, self.preparation.sweeps, self.preparation.max_sweep_age))
+
+    def features(self, merged: Merged, points: int) -> VoxelFeatures:
+        """Narrow features of the voxels that hold one of the first ``points`` points, those of the key sweep.
+
+        The other voxels were labelled, and sent to the map, with the sweeps that they came from.
+        """
+        voxels = self.segmenter.features(merged.xyz, merged.intensity)
+        own = voxels.point_to_voxel[:points]
+        hit = np.zeros(len(voxels.centres), bool)
+        hit[own] = True
+        if hit.all():
+            return replace(voxels, point_to_voxel=own)
+        row = np.cumsum(hit) - 1
+        return VoxelFeatures(voxels.centres[hit], voxels.features[hit], row[own])
+
+    def classify(
+        self, features: Float32[np.ndarray, "v c"]
+    ) -> tuple[Int32[np.ndarray, " v"], Float32[np.ndarray, " v"]]:
+        """Class index in the vocabulary (or UNLABELLED), and its probability, of each narrow feature."""
+        words = self.vocabulary
+        label, probability = self._text.classify(features, words.prompt_class, words.logit_scale)
+        if self.min_probability > 0:
+            label = np.where(probability >= self.min_probability, label, UNLABELLED).astype(np.int32)
+        return label, probability
+
+    def label(self, voxels: VoxelFeatures) -> Segmentation:
+        """The label of each point, that of its voxel."""
+        label, probability = self.classify(voxels.features)
         return Segmentation(label[voxels.point_to_voxel], probability[voxels.point_to_voxel])
+
+    def __call__(self, sweeps: Sequence[Sweep]) -> Segmentation:
+        """A label for each point of the key sweep ``sweeps[0]``; the sweeps are de-skewed already."""
+        return self.label(self.features(self.merge(sweeps), len(sweeps[0].scan)))
+
+
+def words_of_checkpoint(info: CheckpointInfo, name: str | Path, remedy: str = "") -> TextBank:
+    """The text bank that a checkpoint carries; name: of its file. Raises EncoderError where there is none."""
+    if info.bank is None:
+        raise EncoderError(
+            f"The checkpoint {name} carries no text bank",
+            remedy or f"Give text: a text bank (.npz) of {info.identity}, or a model with that text tower",
+        )
+    return TextBank(info.bank.words, info.bank.embeddings, info.identity, info.logit_scale)
+
+
+def open_text(text: str, checkpoint: str | Path) -> TextSource:
+    """The words of ``text``, a bank or a text tower (see :func:`load_text_source`); where empty, the checkpoint's own.
+
+    Raises EncoderError, CheckpointError.
+    """
+    return load_text_source(text) if text else words_of_checkpoint(load_info(checkpoint), checkpoint)
 
 
 def _device(name: str) -> torch.device:

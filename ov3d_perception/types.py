@@ -130,6 +130,31 @@ class EncoderIdentity:
 
 
 @dataclass(frozen=True)
+class Preparation:
+    """How clouds are made ready for a network: as in its training.
+
+    deskew: points are moved to where they were at the scan's stamp, where the scan has point times.
+    sweeps: K, scans merged into one cloud; max_sweep_age: seconds beyond which an earlier scan is not merged.
+    intensity_scale: factor that brings the sensor's intensity to [0, 1]; 0 estimates it from the values.
+    upright: where a scan's direction up comes from, one of ``geometry.upright.MODES``.
+    """
+
+    deskew: bool = False
+    sweeps: int = 1
+    max_sweep_age: float = 1.0
+    intensity_scale: float = 0.0
+    upright: str = "auto"
+
+
+@dataclass(frozen=True, eq=False)
+class WordEmbeddings:
+    """Words and their text embeddings, one row a word."""
+
+    words: tuple[str, ...]
+    embeddings: Float32[np.ndarray, "n d"]
+
+
+@dataclass(frozen=True)
 class VoxelFeatures:
     """What the network says of one (accumulated) cloud, before words come in.
 

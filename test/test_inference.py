@@ -9,7 +9,7 @@ import torch
 from real_data import data_dir
 
 from ov3d_perception.errors import BackendError, IdentityError, Ov3dError, PointCloudError
-from ov3d_perception.inference import Segmenter
+from ov3d_perception.inference import LiveModel, Segmenter
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.networks.checkpoint import CheckpointInfo, save_checkpoint
 from ov3d_perception.sparse import SparseTensor, quantize
@@ -69,7 +69,7 @@ def test_labels_are_those_of_the_wide_features(segmenter: Segmenter) -> None:
     likelihood = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     best = words.prompt_class[likelihood.argmax(1)]
     per_class = np.stack([likelihood[:, words.prompt_class == c].sum(1) for c in range(3)], 1)
-    label, probability = segmenter.classify(z.astype(np.float32), words)
+    label, probability = LiveModel.of(segmenter, words).classify(z.astype(np.float32))
     assert np.array_equal(label, best)
     np.testing.assert_allclose(probability, per_class[np.arange(len(z)), best], rtol=1e-4)
     segmentation = segmenter(Scan(xyz, intensity), words)
@@ -89,16 +89,17 @@ def test_order_of_points_does_not_matter(segmenter: Segmenter) -> None:
 def test_a_new_vocabulary_takes_effect_at_once(segmenter: Segmenter) -> None:
     z = np.random.default_rng(0).normal(size=(50, 24)).astype(np.float32)
     first, turned = vocabulary(), vocabulary(embeddings=-vocabulary().embeddings)
-    before, _ = segmenter.classify(z, first)
-    changed, _ = segmenter.classify(z, turned)
-    again, _ = segmenter.classify(z, first)
-    assert np.array_equal(before, again) and not np.array_equal(before, changed)
+    model = LiveModel.of(segmenter, first)
+    other = model.with_words(turned)
+    before, changed = model.classify(z)[0], other.classify(z)[0]
+    assert np.array_equal(before, model.classify(z)[0]) and not np.array_equal(before, changed)
+    assert other.preparation is model.preparation and other.segmenter is segmenter
 
 
 def test_vocabulary_of_another_encoder_is_refused(segmenter: Segmenter) -> None:
     foreign = vocabulary(identity=EncoderIdentity("ViT-B-16", "openai", 16))
     with pytest.raises(IdentityError, match="ViT-B-16"):
-        segmenter.classify(np.zeros((1, 24), np.float32), foreign)
+        LiveModel.of(segmenter, foreign)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])

@@ -43,7 +43,7 @@ from ov3d_perception.geometry.scan_time import UNITS
 from ov3d_perception.geometry.transform_tree import TransformTree
 from ov3d_perception.geometry.upright import MODES, Upright
 from ov3d_perception.language.labelset import LabelSet
-from ov3d_perception.types import Frame, Pose, Scan, Sweep, View
+from ov3d_perception.types import Frame, Pose, Preparation, Scan, Sweep, View
 
 TRUTH = "/ground_truth/points"
 _SECOND = 1_000_000_000
@@ -101,6 +101,7 @@ class Bag(FrameSource):
         self.labelset = LabelSet.load(labelset) if labelset else None
         self.sequences = (self.root.stem,)
         self._deskew, self._every = deskew, every
+        self.preparation = Preparation(deskew, intensity_scale=intensity_scale or 0.0, upright=upright)
         self._max_lag, self._tolerance = int(max_lag * _SECOND), int(tolerance * _SECOND)
         self._reader: Reader | None = None
         self._owner = 0

@@ -24,7 +24,7 @@ from ov3d_perception.errors import CalibrationError, ImageError, TransformError
 from ov3d_perception.geometry.cameras import validate_camera
 from ov3d_perception.geometry.poses import from_quaternion, invert, transform
 from ov3d_perception.language.labelset import LabelSet
-from ov3d_perception.types import Camera, Frame, Pose, Scan, Sweep, View
+from ov3d_perception.types import Camera, Frame, Pose, Preparation, Scan, Sweep, View
 
 T_PANDASET_REP103 = np.array([[0.0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 SENSORS = (0, 1)
@@ -59,6 +59,8 @@ class PandaSet(FrameSource):
 
     Raises DatasetError that lists all missing and inconsistent files.
     """
+
+    preparation = Preparation(deskew=True)  # its clouds come without the sensor's motion
 
     def __init__(
         self,

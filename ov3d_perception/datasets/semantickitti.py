@@ -15,7 +15,7 @@ from ov3d_perception.datasets.source import FrameSource, require
 from ov3d_perception.errors import DatasetError, PointCloudError
 from ov3d_perception.geometry.poses import invert
 from ov3d_perception.language.labelset import LabelSet
-from ov3d_perception.types import Camera, Frame, Scan, Sweep, View
+from ov3d_perception.types import Camera, Frame, Preparation, Scan, Sweep, View
 
 SPLITS = {"train": (0, 1, 2, 3, 4, 5, 6, 7, 9, 10), "val": (8,), "test": tuple(range(11, 22))}  # the benchmark's
 
@@ -33,6 +33,8 @@ class SemanticKitti(FrameSource):
     counted in ``left_out`` and logged.
     Raises DatasetError that lists all missing and inconsistent files.
     """
+
+    preparation = Preparation(deskew=True)  # its clouds come without the sensor's motion
 
     def __init__(
         self,

@@ -24,7 +24,7 @@ from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.paths import cache_dir
 from ov3d_perception.sim import VERSION, rig
 from ov3d_perception.sim.drive import SimFrame, SimulatedDrive, simulate
-from ov3d_perception.types import UNLABELLED, Frame, Scan, Sweep, View
+from ov3d_perception.types import UNLABELLED, Frame, Preparation, Scan, Sweep, View
 
 _SKY = 255  # how UNLABELLED is written in 8-bit class images
 TRAIN_SEEDS, VALIDATION_SEEDS = range(0, 1000), range(1000, 1100)  # 2000 and above: demo and tests
@@ -80,6 +80,8 @@ class Simulated(FrameSource):
     there are that many. Frames that are not in the cache are rendered when asked (seconds each);
     :meth:`prepare` renders all of them with several processes. cache: the folder of these options' files.
     """
+
+    preparation = Preparation(deskew=True)  # its clouds come without the sensor's motion
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.language.labelset import LabelSet
-from ov3d_perception.types import Frame
+from ov3d_perception.types import Frame, Preparation
 
 log = logging.getLogger(__name__)
 
@@ -20,11 +20,12 @@ class FrameSource(Sequence[Frame], ABC):
     """Frames by index, read from disk when asked. Subclasses list every missing or damaged file when they are built.
 
     labelset: what the ``labels`` of the frames mean; None where the source has none. sequences: names of the drives,
-    in the order of the frames.
+    in the order of the frames. preparation: how the clouds of the frames are made ready, sweeps apart.
     """
 
     labelset: LabelSet | None = None
     sequences: tuple[str, ...]
+    preparation: Preparation = Preparation()
 
     @cached_property
     def left_out(self) -> Counter[str]:

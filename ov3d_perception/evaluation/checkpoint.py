@@ -12,10 +12,13 @@ from ov3d_perception.errors import CheckpointError
 from ov3d_perception.evaluation.pictures import Pictures
 from ov3d_perception.evaluation.result import Result
 from ov3d_perception.evaluation.score import score
-from ov3d_perception.inference import Segmenter
+from ov3d_perception.inference import Segmenter, words_of_checkpoint
 from ov3d_perception.language.encoder import load_encoder
+from ov3d_perception.language.labelset import LabelSet
+from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.lifting.image_teacher import Teacher
-from ov3d_perception.lifting.sources import LABELS, open_source, open_vocabulary
+from ov3d_perception.lifting.sources import LABELS, as_prepared, open_source, open_vocabulary
+from ov3d_perception.networks.checkpoint import CheckpointInfo
 from ov3d_perception.paths import cache_dir
 from ov3d_perception.recipes.specs import PairSpec, Recipe, SourceSpec, TeacherSpec, VocabularySpec, from_dict
 
@@ -39,9 +42,11 @@ def evaluate_checkpoint(
 
     Args:
         checkpoint: written by ``distill``.
-        dataset, root, options: a labelled source; default: the recipe's validation source. Without the option
+        dataset, root, options: a source; default: the recipe's validation source. A bag has the options of the bag
+            that the recipe trains on, where it is not given others; without the option
             ``labelset`` a data set of the recipe has the recipe's label set.
-        labelset, text, key: the words and where their embeddings are; ``text`` and ``key`` go together.
+        labelset, text, key: the words and where their embeddings are; default: the checkpoint's own.
+            ``text`` and ``key`` go together.
         with_teacher: score the teacher's projection on the same points too.
         teacher: how to load it, where the recipe's paths do not hold on this machine.
         pairs: association settings.
@@ -50,26 +55,28 @@ def evaluate_checkpoint(
 
     Raises:
         CheckpointError: the checkpoint cannot be used, or carries no recipe to take a missing argument from.
-        DatasetError: the source cannot be opened or has no labels.
+        DatasetError: the source cannot be opened.
         IdentityError: the words or the teacher belong to another encoder than the checkpoint.
     """
     segmenter = Segmenter.load(checkpoint, device=device)
     recipe = from_dict(segmenter.info.recipe) if segmenter.info.recipe else None
-    given = SourceSpec(dataset, str(root), _options(recipe, dataset, options or {})) if dataset else None
-    source = given or (recipe.validation if recipe else None)
-    words = _words(recipe, labelset, text, key)
+    source = _source(recipe, dataset, str(root), dict(options or {}), checkpoint)
+    source = as_prepared(source, segmenter.info.preparation)
     with_teacher = with_teacher and segmenter.identity.model != LABELS
     spec = (teacher or (recipe.teacher if recipe else None)) if with_teacher else None
-    if source is None or words is None or (with_teacher and spec is None):
-        raise CheckpointError(f"{checkpoint} carries no recipe to evaluate it by", "Give data set, words and teacher")
+    if with_teacher and spec is None:
+        raise CheckpointError(
+            f"{checkpoint} carries no recipe that names its image teacher", "Evaluate without it: --no-teacher"
+        )
+    vocabulary, origin = _vocabulary(segmenter.info, checkpoint, recipe, labelset, text, key)
     about = {
         "source": asdict(source),
-        "text": asdict(words),
+        "text": origin,
         "checkpoint": f"{checkpoint.name} sha256 {hashlib.sha256(checkpoint.read_bytes()).hexdigest()}",
         "trained on": asdict(recipe.train) if recipe else "unknown",
         "commit": segmenter.info.commit,
     }
-    frames, vocabulary = open_source(source), open_vocabulary(words, segmenter.identity)
+    frames = open_source(source)
     pairs = pairs or (recipe.pairs if recipe else PairSpec())
     watch = Pictures(pictures[0], vocabulary.names, pictures[1]) if pictures else None
     return score(segmenter, frames, vocabulary, pairs, _teacher(spec, device) if spec else None, about, watch)
@@ -81,6 +88,36 @@ def _options(recipe: Recipe | None, dataset: str, options: Mapping[str, Any]) ->
         if source and source.dataset == dataset and "labelset" in source.options:
             return {"labelset": source.options["labelset"], **options}
     return dict(options)
+
+
+def _source(recipe: Recipe | None, dataset: str, root: str, options: dict[str, Any], checkpoint: Path) -> SourceSpec:
+    if not dataset:
+        if recipe is None or recipe.validation is None:
+            raise CheckpointError(
+                f"{checkpoint} carries no recipe with a validation source", "Name the source: --dataset and --root"
+            )
+        return recipe.validation
+    own = recipe.train.options if recipe and recipe.train.dataset == dataset == "bag" else {}
+    return SourceSpec(dataset, root, _options(recipe, dataset, {**own, **options}))
+
+
+def _vocabulary(
+    info: CheckpointInfo, checkpoint: Path, recipe: Recipe | None, labelset: str, text: str, key: str | None
+) -> tuple[Vocabulary, dict[str, Any]]:
+    """The words to evaluate in, and where they are from: ``text``, else the checkpoint's bank, else the recipe's."""
+    spec = _words(recipe, labelset, text, key)
+    prompts = LabelSet.load(labelset or spec.labelset).prompts if labelset or spec else info.vocabulary
+    if not text and info.bank is not None and info.identity.model != LABELS:
+        bank = words_of_checkpoint(info, checkpoint)
+        if all(word in bank for words in prompts.values() for word in words):
+            about = asdict(spec) if spec else {"labelset": labelset}
+            return Vocabulary.from_words(prompts, bank), about | {"text": "the checkpoint's own"}
+    if spec is None:
+        raise CheckpointError(
+            f"{checkpoint} carries no text embeddings of the words to evaluate in",
+            f"Give --labelset, and --text with a text bank or a text tower of {info.identity}",
+        )
+    return open_vocabulary(spec, info.identity), asdict(spec)
 
 
 def _words(recipe: Recipe | None, labelset: str, text: str, key: str | None) -> VocabularySpec | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ov3d_perception.evaluation.metrics import Scores
+from ov3d_perception.evaluation.unlabelled import Measures
 
 
 @dataclass(frozen=True)
@@ -15,17 +16,20 @@ class Result:
     """Scores of each mode over one source, and what they were computed from (``about``).
 
     confusion: points by true class (rows) and said class (columns, the last for none), of each mode; classes: their
-    names.
+    names; unlabelled: what can be said of a source without labels.
     """
 
     modes: dict[str, Scores]
     about: dict[str, Any]
     classes: tuple[str, ...] = ()
     confusion: dict[str, list[list[int]]] = field(default_factory=dict)
+    unlabelled: Measures | None = None
 
     def to_json(self) -> str:
         """All figures and their origin."""
         figures = {"modes": {k: asdict(v) for k, v in self.modes.items()}, "about": self.about}
+        if self.unlabelled is not None:
+            figures["unlabelled"] = asdict(self.unlabelled)
         return json.dumps({**figures, "classes": self.classes, "confusion": self.confusion}, indent=2)
 
     def to_markdown(self) -> str:
@@ -40,6 +44,11 @@ class Result:
         for name in classes:
             cells = [f"{s.iou[name]:.3f}" if name in s.iou else "absent" for s in self.modes.values()]
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        if (found := self.unlabelled) is not None:
+            lines += ["", f"No labels in {found.frames} frames; mean confidence {found.mean_confidence:.3f}.", ""]
+            lines += ["| class | share of points | mean confidence |", "|---|---|---|"]
+            shares = sorted(found.share.items(), key=lambda entry: -entry[1])
+            lines += [f"| {name} | {share:.3f} | {found.confidence[name]:.3f} |" for name, share in shares]
         lines += ["", *(f"- {key}: {value}" for key, value in self.about.items())]
         return "\n".join(lines) + "\n"
 

@@ -13,11 +13,12 @@ from jaxtyping import Float, Int32
 from ov3d_perception.errors import DatasetError, IdentityError
 from ov3d_perception.evaluation.metrics import Confusion
 from ov3d_perception.evaluation.result import Result
-from ov3d_perception.inference import Segmenter
+from ov3d_perception.evaluation.unlabelled import Unlabelled
+from ov3d_perception.inference import LiveModel, Segmenter
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.lifting.frames import Counts, neighbours, read_frames
 from ov3d_perception.lifting.image_teacher import Teacher
-from ov3d_perception.lifting.pairs import fused_teacher, image_size, merge_sweeps, pair
+from ov3d_perception.lifting.pairs import fused_teacher, image_size, pair
 from ov3d_perception.lifting.sources import require_classes, words_of
 from ov3d_perception.recipes.specs import PairSpec
 from ov3d_perception.types import Frame, PixelPointPairs
@@ -26,6 +27,7 @@ STUDENT_IN_VIEW = "student, 3D only, in view"
 STUDENT_ALL = "student, 3D only, all points"
 TEACHER_IN_VIEW = "teacher's projection, in view"
 TEACHER_WINDOW = "teacher's projection, fused over neighbouring frames, in view"
+AGREEMENT = "student against its teacher's projection (no labels), in view"
 
 
 def score(
@@ -37,22 +39,23 @@ def score(
     about: dict[str, Any] | None = None,
     watch: Callable[[Frame, Int32[np.ndarray, " n"]], None] | None = None,
 ) -> Result:
-    """Score a checkpoint on the labelled frames of a source.
+    """Score a checkpoint on the labelled frames of a source; where no frame has labels, by label-free measures.
 
     A point is in view when one of its own frame's images sees it under ``pairs`` (neighbouring frames do not count).
-    No image enters the student's prediction. mIoU is over the classes present in the ground truth of the mode's points.
+    No image enters the student's prediction. mIoU is over the classes present in the ground truth of the mode's points;
+    in the mode :data:`AGREEMENT` the teacher's labels take the place of the ground truth.
 
     Args:
         segmenter: the loaded checkpoint.
-        source: frames with labels in the vocabulary's class order; those without are skipped.
+        source: frames with labels in the vocabulary's class order; those without are skipped if any frame has labels.
         vocabulary: of the label set's prompts.
-        pairs: association settings; sweeps > 1 merges sweeps for the student's input.
+        pairs: association settings. The student's input is merged as the checkpoint's preparation says.
         teacher: adds its projection on the same points.
         about: what to record with the figures (split, seeds, ...).
         watch: is shown each frame with the student's labels.
 
     Raises:
-        DatasetError: no frame with labels; the source's label set has other classes than the vocabulary.
+        DatasetError: no frame that can be read; the source's label set has other classes than the vocabulary.
         IdentityError: the teacher is another encoder than the checkpoint's.
     """
     if teacher is not None and not segmenter.identity.compatible(teacher.identity):
@@ -61,15 +64,21 @@ def score(
             "Name the checkpoint's own encoder as teacher",
         )
     require_classes(source, vocabulary.names)
+    model = LiveModel.of(segmenter, vocabulary)
     modes = {
         name: Confusion(vocabulary.names) for name in (STUDENT_IN_VIEW, TEACHER_IN_VIEW, TEACHER_WINDOW, STUDENT_ALL)
     }
-    counts = Counts()
+    counts, unlabelled = Counts(), Unlabelled(vocabulary.names)
     for index, frame in read_frames(source, counts):
+        said = model(frame.sweeps)
         if frame.labels is None:
+            unlabelled.update(said)
+            if teacher is not None and counts.used == 0 and len(own := pair(frame, pairs)):
+                seen = np.unique(own.point[own.point < len(said.label)])
+                taught = label_by_teacher(teacher, frame, own, vocabulary)
+                unlabelled.agreement.update(said.label[seen], taught[seen])
             continue
-        truth = frame.labels
-        student = label_points(segmenter, frame, vocabulary, pairs.sweeps)
+        student, truth = said.label, frame.labels
         modes[STUDENT_ALL].update(student, truth)
         if watch is not None:
             watch(frame, student)
@@ -85,9 +94,18 @@ def score(
             wide = Frame(frame.name, frame.sweeps, neighbours(source, index, frame, pairs.view_window), truth)
             fused = label_by_teacher(teacher, wide, pair(wide, pairs), vocabulary)
             modes[TEACHER_WINDOW].update(fused[seen], truth[seen])
-    if counts.used == 0:
-        raise DatasetError(f"The source has no labelled frame ({counts})", "Evaluate on a data set with point labels")
+    if counts.used == 0 and unlabelled.frames == 0:
+        raise DatasetError(f"No frame of the source can be read ({counts})", "Check the data set, or name another")
     origin = _origin(segmenter, vocabulary, pairs, teacher) | {"frames": counts.to_dict()}
+    if counts.used == 0:
+        agreement = {AGREEMENT: unlabelled.agreement} if unlabelled.agreement.scores().points else {}
+        return Result(
+            {name: confusion.scores() for name, confusion in agreement.items()},
+            origin | (about or {}),
+            vocabulary.names,
+            {name: confusion.matrix().tolist() for name, confusion in agreement.items()},
+            unlabelled.measures(),
+        )
     scored = {name: confusion for name, confusion in modes.items() if confusion.scores().points}
     return Result(
         {name: confusion.scores() for name, confusion in scored.items()},
@@ -95,13 +113,6 @@ def score(
         vocabulary.names,
         {name: confusion.matrix().tolist() for name, confusion in scored.items()},
     )
-
-
-def label_points(segmenter: Segmenter, frame: Frame, vocabulary: Vocabulary, sweeps: int) -> Int32[np.ndarray, " n"]:
-    """The student's label of each point of the key sweep, from the cloud of ``sweeps`` merged sweeps alone."""
-    voxels = segmenter.features(*merge_sweeps(frame, sweeps))
-    label, _ = segmenter.classify(voxels.features, vocabulary)
-    return label[voxels.point_to_voxel[: len(frame.sweeps[0].scan)]]
 
 
 def label_by_teacher(
@@ -128,6 +139,7 @@ def _origin(segmenter: Segmenter, vocabulary: Vocabulary, pairs: PairSpec, teach
         "prompts": words_of(vocabulary),
         "encoder": str(segmenter.identity),
         "association": asdict(pairs),
+        "preparation": asdict(segmenter.info.preparation),
         "teacher": None if teacher is None else asdict(teacher.spec),
         "test-time augmentation": "none",
         "2D-3D ensemble": "none",

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ov3d_perception.files import replacing
 from ov3d_perception.geometry.association import OcclusionTest, associate
-from ov3d_perception.geometry.upright import upright_points
+from ov3d_perception.geometry.sweeps import merge
 from ov3d_perception.language.sample import sample_features
 from ov3d_perception.lifting.image_teacher import Teacher, load_map
 from ov3d_perception.methods.openscene import fuse_views
@@ -37,17 +37,6 @@ class Sample:
     uv: Float32[np.ndarray, "m 2"]
     sizes: Int64[np.ndarray, "v 2"]
     maps: tuple[str, ...]
-
-
-def merge_sweeps(frame: Frame, count: int) -> tuple[Float32[np.ndarray, "n 3"], Float32[np.ndarray, " n"]]:
-    """Points and intensities of the first ``count`` sweeps about the key sweep's sensor, upright, key sweep first."""
-    T_key_world = np.linalg.inv(frame.sweeps[0].T_world_lidar)
-    parts = [frame.sweeps[0].scan.xyz]
-    for sweep in frame.sweeps[1:count]:
-        T = T_key_world @ sweep.T_world_lidar
-        parts.append((sweep.scan.xyz @ T[:3, :3].T + T[:3, 3]).astype(np.float32))
-    xyz = upright_points(frame.sweeps[0].scan, np.concatenate(parts))
-    return xyz, np.concatenate([s.scan.intensity for s in frame.sweeps[:count]])
 
 
 def pair(frame: Frame, spec: PairSpec, views: Sequence[View] | None = None) -> PixelPointPairs:
@@ -84,10 +73,10 @@ def make_sample(frame: Frame, views: Sequence[View], teacher: Teacher, spec: Pai
     """Associate, and make sure that the teacher's maps are on disk. A view that sees no point costs nothing."""
     pairs = pair(frame, spec, views)
     used = np.unique(pairs.camera)
-    xyz, intensity = merge_sweeps(frame, spec.sweeps)
+    merged = merge(frame.sweeps[: spec.sweeps])
     return Sample(
-        xyz=xyz,
-        intensity=intensity,
+        xyz=merged.xyz,
+        intensity=merged.intensity,
         point=pairs.point.astype(np.int64),
         view=np.searchsorted(used, pairs.camera).astype(np.int64),
         uv=pairs.uv,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +15,7 @@ from ov3d_perception.errors import DatasetError, IdentityError
 from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.language.vocabulary import TextBank, Vocabulary, load_text_source
 from ov3d_perception.recipes.specs import SourceSpec, VocabularySpec
-from ov3d_perception.types import EncoderIdentity, Frame
+from ov3d_perception.types import EncoderIdentity, Frame, Preparation
 
 LABELS = "labels"
 """The "encoder" of a network that was fine-tuned on labels: its space has a dimension for each class."""
@@ -61,6 +63,21 @@ def open_source(spec: SourceSpec) -> Sequence[Frame]:
     return source if spec.every == 1 else Chosen(source, range(0, len(source), spec.every))
 
 
+def preparation_of(source: Sequence[Frame], sweeps: int) -> Preparation:
+    """How a source's clouds are made ready where ``sweeps`` of them are merged."""
+    while isinstance(source, Chosen):
+        source = source.source
+    return replace(getattr(source, "preparation", Preparation()), sweeps=sweeps)
+
+
+def as_prepared(spec: SourceSpec, preparation: Preparation) -> SourceSpec:
+    """The source whose frames have what the preparation needs; options that the spec names itself stay."""
+    options: dict[str, Any] = {"sweeps": preparation.sweeps} if preparation.sweeps > 1 else {}
+    if spec.dataset == "bag":
+        options |= {"deskew": preparation.deskew, "intensity_scale": preparation.intensity_scale or None}
+    return replace(spec, options={**options, **spec.options})
+
+
 def open_vocabulary(spec: VocabularySpec, identity: EncoderIdentity | None = None) -> Vocabulary:
     """The label set's prompts, embedded by the spec's text source.
 
@@ -80,6 +97,11 @@ def open_vocabulary(spec: VocabularySpec, identity: EncoderIdentity | None = Non
             "Use the text tower or a bank of the teacher's own model",
         )
     return Vocabulary.from_words(LabelSet.load(spec.labelset).prompts, text)
+
+
+def bank_of(spec: VocabularySpec) -> TextBank | None:
+    """The whole text bank of a spec whose words are from one; None where they are from a text tower."""
+    return TextBank.load(Path(spec.text), key=spec.key) if spec.key or spec.text.endswith(".npz") else None
 
 
 def class_vocabulary(labelset: LabelSet) -> Vocabulary:

@@ -6,6 +6,7 @@ Topics, parameters and diagnostics are described in ``docs/nodes.md``.
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -17,10 +18,10 @@ from vision_msgs.msg import LabelInfo
 
 from ov3d_msgs.msg import FeatureBasis, FeatureCloud
 from ov3d_msgs.srv import SetVocabulary
-from ov3d_perception.errors import Ov3dError
+from ov3d_perception.errors import Ov3dError, UnknownWordError
 from ov3d_perception.geometry.transform_tree import PARENTS_REMEDY
 from ov3d_perception.geometry.upright import Gravity
-from ov3d_perception.inference import Segmenter
+from ov3d_perception.inference import LiveModel, Segmenter, words_of_checkpoint
 from ov3d_perception.language.vocabulary import TextSource, Vocabulary, load_text_source
 from ov3d_perception.ros import messages, parameters, qos
 from ov3d_perception.ros.diagnostics import STALE, WARN, DiagnosticsPublisher, Health
@@ -29,6 +30,7 @@ from ov3d_perception.ros.lidar_pipeline import Arrived, LidarPipeline, Output
 from ov3d_perception.ros.run import run
 from ov3d_perception.ros.transforms import listen
 from ov3d_perception.ros.worker import NewestWorker
+from ov3d_perception.types import Preparation
 
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -50,7 +52,6 @@ class LidarNode(LifecycleNode):
         self._transforms = listen(self, values.tf_cache)
         self._frame_id: str | None = None
         self._last_arrival = time.monotonic()
-        self._segmenter: Segmenter | None = None
         self._text: TextSource | None = None
         self._pipeline: LidarPipeline | None = None
         self._worker: NewestWorker[Arrived] | None = None
@@ -77,19 +78,24 @@ class LidarNode(LifecycleNode):
         """Load network and words, run the network once."""
         self._values = values = parameters.read(self, LidarParameters)
         try:
-            self._segmenter = _load_segmenter(values)
-            self._text = load_text_source(values.text_source)
-            self._pipeline = self._make_pipeline(self._segmenter)
-            self._put_in_force(_initial_vocabulary(values, self._segmenter, self._text))
-            self._segmenter.warm_up()
+            segmenter = _load_segmenter(values)
+            self._text = _open_text(values, segmenter)
+            vocabulary = _initial_vocabulary(values, segmenter, self._text)
+            preparation = values.preparation(segmenter.info.preparation)
+            model = LiveModel.of(segmenter, vocabulary, preparation, values.min_probability)
+            self._pipeline = self._make_pipeline(model)
+            self._put_in_force(model)
+            segmenter.warm_up()
         except Exception as error:  # not only Ov3dError: the libraries underneath have errors of their own
             self.get_logger().error(f"Not configured. {self._health.fail('configuration', error)}")
             self._release()
             return _FAILURE
         self._health.clear("configuration")
         self._health.clear("vocabulary")
-        self._health.value("encoder", self._segmenter.identity)
-        self.get_logger().info(f"Configured: {values.checkpoint_path} on {self._segmenter.device}")
+        self._health.value("encoder", segmenter.identity)
+        self._health.value("preparation", _described(preparation, segmenter.info.preparation))
+        self.get_logger().info(f"Configured: {values.checkpoint_path} on {segmenter.device}")
+        self.get_logger().info(f"Scans: {_described(preparation, segmenter.info.preparation)}")
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -153,18 +159,18 @@ class LidarNode(LifecycleNode):
         start = time.perf_counter()
         response.known_words = sorted(getattr(self._text, "words", ()))
         try:
-            if self._segmenter is None or self._text is None:
+            if self._pipeline is None or self._text is None:
                 raise Ov3dError("The node is not configured", "Configure it, or read /diagnostics for what hinders it")
             vocabulary = Vocabulary.from_words(_requested(request), self._text)
-            self._put_in_force(vocabulary)
+            self._put_in_force(self._pipeline.model.with_words(vocabulary))
             self._health.clear("vocabulary")
             response.success = True
             response.message = f"Labelling with {len(vocabulary.names)} classes"
         except Exception as error:  # not only Ov3dError: a text tower has errors of its own
             response.message = f"The words have not changed: {self._health.fail('vocabulary', error, WARN)}"
             self.get_logger().warning(response.message)
-        if self._pipeline is not None and self._pipeline.vocabulary is not None:
-            response.class_names = list(self._pipeline.vocabulary.names)
+        if self._pipeline is not None:
+            response.class_names = list(self._pipeline.model.vocabulary.names)
         spent = time.perf_counter() - start
         self._health.spent("set vocabulary", spent)
         response.duration = Duration(nanoseconds=int(spent * 1e9)).to_msg()
@@ -191,23 +197,22 @@ class LidarNode(LifecycleNode):
 
     # -- helpers -----------------------------------------------------------------------------------------------------
 
-    def _make_pipeline(self, segmenter: Segmenter) -> LidarPipeline:
+    def _make_pipeline(self, model: LiveModel) -> LidarPipeline:
         points, features = Output(self._points_output), Output(self._features_output)
         return LidarPipeline(
-            self._values, segmenter, self._transforms, self._health, points, features, self._report, self._gravity
+            self._values, model, self._transforms, self._health, points, features, self._report, self._gravity
         )
 
-    def _put_in_force(self, vocabulary: Vocabulary) -> None:
-        """Label with these words from the next scan on. ``IdentityError`` if they are another encoder's."""
-        assert self._segmenter is not None and self._pipeline is not None
-        vocabulary.require(self._segmenter.identity, "network's features")
-        self._pipeline.vocabulary = vocabulary
-        self._health.value("classes", len(vocabulary.names))
+    def _put_in_force(self, model: LiveModel) -> None:
+        """Label with this model from the next scan on."""
+        assert self._pipeline is not None
+        self._pipeline.model = model
+        self._health.value("classes", len(model.vocabulary.names))
         self._publish_label_info()
 
     def _publish_label_info(self) -> None:
-        if self._pipeline is not None and self._pipeline.vocabulary is not None and self._label_output.is_activated:
-            names = self._pipeline.vocabulary.names
+        if self._pipeline is not None and self._label_output.is_activated:
+            names = self._pipeline.model.vocabulary.names
             self._label_output.publish(messages.label_info(names, self._values.min_probability, self._now()))
 
     def _stop_working(self) -> None:
@@ -217,7 +222,7 @@ class LidarNode(LifecycleNode):
 
     def _release(self) -> None:
         self._stop_working()
-        self._pipeline = self._segmenter = self._text = None
+        self._pipeline = self._text = None
 
     def _tf_age(self) -> str:
         """Seconds from the newest transform between sensor and fixed frame to now, as text."""
@@ -256,7 +261,29 @@ def _load_segmenter(values: LidarParameters) -> Segmenter:
 def _initial_vocabulary(values: LidarParameters, segmenter: Segmenter, text: TextSource) -> Vocabulary:
     """The words of the parameter, else those that the checkpoint was trained to tell apart."""
     words = {word: [word] for word in values.vocabulary} or segmenter.info.vocabulary
+    if not words:
+        raise UnknownWordError(
+            f"The checkpoint {values.checkpoint_path} names no classes",
+            "Set the parameter vocabulary: [car, tree, ...]",
+        )
     return Vocabulary.from_words(words, text)
+
+
+def _open_text(values: LidarParameters, segmenter: Segmenter) -> TextSource:
+    """The words of the parameter, else the checkpoint's own."""
+    if values.text:
+        return load_text_source(values.text)
+    remedy = f"Set the parameter text: a text bank (.npz) of {segmenter.identity}, or a model with that text tower"
+    return words_of_checkpoint(segmenter.info, values.checkpoint_path, remedy)
+
+
+def _described(preparation: Preparation, of_checkpoint: Preparation) -> str:
+    """What is done to scans, and what of it differs from the network's training."""
+    trained = asdict(of_checkpoint)
+    return ", ".join(
+        f"{name} {value}" + ("" if value == trained[name] else f" by parameter (trained with {trained[name]})")
+        for name, value in asdict(preparation).items()
+    )
 
 
 def main() -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from ov3d_perception.geometry.scan_time import UNITS
 from ov3d_perception.geometry.upright import MODES
-from ov3d_perception.models import shipped_bank, shipped_checkpoint
+from ov3d_perception.models import shipped_checkpoint
 from ov3d_perception.ros.parameters import parameter
 from ov3d_perception.sparse.backends import BACKENDS
+from ov3d_perception.types import Preparation
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class LidarParameters:
     text: str = parameter(
         "",
         "Where words come from: a text bank (.npz), or an open_clip model with its text tower as `model,pretrained`; "
-        "empty: the bank shipped",
+        "empty: the words stored in the checkpoint",
     )
     vocabulary: tuple[str, ...] = parameter((), "Words to label with; empty: the classes stored in the checkpoint")
     min_probability: float = parameter(
@@ -36,7 +37,8 @@ class LidarParameters:
     )
     intensity_scale: float = parameter(
         0.0,
-        "Factor that brings the sensor's intensity to [0, 1]; 0: estimate from the first scans",
+        "Factor that brings the sensor's intensity to [0, 1]; 0: as the checkpoint says, which may be to estimate it "
+        "from the first scans",
         minimum=0.0,
         maximum=1000.0,
     )
@@ -46,8 +48,15 @@ class LidarParameters:
         minimum=0,
         maximum=20,
     )
-    max_sweep_age: float = parameter(1.0, "Scans older than this are not accumulated [s]", minimum=0.0, maximum=60.0)
-    deskew: bool = parameter(False, "Move each point to where it was at the scan's stamp, by its time field and TF")
+    max_sweep_age: float = parameter(
+        0.0, "Scans older than this are not accumulated [s]; 0: as the checkpoint says", minimum=0.0, maximum=60.0
+    )
+    deskew: str = parameter(
+        "auto",
+        "Move each point to where it was at the scan's stamp, by its time field and TF; auto: if the network was "
+        "trained on such clouds",
+        choices=("auto", "always", "never"),
+    )
     time_unit: str = parameter(
         "auto", "Unit of the points' time field; auto: by its spread within a scan", choices=("auto", *UNITS)
     )
@@ -55,10 +64,10 @@ class LidarParameters:
         0.0, "Added to the points' times [s], for a clock that is known to differ", minimum=-1e6, maximum=1e6
     )
     upright: str = parameter(
-        "auto",
+        "checkpoint",
         "Which way is up for the network: base (TF to base_frame), imu (gravity of ~/input/imu), auto (the first there "
-        "is), off (the cloud as it came)",
-        choices=MODES,
+        "is), off (the cloud as it came), checkpoint (as in training)",
+        choices=("checkpoint", *MODES),
     )
     base_frame: str = parameter("base_link", "Frame of the robot with z up")
     fixed_frame: str = parameter("odom", "Frame that does not move with the robot; continuous, so odom, not map")
@@ -82,7 +91,12 @@ class LidarParameters:
         """The checkpoint asked for, or the one shipped."""
         return Path(self.checkpoint).expanduser() if self.checkpoint else shipped_checkpoint()
 
-    @property
-    def text_source(self) -> str:
-        """The text source asked for, or the bank shipped."""
-        return self.text or str(shipped_bank())
+    def preparation(self, of_checkpoint: Preparation) -> Preparation:
+        """How scans are prepared: as the checkpoint says, except for what these parameters say."""
+        return Preparation(
+            deskew=of_checkpoint.deskew if self.deskew == "auto" else self.deskew == "always",
+            sweeps=self.sweeps or of_checkpoint.sweeps,
+            max_sweep_age=self.max_sweep_age or of_checkpoint.max_sweep_age,
+            intensity_scale=self.intensity_scale or of_checkpoint.intensity_scale,
+            upright=of_checkpoint.upright if self.upright == "checkpoint" else self.upright,
+        )

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from sensor_msgs.msg import PointCloud2
 
 from ov3d_msgs.msg import FeatureCloud
@@ -17,13 +16,12 @@ from ov3d_perception.errors import TransformError
 from ov3d_perception.geometry.deskew import deskew
 from ov3d_perception.geometry.sweeps import SweepAccumulator
 from ov3d_perception.geometry.upright import Gravity, Upright, as_sensed
-from ov3d_perception.inference import Segmenter
-from ov3d_perception.language.vocabulary import Vocabulary
+from ov3d_perception.inference import LiveModel
 from ov3d_perception.ros import messages
 from ov3d_perception.ros.diagnostics import WARN, Health
 from ov3d_perception.ros.lidar_parameters import LidarParameters
 from ov3d_perception.ros.transforms import Transforms
-from ov3d_perception.types import UNLABELLED, Pose, Scan, Segmentation, VoxelFeatures
+from ov3d_perception.types import Pose, Preparation, Scan, VoxelFeatures
 from ov3d_perception.viz.palette import colourise
 
 _STALE_NS = 1_000_000_000
@@ -55,7 +53,7 @@ class LidarPipeline:
     def __init__(
         self,
         parameters: LidarParameters,
-        segmenter: Segmenter,
+        model: LiveModel,
         transforms: Transforms,
         health: Health,
         points: Output,
@@ -63,19 +61,18 @@ class LidarPipeline:
         report: Callable[[str], None],
         gravity: Gravity,
     ) -> None:
+        segmenter, preparation = model.segmenter, model.preparation
         self.basis = messages.make_basis(segmenter.basis, segmenter.identity, segmenter.info.logit_scale)
-        self.vocabulary: Vocabulary | None = None  # replaced as a whole, from the service's thread
+        self.model = model  # replaced as a whole, from the service's thread
         self._parameters = parameters
-        self._segmenter = segmenter
         self._transforms = transforms
         self._health = health
         self._points = points
         self._features = features
         self._report = report
-        self._sweeps = parameters.sweeps or segmenter.info.sweeps
-        self._reader = CloudReader(parameters.intensity_scale or None, parameters.time_unit, parameters.time_offset)
-        self._upright = Upright(parameters.upright, parameters.base_frame, gravity)
-        self._accumulator = SweepAccumulator(self._sweeps, parameters.max_sweep_age)
+        self._reader = CloudReader(preparation.intensity_scale or None, parameters.time_unit, parameters.time_offset)
+        self._upright = Upright(preparation.upright, parameters.base_frame, gravity)
+        self._accumulator = SweepAccumulator(preparation.sweeps, preparation.max_sweep_age)
         self._encoding = FeatureCloud.INT8 if parameters.feature_encoding == "int8" else FeatureCloud.FLOAT16
 
     def process(self, arrived: Arrived) -> None:
@@ -95,40 +92,34 @@ class LidarPipeline:
             self._report(health.fail("scan", error))
 
     def _work(self, message: PointCloud2) -> None:
-        health = self._health
+        health, model = self._health, self.model
         with health.timed("convert"):
             cloud = self._reader.read(message)
             scan = cloud.scan
         self._tell(cloud)
         with health.timed("accumulate"):
             scan = self._turn_upright(scan)
-            scan, T_fixed_lidar = self._compensate(scan)
+            scan, T_fixed_lidar = self._compensate(scan, model.preparation)
             merged = self._accumulator.merge(scan, T_fixed_lidar)
             health.value("sweeps", merged.sweeps)
         with health.timed("voxelise+network"):
-            voxels = _of_points(self._segmenter.features(merged.xyz, merged.intensity), len(scan))
+            voxels = model.features(merged, len(scan))
             voxels = replace(voxels, centres=as_sensed(scan, voxels.centres))
         health.value("points", len(scan))
         health.value("voxels", len(voxels.centres))
-        vocabulary = self.vocabulary
         result = None
-        if self._points.wanted and vocabulary is not None:
+        if self._points.wanted:
             with health.timed("classify"):
-                result = self._classify(voxels, vocabulary)
+                result = model.label(voxels)
         with health.timed("publish"):
-            if result is not None and vocabulary is not None:
-                rgb = colourise(result.label, vocabulary.names)
+            if result is not None:
+                rgb = colourise(result.label, model.vocabulary.names)
                 self._points.publisher.publish(messages.labelled_cloud(scan, result, rgb))
             if self._features.wanted:
                 self._features.publisher.publish(self._feature_message(scan, voxels))
 
-    def _classify(self, voxels: VoxelFeatures, vocabulary: Vocabulary) -> Segmentation:
-        label, probability = self._segmenter.classify(voxels.features, vocabulary)
-        label = np.where(probability >= self._parameters.min_probability, label, UNLABELLED).astype(np.int32)
-        return Segmentation(label[voxels.point_to_voxel], probability[voxels.point_to_voxel])
-
     def _feature_message(self, scan: Scan, voxels: VoxelFeatures) -> FeatureCloud:
-        return messages.feature_cloud(scan, voxels, self._segmenter.info.voxel_size, self.basis, self._encoding)
+        return messages.feature_cloud(scan, voxels, self.model.segmenter.info.voxel_size, self.basis, self._encoding)
 
     def _tell(self, cloud: Cloud) -> None:
         """What was decided about a cloud, and what is wrong with it, to the diagnostics."""
@@ -140,7 +131,7 @@ class LidarPipeline:
         health.count("far points", cloud.far)
         health.count("stray times", 0 if cloud.times is None else cloud.times.strays)
         health.value("row_step", cloud.row_step or "as it should be")
-        if not self._parameters.deskew:
+        if not self.model.preparation.deskew:
             found.pop("times", None)
         for kind in ("times", "intensity"):
             if kind in found:
@@ -162,10 +153,11 @@ class LidarPipeline:
         self._health.value("upright", how)
         return scan
 
-    def _compensate(self, scan: Scan) -> tuple[Scan, Pose | None]:
+    def _compensate(self, scan: Scan, preparation: Preparation) -> tuple[Scan, Pose | None]:
         """The scan, de-skewed if asked, and its pose in the fixed frame. Without TF: the scan as it is, and None."""
         parameters = self._parameters
-        if self._sweeps <= 1 and not parameters.deskew:
+        moves = preparation.deskew and scan.time is not None
+        if preparation.sweeps <= 1 and not moves:
             self._check_map_transform(scan)
             return scan, None
 
@@ -174,7 +166,7 @@ class LidarPipeline:
 
         try:
             pose = pose_at(scan.stamp)
-            compensated = deskew(scan, pose_at) if parameters.deskew else scan
+            compensated = deskew(scan, pose_at) if moves else scan
         except TransformError as error:
             self._warn_of_tf(f"Scans are labelled one by one, as they came: {error.cause}", error.remedy)
             return scan, None
@@ -202,17 +194,3 @@ class LidarPipeline:
 
     def _warn_of_tf(self, cause: str, remedy: str) -> None:
         self._health.fail("tf", TransformError(cause, remedy), WARN)
-
-
-def _of_points(voxels: VoxelFeatures, count: int) -> VoxelFeatures:
-    """The voxels that hold one of the first ``count`` points, those of the newest sweep.
-
-    The others have been labelled and sent to the map with the scans that they came from.
-    """
-    own = voxels.point_to_voxel[:count]
-    hit = np.zeros(len(voxels.centres), bool)
-    hit[own] = True
-    if hit.all():
-        return replace(voxels, point_to_voxel=own)
-    row = np.cumsum(hit) - 1
-    return VoxelFeatures(voxels.centres[hit], voxels.features[hit], row[own])

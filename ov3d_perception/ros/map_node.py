@@ -22,12 +22,14 @@ from ov3d_msgs.msg import FeatureBasis, FeatureCloud
 from ov3d_msgs.srv import QueryText
 from ov3d_perception.errors import IdentityError, Ov3dError, TransformError, UnknownWordError
 from ov3d_perception.geometry.poses import transform
+from ov3d_perception.inference import open_text
 from ov3d_perception.language.labelset import LabelSet
-from ov3d_perception.language.vocabulary import TextSource, Vocabulary, load_text_source
+from ov3d_perception.language.vocabulary import TextSource, Vocabulary
 from ov3d_perception.mapping.labels import MapLabels
 from ov3d_perception.mapping.persistence import network_of
 from ov3d_perception.mapping.query import Match, ask, known_classes
 from ov3d_perception.mapping.semantic_map import SemanticMap
+from ov3d_perception.networks.checkpoint import load_info
 from ov3d_perception.ros import map_messages, messages, parameters, qos
 from ov3d_perception.ros.approach import ApproachService
 from ov3d_perception.ros.costmap_filter import CostmapFilter, MapAccess
@@ -98,8 +100,10 @@ class MapNode(Node):
     def _load_text(self, values: MapParameters) -> None:
         """Words; without them the map still grows, and queries say what is wrong."""
         try:
-            self._text = load_text_source(values.text_source)
-            self._classes = known_classes(LabelSet.load(values.vocabulary).prompts, self._text)
+            self._text = open_text(values.text, values.checkpoint_path)
+            classes = LabelSet.load(values.vocabulary).prompts if values.vocabulary else {}
+            classes = classes or load_info(values.checkpoint_path).vocabulary
+            self._classes = known_classes(classes, self._text)
             self._vocabulary = Vocabulary.from_words(self._classes, self._text)
         except Exception as error:  # not only Ov3dError: open_clip has errors of its own
             self.get_logger().error(f"No words. {self._health.fail('text', error)}")

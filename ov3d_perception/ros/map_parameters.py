@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from ov3d_perception.mapping.semantic_map import EVICTIONS
-from ov3d_perception.models import shipped_bank
+from ov3d_perception.models import shipped_checkpoint
 from ov3d_perception.ros.parameters import parameter
 
 
@@ -36,16 +37,19 @@ class MapParameters:
     clear_free_space: bool = parameter(
         True, "Forget what later scans look through, within 40 m: moving objects do not leave trails"
     )
+    checkpoint: str = parameter(
+        "", "The network of lidar_node, for the words stored in it; empty: the one shipped", read_only=True
+    )
     text: str = parameter(
         "",
         "Where words come from: a text bank (.npz), or an open_clip model with its text tower as `model,pretrained`; "
-        "empty: the bank shipped",
+        "empty: the words stored in the checkpoint",
         read_only=True,
     )
     vocabulary: str = parameter(
-        "street",
-        "Label set (a name of language/classes, or a YAML file): the classes of the map cloud, and what the words of a "
-        "query compete with when it brings no negatives",
+        "",
+        "Label set (a name of language/classes, or a YAML file; empty: the checkpoint's): the classes of the map "
+        "cloud, and what the words of a query compete with when it brings no negatives",
         read_only=True,
     )
     threshold: float = parameter(
@@ -98,6 +102,6 @@ class MapParameters:
     )
 
     @property
-    def text_source(self) -> str:
-        """The text source asked for, or the bank shipped."""
-        return self.text or str(shipped_bank())
+    def checkpoint_path(self) -> Path:
+        """The checkpoint asked for, or the one shipped."""
+        return Path(self.checkpoint).expanduser() if self.checkpoint else shipped_checkpoint()

@@ -12,19 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
+from jaxtyping import Float32
 
 from ov3d_perception.evaluation.result import Result
 from ov3d_perception.evaluation.score import score
 from ov3d_perception.inference import Segmenter
-from ov3d_perception.language.vocabulary import Vocabulary
+from ov3d_perception.language.vocabulary import TextBank, Vocabulary
 from ov3d_perception.lifting.image_teacher import Teacher
 from ov3d_perception.lifting.sources import words_of
 from ov3d_perception.networks.checkpoint import CheckpointInfo, save_checkpoint
 from ov3d_perception.recipes.specs import Recipe
 from ov3d_perception.training.processes import Processes
 from ov3d_perception.training.student import Student
-from ov3d_perception.types import EncoderIdentity, Frame
+from ov3d_perception.types import EncoderIdentity, Frame, Preparation, WordEmbeddings
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,8 @@ class Keeper(lightning.Callback):
         identity: of the encoder whose words the student understands.
         vocabulary, validation: what it is scored by; without both there are no figures.
         teacher: scored beside the student at the end.
+        preparation: of the clouds that it is trained on.
+        bank: more words for the checkpoint than the vocabulary's.
     """
 
     def __init__(
@@ -47,9 +51,12 @@ class Keeper(lightning.Callback):
         vocabulary: Vocabulary | None,
         validation: Sequence[Frame] | None,
         teacher: Teacher | None = None,
+        preparation: Preparation | None = None,
+        bank: TextBank | None = None,
     ) -> None:
         self.recipe, self.out, self.identity, self.teacher = recipe, out, identity, teacher
         self.vocabulary, self.validation = vocabulary, validation
+        self.preparation, self.bank = preparation or Preparation(), bank
         self.faults: dict[str, None] = {}
         self.lost: Counter[str] = Counter()
 
@@ -127,11 +134,22 @@ class Keeper(lightning.Callback):
             identity=self.identity,
             logit_scale=float(vocabulary.logit_scale) if vocabulary else 100.0,
             vocabulary=words_of(vocabulary) if vocabulary else {},
-            sweeps=self.recipe.pairs.sweeps,
+            bank=stored_words(vocabulary, self.bank),
+            preparation=self.preparation,
             recipe=self.recipe.to_dict(),
             commit=commit(),
             metrics=metrics,
         )
+
+
+def stored_words(vocabulary: Vocabulary | None, bank: TextBank | None = None) -> WordEmbeddings | None:
+    """The vocabulary's prompts and the bank's words, each once, with their embeddings; None without either."""
+    found: dict[str, Float32[np.ndarray, " d"]] = {}
+    if vocabulary is not None:
+        found = dict(zip(vocabulary.prompts, vocabulary.embeddings, strict=True))
+    if bank is not None:
+        found = {**dict(zip(bank.words, bank.embeddings, strict=True)), **found}
+    return WordEmbeddings(tuple(found), np.stack(list(found.values()))) if found else None
 
 
 def commit() -> str:

@@ -22,7 +22,14 @@ from torch.utils.data import Dataset
 from ov3d_perception.errors import DatasetError, RecipeError
 from ov3d_perception.evaluation.result import Result
 from ov3d_perception.language.labelset import LabelSet
-from ov3d_perception.lifting.sources import Chosen, class_vocabulary, open_source, require_classes
+from ov3d_perception.lifting.sources import (
+    Chosen,
+    as_prepared,
+    class_vocabulary,
+    open_source,
+    preparation_of,
+    require_classes,
+)
 from ov3d_perception.networks.inputs import point_inputs
 from ov3d_perception.networks.registry import Network
 from ov3d_perception.recipes.specs import Recipe, changed, split_of
@@ -32,7 +39,7 @@ from ov3d_perception.training.data.augment import augment
 from ov3d_perception.training.data.scenes import first_usable
 from ov3d_perception.training.initialise import HEAD
 from ov3d_perception.training.plans import Plan, network_of
-from ov3d_perception.training.run import claim, fit
+from ov3d_perception.training.run import claim, fit, trained_sweeps
 from ov3d_perception.training.student import Student
 from ov3d_perception.types import UNLABELLED, Frame
 
@@ -66,7 +73,8 @@ def finetune(
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)
     vocabulary = class_vocabulary(LabelSet.load(recipe.vocabulary.labelset))
     source = open_source(recipe.train)
-    validation = open_source(recipe.validation) if recipe.validation else None
+    preparation = preparation_of(source, trained_sweeps(recipe))
+    validation = open_source(as_prepared(recipe.validation, preparation)) if recipe.validation else None
     for labelled in (source, validation):
         if labelled is not None:
             require_classes(labelled, vocabulary.names)
@@ -77,7 +85,7 @@ def finetune(
     dataset = LabelledClouds(source, recipe)
     rate = recipe.finetune.head_rate
     planned = Plan(dataset, len(dataset), collate_labelled, lambda n: Labelled(network, recipe, n, rate), {})
-    keeper = Keeper(recipe, out, vocabulary.identity, vocabulary, validation)
+    keeper = Keeper(recipe, out, vocabulary.identity, vocabulary, validation, None, preparation)
     module = fit(recipe, out, planned, keeper, device, last)
     return keeper.finish(module, {"split": split, "labelled frames": len(source), "from": str(init or "random")})
 

@@ -22,7 +22,16 @@ from ov3d_perception.errors import CheckpointError
 from ov3d_perception.evaluation.result import Result
 from ov3d_perception.language.encoder import load_encoder
 from ov3d_perception.lifting.image_teacher import Teacher
-from ov3d_perception.lifting.sources import Chosen, left_out, open_source, open_vocabulary, require_classes
+from ov3d_perception.lifting.sources import (
+    Chosen,
+    as_prepared,
+    bank_of,
+    left_out,
+    open_source,
+    open_vocabulary,
+    preparation_of,
+    require_classes,
+)
 from ov3d_perception.paths import cache_dir
 from ov3d_perception.recipes.specs import PRECISIONS, Recipe, changed
 from ov3d_perception.training.callbacks import Keeper
@@ -58,17 +67,27 @@ def distill(recipe: Recipe, out: Path, resume: bool = False, device: str = "auto
         cache_dir() / "teacher",
     )
     vocabulary = open_vocabulary(recipe.vocabulary, teacher.identity) if recipe.vocabulary else None
-    validation = open_source(recipe.validation) if recipe.validation and vocabulary else None
+    source = open_source(recipe.train)
+    preparation = preparation_of(source, trained_sweeps(recipe))
+    validation = open_source(as_prepared(recipe.validation, preparation)) if recipe.validation and vocabulary else None
     if validation is not None and vocabulary is not None:
         require_classes(validation, vocabulary.names)
-    source = open_source(recipe.train)
     if fast:
         source = Chosen(source, range(min(len(source), 2 * recipe.optimiser.batch * recipe.optimiser.accumulate)))
         validation = Chosen(validation, range(1)) if validation is not None else None
     planned = plan(recipe, out, source, teacher, vocabulary)
-    keeper = Keeper(recipe, out, teacher.identity, vocabulary, validation, teacher)
+    bank = bank_of(recipe.vocabulary) if recipe.vocabulary else None
+    keeper = Keeper(recipe, out, teacher.identity, vocabulary, validation, teacher, preparation, bank)
     keeper.lost = left_out(source)
     return keeper.finish(fit(recipe, out, planned, keeper, device, last), planned.counts)
+
+
+def trained_sweeps(recipe: Recipe) -> int:
+    """How many sweeps make one cloud in the recipe's training."""
+    method = recipe.method
+    if method.name == "openscene":
+        return recipe.pairs.sweeps
+    return method.sweeps if method.merged and method.name != "labels" else 1
 
 
 def fit(recipe: Recipe, out: Path, planned: Plan, keeper: Keeper, device: str, last: Path | None) -> Student:

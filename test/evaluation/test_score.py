@@ -9,21 +9,21 @@ from colour_scene import IDENTITY, ColourEncoder, Walls, bank, split_image, view
 
 from ov3d_perception.errors import DatasetError, IdentityError
 from ov3d_perception.evaluation.score import (
+    AGREEMENT,
     STUDENT_ALL,
     STUDENT_IN_VIEW,
     TEACHER_IN_VIEW,
     TEACHER_WINDOW,
     label_by_teacher,
-    label_points,
     score,
 )
-from ov3d_perception.inference import Segmenter
+from ov3d_perception.inference import LiveModel, Segmenter
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.lifting.image_teacher import Teacher
 from ov3d_perception.lifting.pairs import pair
 from ov3d_perception.networks.checkpoint import CheckpointInfo
 from ov3d_perception.recipes.specs import PairSpec, TeacherSpec
-from ov3d_perception.types import Frame, Sweep
+from ov3d_perception.types import Frame, Preparation, Sweep
 
 SPEC = PairSpec(occlusion=False)
 
@@ -64,14 +64,16 @@ def test_no_image_enters_the_students_answer(segmenter, vocabulary):
     frame = Walls("")[0]
     dark = dataclasses.replace(frame, views=(view(np.zeros((48, 64, 3), np.uint8)),))
     np.testing.assert_array_equal(
-        label_points(segmenter, frame, vocabulary, 1), label_points(segmenter, dark, vocabulary, 1)
+        LiveModel.of(segmenter, vocabulary)(frame.sweeps).label, LiveModel.of(segmenter, vocabulary)(dark.sweeps).label
     )
 
 
 def test_labels_belong_to_the_key_sweep_when_sweeps_are_merged(segmenter, vocabulary):
     scan, _ = wall(0, 50)
     frame = Frame("a/0", (Sweep(scan, np.eye(4)),) * 3)
-    assert label_points(segmenter, frame, vocabulary, 3).shape == (50,)
+    model = LiveModel.of(segmenter, vocabulary, Preparation(sweeps=3))
+    assert model.merge(frame.sweeps).sweeps == 3
+    assert model(frame.sweeps).label.shape == (50,)
 
 
 def test_teacher_labels_only_what_its_pixels_see(vocabulary, teacher):
@@ -95,7 +97,21 @@ def test_teacher_of_another_encoder_is_refused(vocabulary, teacher):
         score(other, Walls(""), vocabulary, SPEC, teacher)
 
 
-def test_a_source_without_labels_is_refused(segmenter, vocabulary):
-    frames = [dataclasses.replace(Walls("")[0], labels=None)]
-    with pytest.raises(DatasetError, match="no labelled frame"):
-        score(segmenter, frames, vocabulary, SPEC)
+def test_a_source_without_labels_is_measured_without_them(segmenter, vocabulary, teacher):
+    frames = [dataclasses.replace(frame, labels=None) for frame in Walls("", 2)]
+    result = score(segmenter, frames, vocabulary, SPEC, teacher)
+    found, said = result.unlabelled, [segmenter(f.sweeps[0].scan, vocabulary) for f in frames]
+    labels = np.concatenate([s.label for s in said])
+    assert found is not None and (found.frames, found.points) == (2, 1200)
+    assert found.share == {n: np.mean(labels == c) for c, n in enumerate(("red", "green")) if (labels == c).any()}
+    assert found.mean_confidence == pytest.approx(np.concatenate([s.probability for s in said]).mean())
+    seen = [np.unique(pair(f, SPEC).point) for f in frames]
+    taught = [label_by_teacher(teacher, f, pair(f, SPEC), vocabulary)[s] for f, s in zip(frames, seen, strict=True)]
+    same = np.concatenate([s.label[rows] for s, rows in zip(said, seen, strict=True)]) == np.concatenate(taught)
+    assert result.modes[AGREEMENT].accuracy == pytest.approx(same.mean())
+    assert "| red |" in result.to_markdown() and "unlabelled" in result.to_json()
+
+
+def test_a_source_of_which_nothing_can_be_read_is_refused(segmenter, vocabulary):
+    with pytest.raises(DatasetError, match="No frame"):
+        score(segmenter, Walls("", 1, corrupt=(0,)), vocabulary, SPEC)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ov3d_perception.geometry.poses import from_quaternion
-from ov3d_perception.geometry.sweeps import SweepAccumulator
-from ov3d_perception.types import Pose, Scan
+from ov3d_perception.geometry.sweeps import SweepAccumulator, merge, recent
+from ov3d_perception.types import Pose, Scan, Sweep
 
 MS = 1_000_000
 HALF = np.sqrt(0.5)
@@ -60,3 +60,16 @@ def test_a_bag_that_starts_again_forgets() -> None:
 def test_one_sweep_passes_through_untouched() -> None:
     scan = scan_at(0, (1, 2, 3))
     assert SweepAccumulator(1).merge(scan, pose(7)).xyz is scan.xyz
+
+
+def test_sweeps_of_a_frame_are_merged_in_the_key_frame() -> None:
+    key, other = scan_at(100, (1, 0, 0), intensity=0.25), scan_at(0, (1, 0, 0), intensity=0.5)
+    merged = merge([Sweep(key, pose(2)), Sweep(other, pose(0)), Sweep(other, pose(5))])
+    np.testing.assert_allclose(merged.xyz, [[1, 0, 0], [-1, 0, 0], [4, 0, 0]], atol=1e-6)
+    np.testing.assert_array_equal(merged.intensity, np.array([0.25, 0.5, 0.5], np.float32))
+
+
+def test_of_a_frames_sweeps_the_young_ones_are_taken_as_live() -> None:
+    sweeps = [Sweep(scan_at(ms, (1, 0, 0)), pose(0)) for ms in (1000, 900, 500, 0)]
+    assert [s.scan.stamp // MS for s in recent(sweeps, 4, 0.5)] == [1000, 900, 500]
+    assert [s.scan.stamp // MS for s in recent(sweeps, 2, 0.5)] == [1000, 900]

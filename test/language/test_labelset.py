@@ -20,6 +20,7 @@ def test_all_label_sets_load_and_map():
         "cocostuff171_names",
         "nuscenes16",
         "nuscenes16_names",
+        "outdoor",
         "pandaset",
         "semantickitti19",
         "semantickitti19_names",

@@ -15,7 +15,6 @@ from ov3d_perception.lifting.pairs import (
     image_size,
     load_sample,
     make_sample,
-    merge_sweeps,
     pair,
     save_sample,
     voxel_targets,
@@ -55,17 +54,6 @@ def test_two_views_are_averaged():
     torch.testing.assert_close(
         features[seen], torch.tensor([[0.5**0.5, 0, 0.5**0.5]]).expand(len(seen), 3), atol=1e-4, rtol=0
     )
-
-
-def test_sweeps_are_merged_in_the_key_frame():
-    scan, _ = wall(0, 10)
-    moved = np.eye(4)
-    moved[:3, 3] = 2.0, 1.0, 0.0
-    frame = Frame("a/0", (Sweep(scan, moved), Sweep(scan, np.eye(4)), Sweep(scan, np.eye(4))))
-    xyz, intensity = merge_sweeps(frame, 2)
-    np.testing.assert_array_equal(xyz[:10], scan.xyz)
-    np.testing.assert_allclose(xyz[10:], scan.xyz - [2, 1, 0], atol=1e-6)
-    np.testing.assert_array_equal(intensity, np.tile(scan.intensity, 2))
 
 
 def test_only_the_sweeps_asked_for_are_paired():

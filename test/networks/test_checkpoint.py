@@ -6,14 +6,15 @@ import resource
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from ov3d_perception.errors import CheckpointError, WriteError
 from ov3d_perception.networks import checkpoint
-from ov3d_perception.networks.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
-from ov3d_perception.types import EncoderIdentity
+from ov3d_perception.networks.checkpoint import CheckpointInfo, load_checkpoint, load_info, save_checkpoint
+from ov3d_perception.types import EncoderIdentity, Preparation, WordEmbeddings
 
 INFO = CheckpointInfo(
     arch="MinkUNet14A",
@@ -96,9 +97,31 @@ def test_random_bytes_and_other_programs_files(tmp_path: Path) -> None:
 
 
 def test_other_version(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "VERSION", "2")
-    with pytest.raises(CheckpointError, match="has checkpoint format 1, this program reads 2"):
+    monkeypatch.setattr(checkpoint, "READABLE", ("7", "8"))
+    with pytest.raises(CheckpointError, match="has checkpoint format 2, this program reads 7 and 8"):
         load_checkpoint(saved)
+
+
+def test_words_and_preparation_come_back(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(2, 16)).astype(np.float32)
+    preparation = Preparation(deskew=True, sweeps=3, max_sweep_age=0.5, intensity_scale=0.25, upright="base")
+    info = dataclasses.replace(INFO, bank=WordEmbeddings(("car", "tree"), rows), preparation=preparation)
+    save_checkpoint(tmp_path / "x.safetensors", INFO.build(), info)
+    for found in (load_checkpoint(tmp_path / "x.safetensors")[1], load_info(tmp_path / "x.safetensors")):
+        assert found.preparation == preparation
+        assert found.bank is not None and found.bank.words == ("car", "tree")
+        np.testing.assert_array_equal(found.bank.embeddings, rows)
+
+
+def test_version_1_is_read(tmp_path: Path) -> None:
+    """Its description had ``sweeps`` and neither words nor preparation."""
+    tensors = INFO.build().state_dict()
+    fields = json.loads(INFO.to_json()) | {"sweeps": 3}
+    text = json.dumps({name: value for name, value in fields.items() if name not in ("bank", "preparation")})
+    about = {"format": checkpoint.FORMAT, "version": "1", "info": text, "sha256": checkpoint._digest(text, tensors)}
+    save_file(tensors, tmp_path / "old.safetensors", about)
+    found = load_checkpoint(tmp_path / "old.safetensors")[1]
+    assert found.preparation == Preparation(sweeps=3) and found.bank is None
 
 
 def test_weights_that_are_not_finite(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from ov3d_perception.cli import app
 from ov3d_perception.errors import CheckpointError
-from ov3d_perception.inference import Segmenter
+from ov3d_perception.inference import LiveModel, Segmenter
 from ov3d_perception.language.bank import TextBank
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.networks.checkpoint import load_checkpoint
@@ -241,7 +241,7 @@ def test_a_biased_head_answers_words_exactly(tmp_path: Path) -> None:
     voxels = segmenter.features(xyz, np.zeros(500, np.float32))
     text = random(5, 16)
     words = Vocabulary.from_words(list("abcde"), TextBank(list("abcde"), text.numpy(), CLIP))
-    label, _ = segmenter.classify(voxels.features, words)
+    label, _ = LiveModel.of(segmenter, words).classify(voxels.features)
     narrow = torch.from_numpy(voxels.features[:, :-1])
     assert (voxels.features[:, -1] == 1).all()
     cosine = nn.functional.cosine_similarity((narrow @ source.basis + bias)[:, None], text, dim=2)

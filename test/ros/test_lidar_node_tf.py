@@ -18,7 +18,7 @@ from ov3d_perception.bags import pointcloud2
 from ov3d_perception.inference import Segmenter
 from ov3d_perception.language.vocabulary import TextBank, Vocabulary
 from ov3d_perception.ros import messages, qos
-from ov3d_perception.types import Pose
+from ov3d_perception.types import Pose, Scan
 
 pytestmark = pytest.mark.live
 
@@ -38,7 +38,7 @@ def lidar(start_node: Callable[..., Any], lidar_named: Callable[[str], Lidar], t
         "device": "cpu",
         "intensity_scale": "1.0",
         "sweeps": "3",
-        "deskew": "true",
+        "deskew": "always",
         "tf_timeout": "2.0",
         "diagnostics_period": "0.1",
     }
@@ -53,8 +53,7 @@ def answer(tiny_model: Path) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     vocabulary = Vocabulary.from_words(segmenter.info.vocabulary, TextBank.load(tiny_model / "bank.npz"))
 
     def probabilities(xyz: np.ndarray, intensity: np.ndarray) -> np.ndarray:
-        voxels = segmenter.features(xyz.astype(np.float32), intensity)
-        return segmenter.classify(voxels.features, vocabulary)[1][voxels.point_to_voxel]
+        return segmenter(Scan(xyz.astype(np.float32), intensity), vocabulary).probability
 
     return probabilities
 

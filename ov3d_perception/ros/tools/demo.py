@@ -79,7 +79,7 @@ def run_demo(out: Path, seed: int, seconds: float, rate: float = 1.0) -> int:
 
 def _run_nodes(bag: Path, rate: float, log: Path) -> Live:
     """Nodes up, bag played, questions asked, nodes down."""
-    settings = {"lidar_node.deskew": "true", "costs": str([f"{word}: {cost}" for word, cost in COSTS.items()])}
+    settings = {"costs": str([f"{word}: {cost}" for word, cost in COSTS.items()])}
     with (
         private_session(),
         log.open("w") as lines,

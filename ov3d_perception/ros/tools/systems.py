@@ -75,14 +75,14 @@ SYSTEMS: Mapping[str, tuple[NodeSpec, ...]] = {
 
 #: Short names, for `ov3d up` and as launch arguments: name -> (the nodes' parameters, description).
 SHORT: Mapping[str, tuple[tuple[str, ...], str]] = {
-    "checkpoint": (("lidar_node.checkpoint",), "network (.safetensors); empty: the one shipped"),
+    "checkpoint": (("lidar_node.checkpoint", "map_node.checkpoint"), "network (.safetensors); empty: the one shipped"),
     "text": (
         ("lidar_node.text", "map_node.text"),
         "text bank (.npz) or open_clip model; empty: the checkpoint's words",
     ),
     "vocabulary": (("lidar_node.vocabulary",), "words to label with, as [car, tree]; empty: the checkpoint's classes"),
     "device": (("lidar_node.device",), "auto, cpu or cuda"),
-    "deskew": (("lidar_node.deskew",), "move each point to where it was at the scan's stamp"),
+    "deskew": (("lidar_node.deskew",), "move each point to where it was at the scan's stamp: auto, always, never"),
     "sweeps": (("lidar_node.sweeps",), "scans that are accumulated for the network"),
     "fixed_frame": (("lidar_node.fixed_frame",), "frame that does not move with the robot; empty: odom"),
     "map_frame": (("map_node.map_frame",), "frame of the map; empty: map. A robot without one: odom"),

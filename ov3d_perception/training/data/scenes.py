@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ov3d_perception.errors import DatasetError, Ov3dError
+from ov3d_perception.geometry.sweeps import merge
 from ov3d_perception.geometry.voxels import voxel_keys
-from ov3d_perception.lifting.pairs import image_size, merge_sweeps, pair
+from ov3d_perception.lifting.pairs import image_size, pair
 from ov3d_perception.lifting.sources import left_out
 from ov3d_perception.lifting.sweeps import draw_sweeps
 from ov3d_perception.networks.inputs import point_inputs
@@ -125,7 +126,8 @@ class SceneDataset(Dataset[Scenes]):
         drawn = replace(frame, sweeps=sweeps)
         pairs = pair(drawn, replace(recipe.pairs, sweeps=len(sweeps)))
         pairs, seen = self._look(frame.views, pairs, rng)
-        xyz, intensity = merge_sweeps(drawn, len(sweeps))
+        merged = merge(sweeps)
+        xyz, intensity = merged.xyz, merged.intensity
         rows = np.sort(rng.permutation(len(pairs))[: recipe.optimiser.targets])
         sweep = np.repeat(np.arange(len(sweeps)), [len(s.scan) for s in sweeps])
         cloud = np.zeros_like(sweep) if method.merged else sweep

@@ -110,7 +110,7 @@ def test_natural_spellings_are_what_they_mean(name: str, written: str, taken: An
         ("sweeps", "three", "lidar_node.sweeps is 'three'; it takes a whole number from 0 to 20"),
         ("sweeps", "1.5", "a whole number"),
         ("sweeps", "21", "from 0 to 20"),
-        ("deskew", "1", "true or false"),
+        ("deskew", "1", "one of: auto, always, never"),
         ("lidar_node.precision", "int4", "one of: auto"),
         ("map_node.max_age", "[3", "no YAML"),
         ("lidar_node.tf_timeout", "true", "a number from 0 to 2"),
