@@ -7,7 +7,7 @@ import pytest
 import torch
 from colour_scene import ColourEncoder, assert_resumes, walls_recipe
 
-from ov3d_perception.errors import CheckpointError, DatasetError, IdentityError
+from ov3d_perception.errors import CheckpointError, IdentityError, RecipeError
 from ov3d_perception.evaluation.score import STUDENT_ALL, STUDENT_IN_VIEW, TEACHER_IN_VIEW
 from ov3d_perception.networks.checkpoint import load_checkpoint
 from ov3d_perception.recipes.specs import (
@@ -94,7 +94,7 @@ def test_options_over_words_need_words(recipe, tmp_path):
     bare = dataclasses.replace(
         recipe, validation=None, vocabulary=None, optimiser=dataclasses.replace(recipe.optimiser, words=0.1)
     )
-    with pytest.raises(DatasetError, match="vocabulary"):
+    with pytest.raises(RecipeError, match="vocabulary"):
         run.distill(bare, tmp_path / "out", device="cpu")
 
 
