@@ -19,6 +19,7 @@ from ov3d_perception.geometry.sweeps import SweepAccumulator
 from ov3d_perception.geometry.upright import Gravity, Upright, as_sensed
 from ov3d_perception.inference import Segmenter
 from ov3d_perception.language.vocabulary import Vocabulary
+from ov3d_perception.mapping.basis import Basis
 from ov3d_perception.ros import messages
 from ov3d_perception.ros.diagnostics import WARN, Health
 from ov3d_perception.ros.lidar_parameters import LidarParameters
@@ -63,7 +64,7 @@ class LidarPipeline:
         report: Callable[[str], None],
         gravity: Gravity,
     ) -> None:
-        self.basis = messages.make_basis(segmenter.basis, segmenter.identity, segmenter.info.logit_scale)
+        self.basis = Basis(segmenter.basis, segmenter.identity, segmenter.info.logit_scale)
         self.vocabulary: Vocabulary | None = None  # replaced as a whole, from the service's thread
         self._parameters = parameters
         self._segmenter = segmenter
