@@ -81,7 +81,8 @@ class ParentWatch:
         """Names the frame and its parents if it has several at once; "" if not."""
         if self._changes[child] < 2:
             return ""
-        return f"Frame '{child}' has {len(self._ever[child])} parents at once: {' and '.join(self._ever[child])}"
+        parents = sorted(self._ever[child])
+        return f"Frame '{child}' has {len(parents)} parents at once: {' and '.join(parents)}"
 
     @property
     def faults(self) -> list[str]:
