@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # opencv-python-headless 5.0.0.93, cv2.fisheye.projectPoints: a ray of more than 90 degrees from the optical axis, which a
 # fisheye lens of more than 180 degrees does see, is projected to the OPPOSITE side of the image, as the ray of 180 degrees
 # minus its angle: OpenCV takes atan(sqrt(x^2 + y^2) / z) of x / z and y / z and never looks at the sign of z.
@@ -6,7 +6,7 @@
 # No mask and no warning come with it, so LiDAR points behind a camera are painted into its image.
 # Seen here: angle 60, 89, 91, 120 degrees -> u = 634.2, 786.0, -146.0, 5.8 (the model: 634.2, 786.0, 796.5, 948.3).
 # Exit status: 0 if this is still so, 1 if it changed.
-set -e
+set -euo pipefail
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 "${PYTHON:-python3}" -m venv "$tmp/venv"

@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # rosbags-image 0.10.4 (rosbags 0.11.9, opencv-python-headless 5.0.0.93) reads two kinds of valid image messages wrongly
 # and silently:
 # 1. image_to_cvimage ignores `step`. sensor_msgs/Image allows padded rows (step > width * channels), and drivers that align
@@ -9,7 +9,7 @@
 #    compressed_image_transport writes for mono16 and 16UC1 ("16UC1; png compressed "), lose their lower byte.
 #    Seen here: depths of 300, 1500 and 4000 mm come out as uint8 1, 5 and 15; the raw message keeps them.
 # Exit status: 0 if this is still so, 1 if it changed.
-set -e
+set -euo pipefail
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 "${PYTHON:-python3}" -m venv "$tmp/venv"
