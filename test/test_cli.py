@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from ov3d_perception import __version__
 from ov3d_perception.cli import app
+from ov3d_perception.cli.former import FORMER, renewed
 
 
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -45,18 +46,20 @@ def test_groups_tell_what_a_file_holds_by_one_word() -> None:
     assert all((*group, "info") in ALL for group in groups if group[0] in ("bag", "map", "bank", "checkpoint"))
 
 
-@pytest.mark.parametrize(
-    ("before", "now"),
-    [("show", "checkpoint info"), ("bank show", "bank info"), ("import-checkpoint", "checkpoint import")],
-)
-def test_a_former_name_is_hidden_works_and_says_the_new_one(before: str, now: str, tmp_path: Path) -> None:
-    assert ALL[tuple(before.split())].hidden
-    nothing = tmp_path / "nothing"
-    arguments = [str(nothing)] * (2 if "import" in before else 1)
-    outcomes = [run(*name.split(), *arguments) for name in (before, now)]
-    assert f"is now `ov3d {now}`" in outcomes[0].stderr
-    assert outcomes[0].returncode == outcomes[1].returncode == 2
-    assert outcomes[0].stderr.splitlines()[1:] == outcomes[1].stderr.splitlines()
+@pytest.mark.parametrize(("before", "now"), FORMER.items(), ids=lambda words: " ".join(words))
+def test_a_former_name_works_and_says_the_new_one(
+    before: tuple[str, ...], now: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert before not in ALL and now in ALL
+    assert renewed([*before, "a.yaml", "--out", "b"]) == [*now, "a.yaml", "--out", "b"]
+    assert f"`ov3d {' '.join(before)}` is now `ov3d {' '.join(now)}`" in capsys.readouterr().err
+    assert renewed([*now, "a.yaml"]) == [*now, "a.yaml"] and not capsys.readouterr().err
+
+
+def test_a_former_name_from_the_shell(tmp_path: Path) -> None:
+    before, now = (run(*name, str(tmp_path / "none")) for name in (("show",), ("checkpoint", "info")))
+    assert before.returncode == now.returncode == 2
+    assert before.stderr.splitlines()[1:] == now.stderr.splitlines()
 
 
 def test_version() -> None:
@@ -86,6 +89,6 @@ def test_a_checkpoint_that_is_none(tmp_path: Path) -> None:
 
 
 def test_option_without_equals_is_refused(tmp_path: Path) -> None:
-    result = run("evaluate", str(tmp_path / "x"), "--dataset", "bag", "-o", "sweeps")
+    result = run("evaluate", str(tmp_path / "x"), "--dataset", "bag", "--set", "sweeps")
     assert result.returncode == 2
     assert "name=value" in result.stderr

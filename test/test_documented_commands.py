@@ -54,8 +54,6 @@ def take(line: str) -> None:
         if not words or words[0] not in command.commands:
             raise ValueError(f"{name} has no command {words[:1]}")
         command, name, words = command.commands[words[0]], f"{name} {words[0]}", words[1:]
-    if command.hidden:
-        raise ValueError(f"{name} is a former spelling")
     try:
         command.make_context(name, words)
     except Exception as error:

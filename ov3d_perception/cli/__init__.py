@@ -13,9 +13,8 @@ from typing import Annotated
 import typer
 
 from ov3d_perception import __version__
-from ov3d_perception.cli import bag, bank, checkpoint, former, live, maps, offline
+from ov3d_perception.cli import bag, bank, checkpoint, former, live, maps, offline, training
 from ov3d_perception.errors import Ov3dError
-from ov3d_perception.training import commands as training
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,7 +27,6 @@ bag.register(app)
 maps.register(app)
 bank.register(app)
 checkpoint.register(app)
-former.register(app)
 
 
 def _version(asked: bool) -> None:
@@ -53,7 +51,7 @@ def main() -> None:
     """Entry point: known errors become one line on stderr and exit status 2."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        app()
+        app(args=former.renewed(sys.argv[1:]))
     except Ov3dError as error:
         print(f"ov3d: {error}", file=sys.stderr)
         sys.exit(2)

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import sys
-from collections.abc import Callable
-from typing import Any, get_type_hints
+from collections.abc import Sequence
 
-import typer
-
-from ov3d_perception.cli import bank, checkpoint
-
-
-def register(app: typer.Typer) -> None:
-    """Add the former names, which the help does not list."""
-    app.command("show", hidden=True)(renamed(checkpoint.info, "show", "checkpoint info"))
-    app.command("import-checkpoint", hidden=True)(renamed(checkpoint.import_, "import-checkpoint", "checkpoint import"))
-    bank.group.command("show", hidden=True)(renamed(bank.info, "bank show", "bank info"))
+FORMER = {
+    ("show",): ("checkpoint", "info"),
+    ("import-checkpoint",): ("checkpoint", "import"),
+    ("bank", "show"): ("bank", "info"),
+    ("distill",): ("train",),
+    ("train", "clip2scene"): ("train",),
+    ("ablate", "clip2scene"): ("ablate",),
+}
 
 
-def renamed(command: Callable[..., Any], before: str, now: str) -> Callable[..., Any]:
-    """``command`` with a line on standard error that names its new spelling."""
-
-    @functools.wraps(command)
-    def run(*arguments: Any, **options: Any) -> Any:
-        print(f"ov3d: `ov3d {before}` is now `ov3d {now}`; the next release knows the new name only", file=sys.stderr)
-        return command(*arguments, **options)
-
-    run.__signature__ = inspect.signature(command, eval_str=True)  # type: ignore[attr-defined]
-    run.__annotations__ = get_type_hints(command, include_extras=True)  # as Typer reads them
-    return run
+def renewed(arguments: Sequence[str]) -> list[str]:
+    """The command line in today's spelling; a line on standard error says so where it was another."""
+    for before, now in FORMER.items():
+        if tuple(arguments[: len(before)]) == before:
+            spelt = f"`ov3d {' '.join(before)}` is now `ov3d {' '.join(now)}`"
+            print(f"ov3d: {spelt}; the next release knows the new name only", file=sys.stderr)
+            return [*now, *arguments[len(before) :]]
+    return list(arguments)

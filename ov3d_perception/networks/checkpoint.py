@@ -134,7 +134,7 @@ def _checked(path: Path) -> tuple[dict[str, Tensor], CheckpointInfo]:
     if metadata.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} is a safetensors file, but not a checkpoint of this project",
-            "Point to one written by `ov3d distill`",
+            "Point to one written by `ov3d train`",
         )
     if metadata.get("version") not in READABLE:
         raise CheckpointError(
@@ -148,7 +148,7 @@ def _checked(path: Path) -> tuple[dict[str, Tensor], CheckpointInfo]:
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     if not path.is_file():
-        raise CheckpointError(f"There is no checkpoint {path}", "Check the path, or train one with `ov3d distill`")
+        raise CheckpointError(f"There is no checkpoint {path}", "Check the path, or train one with `ov3d train`")
     try:
         with safe_open(str(path), framework="pt") as file:
             return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -18,7 +18,7 @@ class LidarParameters:
     """Values are taken over when the node is configured; the vocabulary can be changed at any time by service."""
 
     autostart: bool = parameter(True, "Configure and activate at start, without a lifecycle manager", read_only=True)
-    checkpoint: str = parameter("", "Network, a .safetensors file of `ov3d distill`; empty: the one shipped")
+    checkpoint: str = parameter("", "Network, a .safetensors file of `ov3d train`; empty: the one shipped")
     device: str = parameter("auto", "Where the network runs: auto (a GPU if there is one), cpu, cuda, cuda:1, ...")
     precision: str = parameter("auto", "Arithmetic of the network", choices=("auto", "fp32", "bf16"))
     backend: str = parameter(

@@ -1,4 +1,4 @@
-"""The part of ``ov3d`` that trains and evaluates; imports are inside the commands, so that help needs no PyTorch."""
+"""Commands that train a network and say how good it is."""
 
 from __future__ import annotations
 
@@ -7,46 +7,27 @@ from typing import Annotated
 
 import typer
 
+from ov3d_perception.cli.common import TRAINING, CheckpointPath
+
 Recipe = Annotated[Path, typer.Argument(help="A YAML file of config/train")]
 Out = Annotated[Path, typer.Option(help="The run's folder")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="section.field=value, in YAML")]
 Resume = Annotated[bool, typer.Option(help="Go on where the run in --out stopped")]
 Fast = Annotated[bool, typer.Option("--fast-dev-run", help="Two steps and one validated frame")]
 
-train_app = typer.Typer(no_args_is_help=True, help="Train a sparse 3D network by a paper's method.")
-ablate_app = typer.Typer(no_args_is_help=True, help="Repeat a paper's tables.")
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``ov3d``."""
-    app.command()(distill)
-    app.command()(finetune)
-    app.command()(evaluate)
-    app.add_typer(train_app, name="train")
-    app.add_typer(ablate_app, name="ablate")
+    for command in (train, finetune, evaluate, ablate):
+        app.command(rich_help_panel=TRAINING)(command)
 
 
-def distill(recipe: Recipe, out: Out, override: Overrides = None, resume: Resume = False, fast: Fast = False) -> None:
-    """Distil an image teacher into a sparse 3D network, from a data set or a bag. No labels are used."""
+def train(recipe: Recipe, out: Out, override: Overrides = None, resume: Resume = False, fast: Fast = False) -> None:
+    """Train a sparse 3D network by the recipe's method, from a data set or a bag. No labels are used."""
     from ov3d_perception.recipes.specs import load_recipe
-    from ov3d_perception.training.run import distill as run
+    from ov3d_perception.training.run import distill
 
-    print(run(load_recipe(recipe, override or []), out, resume=resume, fast=fast).to_markdown())
-
-
-@train_app.command()
-def clip2scene(
-    recipe: Recipe, out: Out, override: Overrides = None, resume: Resume = False, fast: Fast = False
-) -> None:
-    """CLIP2Scene, or kl, ppkt or slidr, which it is compared with (`--set 'method={name: kl}'`). No labels are used."""
-    from ov3d_perception.errors import RecipeError
-    from ov3d_perception.recipes.specs import load_recipe
-    from ov3d_perception.training.run import distill as run
-
-    loaded = load_recipe(recipe, override or [])
-    if loaded.method.name == "openscene":
-        raise RecipeError(f"{recipe} is a recipe for `ov3d distill`", "Take config/train/clip2scene_*.yaml")
-    print(run(loaded, out, resume=resume, fast=fast).to_markdown())
+    print(distill(load_recipe(recipe, override or []), out, resume=resume, fast=fast).to_markdown())
 
 
 def finetune(
@@ -66,8 +47,7 @@ def finetune(
     print(run(loaded, out, split, init, resume=resume, fast=fast).to_markdown())
 
 
-@ablate_app.command("clip2scene")
-def ablate_clip2scene(
+def ablate(
     recipe: Recipe,
     out: Annotated[Path, typer.Option(help="Folder of all runs and of the table")],
     table: Annotated[str, typer.Option(help="table1 (annotation-free) or table2 (fine-tuned)")] = "table1",
@@ -80,27 +60,28 @@ def ablate_clip2scene(
     fold: Annotated[list[str] | None, typer.Option(help="Only this fold of the recipe; several times likewise")] = None,
     override: Overrides = None,
 ) -> None:
-    """CLIP2Scene's Table 1 or 2 on the recipe's data: mean and spread over seeds. Goes on where it was killed."""
+    """Repeat a paper's table on the recipe's data: mean and spread over seeds. Goes on where it was killed."""
     from ov3d_perception.datasets.splits import parse_seeds
     from ov3d_perception.paths import shipped
     from ov3d_perception.recipes.specs import load_recipe
-    from ov3d_perception.training.ablate import ablate, load_table, to_markdown
+    from ov3d_perception.training.ablate import ablate as repeat
+    from ov3d_perception.training.ablate import load_table, to_markdown
 
     numbers = parse_seeds(seeds)
     chosen = load_table(Path(shipped(tables)), table)
     loaded = load_recipe(recipe, override or [])
-    print(to_markdown(ablate(loaded, chosen, out, numbers, row or (), split or (), fold or ())))
+    print(to_markdown(repeat(loaded, chosen, out, numbers, row or (), split or (), fold or ())))
 
 
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="A .safetensors checkpoint of ours")],
+    checkpoint: CheckpointPath,
     dataset: Annotated[str, typer.Option(help="A name of docs/datasets.md, such as nuscenes or bag")],
     root: Annotated[str, typer.Option(help="Folder of the data set, or the bag")] = "",
     labelset: Annotated[str, typer.Option(help="Classes and prompts; default: the checkpoint's own")] = "",
     text: Annotated[str, typer.Option(help="Text bank (.npz) or model with a text tower; default: the recipe's")] = "",
     teacher: Annotated[bool, typer.Option(help="Score the image teacher's projection on the same points")] = True,
     option: Annotated[
-        list[str] | None, typer.Option("--option", "-o", help="Data set option, name=value in YAML")
+        list[str] | None, typer.Option("--set", "--option", "-o", help="Data set option, name=value in YAML")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for evaluation.json, evaluation.md and pictures")] = None,
     pictures: Annotated[int, typer.Option(help="Draw truth and answer of so many frames into --out")] = 0,
