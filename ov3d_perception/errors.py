@@ -53,7 +53,11 @@ class IdentityError(Ov3dError):
 
 
 class UnknownWordError(Ov3dError):
-    """A word outside the stored text bank, and no text tower to embed it."""
+    """A word outside the stored text bank, and no text tower to embed it. near: words of the bank that are close."""
+
+    def __init__(self, cause: str, remedy: str, near: tuple[str, ...] = ()) -> None:
+        super().__init__(cause, remedy)
+        self.near = near
 
 
 class BackendError(Ov3dError):
@@ -66,6 +70,14 @@ class CheckpointError(Ov3dError):
 
 class WriteError(Ov3dError):
     """A file cannot be written: the disk is full, the folder is missing or may not be written to."""
+
+
+class MapError(Ov3dError):
+    """A semantic map that cannot be made, or that does not take features or a grid of this size."""
+
+
+class MessageError(Ov3dError):
+    """A ROS message whose fields contradict each other, or of an unknown encoding."""
 
 
 class MapFileError(Ov3dError):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +10,10 @@ from PIL import Image
 
 from ov3d_perception.clouds.write import write_cloud
 from ov3d_perception.files import replacing
-from ov3d_perception.language.labelset import LabelSet
-from ov3d_perception.language.vocabulary import TextSource, Vocabulary, load_text_source
-from ov3d_perception.mapping.labels import MapLabels
-from ov3d_perception.mapping.persistence import load_map
-from ov3d_perception.mapping.query import Match, TextQuery, ask, known_classes, question
+from ov3d_perception.mapping.query import Match, TextQuery, question
 from ov3d_perception.mapping.scoring import Scorer
 from ov3d_perception.mapping.semantic_map import SemanticMap
+from ov3d_perception.mapping.session import MapSession, MapWords
 from ov3d_perception.models import shipped_bank
 from ov3d_perception.viz.bev import Annotations, bird_eye
 from ov3d_perception.viz.palette import colourise
@@ -37,9 +33,8 @@ def query_file(
     text: bank or model (default: the bank shipped); vocabulary: what the words compete with when there are no
     negatives. Raises MapFileError, IdentityError, UnknownWordError, DatasetError.
     """
-    semantic_map, source, classes = _open(path, text, vocabulary)
-    query = TextQuery(words, tuple(negatives), background=classes, limit=limit)
-    return ask(semantic_map, replace(query, threshold=threshold or query.threshold), source)
+    query = TextQuery(words, tuple(negatives), limit=limit, threshold=threshold or TextQuery.threshold)
+    return list(_open(path, text, vocabulary).ask(query).matches)
 
 
 def describe(words: Sequence[str], matches: Sequence[Match]) -> str:
@@ -65,9 +60,11 @@ def export_file(
     Each voxel has its class in the vocabulary, that class's probability and colour, how many scans saw it, and for each
     of the words its probability as ``p_word``: against the vocabulary's other classes, as a query has it.
     """
-    semantic_map, source, classes = _open(path, text, vocabulary)
-    labelled = MapLabels(semantic_map, Vocabulary.from_words(classes, source)).update()
-    names = tuple(classes)
+    session = _open(path, text, vocabulary)
+    assert session.words is not None
+    labels = session.labelled()
+    assert labels is not None
+    semantic_map, labelled, names = labels
     if out.suffix.lower() == ".png":
         title = Annotations(
             title=path.stem, subtitle=f"{len(labelled.centres)} voxels of {semantic_map.voxel_size:g} m"
@@ -82,7 +79,7 @@ def export_file(
         "label": labelled.label.astype(np.uint32),
         "probability": labelled.probability,
         "observations": semantic_map.take(rows, features=False).weight,
-        **_probabilities(semantic_map, rows, words, classes, source),
+        **_probabilities(semantic_map, rows, words, session.words),
     }
     comments = (f"frame {semantic_map.frame_id}", *(f"label {number} {name}" for number, name in enumerate(names)))
     write_cloud(out, labelled.centres, colourise(labelled.label, names), columns, comments)
@@ -90,20 +87,13 @@ def export_file(
 
 
 def _probabilities(
-    semantic_map: SemanticMap,
-    rows: np.ndarray,
-    words: Sequence[str],
-    classes: Mapping[str, Sequence[str]],
-    source: TextSource,
+    semantic_map: SemanticMap, rows: np.ndarray, words: Sequence[str], known: MapWords
 ) -> dict[str, np.ndarray]:
-    query = TextQuery(words, background=classes)
-    asked = {word: Scorer(semantic_map, question(word, query, source)) for word in words}
+    query = TextQuery(words, background=known.classes)
+    asked = {word: Scorer(semantic_map, question(word, query, known.text)) for word in words}
     return {"p_" + "_".join(word.replace("-", " ").split()): scorer.exact(rows) for word, scorer in asked.items()}
 
 
-def _open(path: Path, text: str, vocabulary: str) -> tuple[SemanticMap, TextSource, dict[str, list[str]]]:
-    """Map, words, and the classes that the words know. Raises IdentityError if they do not belong together."""
-    semantic_map = load_map(path)
-    source = load_text_source(text or str(shipped_bank()))
-    semantic_map.require(source.identity, "words")
-    return semantic_map, source, known_classes(LabelSet.load(vocabulary).prompts, source)
+def _open(path: Path, text: str, vocabulary: str) -> MapSession:
+    """The file's map and the words. Raises MapFileError; IdentityError if they do not belong together."""
+    return MapSession.open(path, MapWords.load(text or str(shipped_bank()), vocabulary))

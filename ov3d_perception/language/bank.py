@@ -12,15 +12,11 @@ import numpy as np
 from jaxtyping import Float32
 
 from ov3d_perception.errors import EncoderError, UnknownWordError
+from ov3d_perception.language.words import find_word, normalise_word
 from ov3d_perception.types import EncoderIdentity
 
 FOREIGN_IDENTITY = EncoderIdentity("ViT-B-16-quickgelu", "openai", 512)
 _SHOWN = 40
-
-
-def normalise_word(word: str) -> str:
-    """How words are compared: lower case, underscores and hyphens as spaces, single spaces."""
-    return " ".join(word.lower().replace("_", " ").replace("-", " ").split())
 
 
 class TextBank:
@@ -59,26 +55,34 @@ class TextBank:
         return self._logit_scale
 
     def __contains__(self, word: str) -> bool:
-        return normalise_word(word) in self._row
+        return find_word(word, self._row) is not None
 
     def __len__(self) -> int:
         return len(self.words)
 
     def embed(self, words: Sequence[str]) -> Float32[np.ndarray, "n d"]:
-        """Rows of the words. Raises :class:`UnknownWordError` that names close matches and what the bank knows."""
-        unknown = [word for word in words if word not in self]
+        """Rows of the words; "cars" and "a car" are read as "car" where the bank holds no such word.
+
+        Raises :class:`UnknownWordError` that names the nearest words and what the bank holds.
+        """
+        found = {word: find_word(word, self._row) for word in words}
+        unknown = [word for word, form in found.items() if form is None]
         if unknown:
+            near = tuple(dict.fromkeys(near for word in unknown for near in self.nearest(word)))
+            close = f"Close to it: {', '.join(near)}. " if near else ""
             raise UnknownWordError(
                 f"The text bank of {self._identity} does not hold {', '.join(map(repr, unknown))}",
-                f"{self._close_to(unknown)}Use a word it holds ({self._listing()}), or a text tower, or store a bank "
-                "with the word",
+                f"{close}Use a word it holds ({self._listing()}), or a text tower, or store a bank with the word",
+                near,
             )
-        rows = np.array([self._row[normalise_word(word)] for word in words], dtype=np.intp)
-        return self.embeddings[rows]
+        return self.embeddings[np.array([self._row[found[word] or ""] for word in words], dtype=np.intp)]
 
-    def _close_to(self, unknown: Sequence[str]) -> str:
-        close = {near for word in unknown for near in get_close_matches(normalise_word(word), self._row, n=3)}
-        return f"Close to it: {', '.join(sorted(close))}. " if close else ""
+    def nearest(self, word: str, count: int = 3) -> list[str]:
+        """The words of the bank that are spelled most alike, after those that share a whole word with it."""
+        plain = normalise_word(word)
+        parts = {part for part in plain.split() if len(part) > 2}
+        sharing = [known for known in self._row if parts & set(known.split())]
+        return list(dict.fromkeys([*sharing, *get_close_matches(plain, self._row, n=count)]))[:count]
 
     def _listing(self) -> str:
         shown = ", ".join(sorted(self._row)[:_SHOWN])

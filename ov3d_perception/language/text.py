@@ -45,6 +45,7 @@ class TextTower:
     def __init__(self, encoder: Encoder, templates: str | Sequence[str] = DEFAULT_TEMPLATES) -> None:
         self._encoder = encoder
         self._templates = templates
+        self._embedded: dict[str, Float32[np.ndarray, " d"]] = {}
 
     @property
     def identity(self) -> EncoderIdentity:
@@ -57,11 +58,17 @@ class TextTower:
         return self._encoder.logit_scale
 
     def embed(self, words: Sequence[str]) -> Float32[np.ndarray, "n d"]:
-        """Prompt ensembles; underscores in words read as spaces."""
+        """Prompt ensembles; underscores in words read as spaces. Each word is encoded once."""
         from ov3d_perception.language.prompts import ensemble
 
         cleaned = [" ".join(word.replace("_", " ").split()) for word in words]
-        return ensemble(self._encoder, cleaned, self._templates).numpy().astype(np.float32)
+        new = [word for word in dict.fromkeys(cleaned) if word not in self._embedded]
+        if new:
+            embedded = ensemble(self._encoder, new, self._templates).numpy().astype(np.float32)
+            self._embedded.update(zip(new, embedded, strict=True))
+        return (
+            np.stack([self._embedded[word] for word in cleaned]) if cleaned else np.zeros((0, self.identity.dim), "f4")
+        )
 
 
 def load_text_source(spec: str | Path, templates: str = DEFAULT_TEMPLATES, device: str = "cpu") -> TextSource:

@@ -27,7 +27,7 @@ class MapLabels:
     def __init__(self, semantic_map: SemanticMap, vocabulary: Vocabulary) -> None:
         vocabulary.require(semantic_map.identity, "map's features")
         self.semantic_map = semantic_map
-        self._vocabulary = vocabulary
+        self.vocabulary = vocabulary
         self._narrow = NarrowText(semantic_map.basis, vocabulary.embeddings)
         self._label = np.zeros(semantic_map.max_voxels, np.int32)
         self._probability = np.zeros(semantic_map.max_voxels, np.float32)
@@ -38,7 +38,7 @@ class MapLabels:
         revision = self.semantic_map.revision
         for chunk in self.semantic_map.chunks(since=self._revision):
             label, probability = self._narrow.classify(
-                chunk.features, self._vocabulary.prompt_class, self._vocabulary.logit_scale
+                chunk.features, self.vocabulary.prompt_class, self.vocabulary.logit_scale
             )
             self._label[chunk.row], self._probability[chunk.row] = label, probability
         self._revision = revision

@@ -11,7 +11,6 @@ true, as the codebook is written last and never takes an entry away.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +23,7 @@ from jaxtyping import Float32, Int64
 
 from ov3d_perception.errors import IdentityError, MapFileError
 from ov3d_perception.mapping import map_file
+from ov3d_perception.mapping.basis import basis_hash
 from ov3d_perception.mapping.columns import MapState, VoxelRecords
 from ov3d_perception.mapping.compact import Projection, Quantiser, restored
 from ov3d_perception.mapping.map_file import MapFile
@@ -31,7 +31,6 @@ from ov3d_perception.mapping.products import product
 from ov3d_perception.mapping.semantic_map import SemanticMap
 from ov3d_perception.types import EncoderIdentity
 
-SUFFIX = ".ov3dmap"
 _BOOK = "codebook."
 _SAME_BASIS = 1e-4  # difference of two bases that are one, computed by different machines
 _LIVE_ROWS = 4096  # voxels merged into a map in use at a time: about 10 ms
@@ -78,7 +77,7 @@ def save_map(semantic_map: SemanticMap, path: Path | str) -> MapInfo:
     state = semantic_map.state()
     header = {
         "encoder": {key: getattr(state.identity, key) for key in ("model", "pretrained", "dim", "sha256")},
-        "network": network_of(state.head),
+        "network": basis_hash(state.head),
         "logit_scale": state.logit_scale,
         "voxel_size": state.voxel_size,
         "frame_id": state.frame_id,
@@ -152,11 +151,6 @@ def merge_maps(paths: Sequence[Path | str], out: Path | str, max_voxels: int = 0
         return save_map(SemanticMap.restored(state, _bounded(every, _kept(files, bound))), out)
 
 
-def network_of(head: Float32[np.ndarray, "c d"]) -> str:
-    """SHA-256 of W, row-major little-endian float32: the ``basis_id`` of its messages."""
-    return hashlib.sha256(np.ascontiguousarray(head, "<f4").tobytes()).hexdigest()
-
-
 def _info(file: MapFile) -> MapInfo:
     header = file.header
     return MapInfo(
@@ -181,10 +175,10 @@ def _require_same(info: MapInfo, state: MapState, other: str) -> None:
             f"{info.path} was made with {info.identity}, {other} with {state.identity}",
             "Only maps of one encoder can be merged",
         )
-    if info.network != network_of(state.head):
+    if info.network != basis_hash(state.head):
         raise IdentityError(
             f"{info.path} was made by another network (basis {info.network[:12]}) than {other} "
-            f"({network_of(state.head)[:12]})",
+            f"({basis_hash(state.head)[:12]})",
             "Only maps of one checkpoint can be merged",
         )
     if info.frame_id != state.frame_id or not np.isclose(info.voxel_size, state.voxel_size, rtol=1e-6):

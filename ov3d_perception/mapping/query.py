@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from ov3d_perception.errors import UnknownWordError
 from ov3d_perception.geometry.boxes import Box
 from ov3d_perception.language.vocabulary import TextSource
+from ov3d_perception.language.words import same_word
 from ov3d_perception.mapping.clusters import boxes_around, cluster, members_of
 from ov3d_perception.mapping.columns import MapChunk
 from ov3d_perception.mapping.products import product
@@ -123,10 +124,10 @@ def ask(semantic_map: SemanticMap, query: TextQuery, text: TextSource) -> list[M
 def question(word: str, query: TextQuery, text: TextSource) -> Question:
     """A word and what competes with it, embedded."""
     asked = text.embed([word])
-    rivals = [negative for negative in query.negatives if _same(negative) != _same(word)]
+    rivals = [negative for negative in query.negatives if not same_word(negative, word)]
     if rivals:
         return Question(word, np.concatenate([asked, text.embed(rivals)]))
-    others = [words for words in query.background.values() if _same(word) not in map(_same, words)]
+    others = [words for words in query.background.values() if not any(same_word(word, other) for other in words)]
     against = _distinct([rival for words in others for rival in words], asked[0], query, text)
     if not len(against):
         against = _distinct([rival for rival in CANONICAL if _knows(text, rival)], asked[0], query, text)
@@ -196,7 +197,3 @@ def _matches(semantic_map: SemanticMap, query: TextQuery, word: str, hits: Hits)
         )
         for number, part, box in zip(order.tolist(), own, boxes, strict=True)
     ]
-
-
-def _same(word: str) -> str:
-    return " ".join(word.lower().replace("_", " ").replace("-", " ").split())

@@ -9,8 +9,9 @@ from threading import RLock
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64, Shaped
 
-from ov3d_perception.errors import IdentityError, PointCloudError
+from ov3d_perception.errors import IdentityError, MapError
 from ov3d_perception.geometry.voxels import voxel_centres
+from ov3d_perception.mapping.basis import basis_hash
 from ov3d_perception.mapping.blending import blend, observed
 from ov3d_perception.mapping.codebook import Codebook, CodeList
 from ov3d_perception.mapping.columns import NEVER, Columns, MapChunk, MapState, VoxelRecords, Wanted, oldest
@@ -43,9 +44,9 @@ class SemanticMap:
     chunk at a time (a few ms); codes are looked up without it, and every voxel that is found is read again under it.
 
     voxel_size: edge in metres. head: W (C, D) of the network. identity: the encoder whose space z W lies in.
-    logit_scale: that encoder's factor from cosines to logits. frame_id: frame of the map. basis: (c, D), the
-    coordinates that means are kept in. newest: stamp (ns) of the newest integration, 0 before the first. evicted:
-    voxels dropped for the bound so far. eviction: "oldest" or "farthest".
+    logit_scale: that encoder's factor from cosines to logits. frame_id: frame of the map. basis_id: hash of W. basis:
+    (c, D), the coordinates that means are kept in. newest: stamp (ns) of the newest integration, 0 before the first.
+    evicted: voxels dropped for the bound so far. eviction: "oldest" or "farthest".
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class SemanticMap:
         eviction: str = "oldest",
     ) -> None:
         if eviction not in EVICTIONS:
-            raise PointCloudError(f"There is no eviction '{eviction}'", f"Choose {' or '.join(EVICTIONS)}")
+            raise MapError(f"There is no eviction '{eviction}'", f"Choose {' or '.join(EVICTIONS)}")
         self.voxel_size = float(voxel_size)
         self.identity = identity
         self.logit_scale = float(logit_scale)
@@ -70,6 +71,7 @@ class SemanticMap:
         self.evicted = self.newest = 0
         self._cap = min(int(weight_cap), 255)
         self._projection = Projection(head)
+        self.basis_id = basis_hash(self._projection.head)
         self._quantise = Quantiser(self._projection.channels)
         self._lock = RLock()
         self._revision = 0
@@ -124,10 +126,10 @@ class SemanticMap:
         Several features in one map voxel (a turned grid) count together as one observation. Rows that are not finite
         are left out. sensor: where the scan was taken from, in the map's frame; with it, voxels that the scan's rays
         pass through are missed, and those missed at least twice and as often as they were hit are forgotten: what has
-        driven away does not stay. Raises PointCloudError if the number of channels is not that of the head.
+        driven away does not stay. Raises MapError if the number of channels is not that of the head.
         """
         if features.shape != (len(centres), len(self.head)):
-            raise PointCloudError(
+            raise MapError(
                 f"Features of shape {features.shape} for {len(centres)} voxels do not fit a map of {len(self.head)} "
                 "channels",
                 "Give the map the basis of the network that makes the features",
@@ -207,6 +209,11 @@ class SemanticMap:
         with self._lock:
             rows = self._taken_rows()
             return rows, self._columns.key[rows]
+
+    def observed(self, times: int) -> int:
+        """How many voxels have been hit by at least so many integrations (at most ``weight_cap`` are counted)."""
+        with self._lock:
+            return int(np.count_nonzero(self._columns.weight[: self._used] >= max(1, min(times, self._cap - 1))))
 
     def codes(self) -> CodeList:
         """What the voxels' directions are rounded to, for scoring."""

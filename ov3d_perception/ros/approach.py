@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 from geometry_msgs.msg import Pose, Quaternion
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 
-from ov3d_msgs.srv import ApproachPose, QueryText
+from ov3d_msgs.srv import ApproachPose
 from ov3d_perception.errors import Ov3dError, TransformError
 from ov3d_perception.mapping.navigation.approach import Approach, NoApproach, Stance, find_approach
 from ov3d_perception.mapping.navigation.costmap import ground_grid
 from ov3d_perception.mapping.query import Match
 from ov3d_perception.mapping.semantic_map import SemanticMap
 from ov3d_perception.ros import map_messages, messages, parameters
-from ov3d_perception.ros.costmap_filter import MapAccess
+from ov3d_perception.ros.answers import Answers
 from ov3d_perception.ros.diagnostics import WARN, Health
 from ov3d_perception.ros.navigation_parameters import NavigationParameters
 from ov3d_perception.ros.transforms import Transforms, newest
 
-Answer = Callable[[QueryText.Request], tuple[int, str, list[Match]]]
-
 
 class ApproachService:
-    """``~/approach``. ``answer`` is the map node's own answer to a query: status, text, matches."""
+    """``~/approach``."""
 
-    def __init__(self, node: Node, health: Health, access: MapAccess, answer: Answer, transforms: Transforms) -> None:
-        self._node, self._health, self._access = node, health, access
-        self._answer, self._transforms = answer, transforms
+    def __init__(self, node: Node, health: Health, answers: Answers, transforms: Transforms) -> None:
+        self._node, self._health, self._answers, self._transforms = node, health, answers, transforms
         node.create_service(ApproachPose, "~/approach", self._on_call, callback_group=ReentrantCallbackGroup())
 
     def _on_call(self, request: ApproachPose.Request, response: ApproachPose.Response) -> ApproachPose.Response:
@@ -47,15 +43,8 @@ class ApproachService:
             response.status = ApproachPose.Response.BAD_REQUEST
             response.message = "stand_off and robot_radius must be metres, or 0 for the node's own."
             return
-        query = QueryText.Request(
-            words=request.words,
-            negatives=request.negatives,
-            threshold=request.threshold,
-            region_centre=request.region_centre,
-            region_size=request.region_size,
-        )
-        response.status, response.message, matches = self._answer(query)
-        semantic_map = self._access.current()
+        response.status, response.message, matches = self._answers.to(request)
+        semantic_map = self._answers.session.map
         if not matches or semantic_map is None:
             return
         stance = values.stance(float(request.stand_off), float(request.robot_radius))

@@ -20,12 +20,11 @@ from vision_msgs.msg import LabelInfo
 
 from ov3d_perception.bags.pointcloud2 import structured
 from ov3d_perception.errors import PointCloudError
+from ov3d_perception.language.words import same_word
 from ov3d_perception.ros import parameters, qos
 from ov3d_perception.ros.diagnostics import STALE, WARN, DiagnosticsPublisher, Health
 from ov3d_perception.ros.parameters import parameter
 from ov3d_perception.ros.run import run
-
-UNLABELLED = 65535
 
 
 @dataclass(frozen=True)
@@ -122,24 +121,20 @@ def chosen(points: np.ndarray, names: Sequence[str], values: CloudFilterParamete
             f"The cloud's fields are {points.dtype.names}, without label and probability",
             "Remap ~/input/labelled to lidar_node's output",
         )
-    known = [plain(name) for name in names]
-    keep, drop = (np.isin(known, [plain(word) for word in words]) for words in (values.keep, values.drop))
+    keep, drop = (
+        np.array([any(same_word(name, word) for word in words) for name in names], bool)
+        for words in (values.keep, values.drop)
+    )
     # The row after the last class is for points of none.
     passes = np.append((keep | (not values.keep)) & ~drop, not values.keep).astype(bool)
-    label = np.minimum(points["label"].astype(np.int64), len(known))
-    label[~(points["probability"] >= values.min_probability)] = len(known)
+    label = np.minimum(points["label"].astype(np.int64), len(names))
+    label[~(points["probability"] >= values.min_probability)] = len(names)
     return passes[label]
 
 
 def unknown_words(words: Sequence[str], names: Sequence[str]) -> list[str]:
     """Those that name no class."""
-    known = {plain(name) for name in names}
-    return [word for word in words if plain(word) not in known]
-
-
-def plain(name: str) -> str:
-    """Class names are compared without regard to case, and to underscores or spaces."""
-    return " ".join(name.lower().replace("_", " ").split())
+    return [word for word in words if not any(same_word(word, name) for name in names)]
 
 
 def with_points(message: PointCloud2, points: np.ndarray) -> PointCloud2:

@@ -6,7 +6,7 @@ drops the mask it has, and on each new mask it says so in its log.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,24 +21,13 @@ from ov3d_perception.errors import UnknownWordError
 from ov3d_perception.mapping.navigation.costmap import UNKNOWN, Layout, cost_mask, ground_grid, parse_costs, words_of
 from ov3d_perception.mapping.query import Match
 from ov3d_perception.mapping.semantic_map import SemanticMap
+from ov3d_perception.mapping.session import MapSession
 from ov3d_perception.ros import messages, parameters, qos
 from ov3d_perception.ros.diagnostics import ERROR, Health
+from ov3d_perception.ros.map_parameters import MapParameters
 from ov3d_perception.ros.navigation_parameters import NavigationParameters
 
 KEEPOUT = 0  # CostmapFilterInfo.type
-
-
-@dataclass(frozen=True)
-class MapAccess:
-    """What an output of the map node needs of it.
-
-    current: the map, None while there is none. find: all matches of words, with the node's own settings. classes: the
-    vocabulary's classes and their words.
-    """
-
-    current: Callable[[], SemanticMap | None]
-    find: Callable[[Sequence[str]], list[Match]]
-    classes: Callable[[], Mapping[str, Sequence[str]]]
 
 
 @dataclass(frozen=True)
@@ -53,8 +42,8 @@ class _Mask:
 class CostmapFilter:
     """Looks every ``mask_period`` for what has changed: the map, the costs, the robot's measures."""
 
-    def __init__(self, node: Node, health: Health, access: MapAccess) -> None:
-        self._node, self._health, self._access = node, health, access
+    def __init__(self, node: Node, health: Health, session: MapSession) -> None:
+        self._node, self._health, self._session = node, health, session
         self._mask: _Mask | None = None
         self._told = False
         values = parameters.read(node, NavigationParameters)
@@ -70,7 +59,7 @@ class CostmapFilter:
             return
         try:
             self._tell()
-            semantic_map = self._access.current()
+            semantic_map = self._session.map
             if semantic_map is None or not len(semantic_map):
                 self._blank()
             else:
@@ -85,7 +74,8 @@ class CostmapFilter:
             return
         with self._health.timed("costmap filter"):
             costs, faults = parse_costs(values.costs)
-            matches, unknown = self._find(words_of(costs, self._access.classes()))
+            words = self._session.words
+            matches, unknown = self._find(words_of(costs, words.classes if words is not None else {}))
             _, keys = semantic_map.occupied()
             grid = ground_grid(semantic_map.centres(keys), values.mask_resolution, semantic_map.voxel_size, values.body)
             costly = [(semantic_map.centres(match.keys), cost) for match, cost in matches]
@@ -98,9 +88,10 @@ class CostmapFilter:
     def _find(self, costs: Mapping[str, int]) -> tuple[list[tuple[Match, int]], list[str]]:
         """Matches and what they cost; and what is wrong with the words that cannot be asked: those are left out."""
         known, faults = [], []
+        query = parameters.read(self._node, MapParameters).query()
         for word, cost in costs.items():
             try:
-                known += [(match, cost) for match in self._access.find([word])]
+                known += [(match, cost) for match in self._session.ask(replace(query, words=(word,))).matches]
             except UnknownWordError as error:
                 faults.append(str(error))
         return known, faults

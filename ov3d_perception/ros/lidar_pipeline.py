@@ -17,6 +17,7 @@ from ov3d_perception.geometry.deskew import deskew
 from ov3d_perception.geometry.sweeps import SweepAccumulator
 from ov3d_perception.geometry.upright import Gravity, Upright, as_sensed
 from ov3d_perception.inference import LiveModel
+from ov3d_perception.mapping.basis import Basis
 from ov3d_perception.ros import messages
 from ov3d_perception.ros.diagnostics import WARN, Health
 from ov3d_perception.ros.lidar_parameters import LidarParameters
@@ -62,7 +63,7 @@ class LidarPipeline:
         gravity: Gravity,
     ) -> None:
         segmenter, preparation = model.segmenter, model.preparation
-        self.basis = messages.make_basis(segmenter.basis, segmenter.identity, segmenter.info.logit_scale)
+        self.basis = Basis(segmenter.basis, segmenter.identity, segmenter.info.logit_scale)
         self.model = model  # replaced as a whole, from the service's thread
         self._parameters = parameters
         self._transforms = transforms

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from builtin_interfaces.msg import Duration
@@ -14,31 +14,37 @@ from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 from ov3d_msgs.msg import ObjectMatch
-from ov3d_msgs.srv import QueryText
+from ov3d_msgs.srv import ApproachPose, QueryText
 from ov3d_perception import types
 from ov3d_perception.bags.pointcloud2 import pack_rgb
 from ov3d_perception.geometry.poses import transform
+from ov3d_perception.language.words import misread_list
 from ov3d_perception.mapping.labels import LabelledMap
 from ov3d_perception.mapping.query import Match, Region, TextQuery
+from ov3d_perception.mapping.session import Answer
 from ov3d_perception.ros import messages
-from ov3d_perception.ros.map_parameters import MapParameters
 from ov3d_perception.viz.palette import colour, colourise
 
 _BOX_OPACITY = 0.45
 _TEXT_HEIGHT = 0.6  # metres
+EMPTY = LabelledMap(np.zeros((0, 3), np.float32), np.zeros(0, np.int32), np.zeros(0, np.float32))
 
 
-def problem_of(request: QueryText.Request) -> str:
+def problem_of(request: QueryText.Request | ApproachPose.Request) -> str:
     """What makes no sense in a request, with the remedy; "" if nothing."""
     centre, size = request.region_centre, request.region_size
     if not request.words or not all(word.strip() for word in request.words):
         return "The query has no word, or an empty one. Ask for something, such as 'car'."
+    if misread := misread_list(request.words) or misread_list(request.negatives):
+        return misread
     if not 0.0 <= request.threshold <= 1.0:
         return f"The threshold is {request.threshold}. Give a probability in (0, 1], or 0 for the node's own."
     if not all(math.isfinite(v) for v in (centre.x, centre.y, centre.z, size.x, size.y, size.z)):
         return "The region is not finite. Give centre and size in metres, or all zeros for everywhere."
     if min(size.x, size.y, size.z) < 0:
         return "The region has a negative size. Give its edges in metres, or all zeros for everywhere."
+    if not isinstance(request, QueryText.Request):
+        return ""
     if request.order not in (QueryText.Request.BEST_FIRST, QueryText.Request.NEAREST_FIRST):
         return f"There is no order {request.order}. Give 0 for best first, or 1 for nearest first."
     if not all(math.isfinite(v) for v in (request.position.x, request.position.y, request.position.z)):
@@ -47,39 +53,49 @@ def problem_of(request: QueryText.Request) -> str:
 
 
 def request_to_query(
-    request: QueryText.Request,
-    values: MapParameters,
-    background: Mapping[str, Sequence[str]],
-    T_map_position: types.Pose | None = None,
+    request: QueryText.Request | ApproachPose.Request, defaults: TextQuery, T_map_position: types.Pose | None = None
 ) -> TextQuery:
-    """A checked request and the node's defaults to a query. T_map_position: of position_frame, None for the map's."""
+    """A checked request to a query. T_map_position: of position_frame, None for the map's."""
     centre, size = request.region_centre, request.region_size
-    edges, place = np.array([size.x, size.y, size.z]), request.position
-    position = np.array([[place.x, place.y, place.z]])
-    region = Region(np.array([centre.x, centre.y, centre.z]), edges) if edges.any() else None
-    return TextQuery(
+    edges = np.array([size.x, size.y, size.z])
+    query = replace(
+        defaults,
         words=tuple(request.words),
         negatives=tuple(request.negatives),
-        background=background,
-        threshold=float(request.threshold) or values.threshold,
-        extent=values.extent,
-        min_sure=values.min_sure,
+        threshold=float(request.threshold) or defaults.threshold,
+        region=Region(np.array([centre.x, centre.y, centre.z]), edges) if edges.any() else None,
+    )
+    if not isinstance(request, QueryText.Request):
+        return query
+    place = request.position
+    position = np.array([[place.x, place.y, place.z]])
+    return replace(
+        query,
         limit=int(request.limit),
-        region=region,
-        min_voxels=values.min_voxels,
-        min_observations=values.min_observations,
-        gap=values.gap,
-        vertical_gap=values.vertical_gap,
-        synonym_cosine=values.synonym_cosine,
         position=(position if T_map_position is None else transform(T_map_position, position))[0],
         order="nearest" if request.order == QueryText.Request.NEAREST_FIRST else "best",
     )
 
 
-def summary(words: Sequence[str], matches: Sequence[Match]) -> str:
-    """The answer in a line: "car: 3; giraffe: nothing like that here"."""
-    found = Counter(match.word for match in matches)
-    return "; ".join(f"{word}: {found[word] or 'nothing like that here'}" for word in words)
+def summary(answer: Answer, frame_id: str) -> str:
+    """The answer in a line, a clause a word, with its best match: "car: 3, best 0.61 at (13.1, -4.7, 0.6) in map,
+    13.9 m; giraffe: nothing like that here"; and what may be wrong."""
+    clauses = []
+    for word in answer.words:
+        found = [match for match in answer.matches if match.word == word]
+        if word in answer.unknown:
+            near = ", ".join(answer.unknown[word])
+            clauses.append(f"{word}: unknown to the text bank" + (f", nearest: {near}" if near else ""))
+        elif not found:
+            clauses.append(f"{word}: nothing like that here")
+        else:
+            best = max(found, key=lambda match: match.score)
+            x, y, z = best.centroid
+            away = "" if math.isnan(best.distance) else f", {best.distance:.1f} m"
+            clauses.append(
+                f"{word}: {len(found)}, best {best.score:.2f} at ({x:.1f}, {y:.1f}, {z:.1f}) in {frame_id}{away}"
+            )
+    return "; ".join(clauses) + (f". {answer.note}." if answer.note else "")
 
 
 def match_to_message(match: Match) -> ObjectMatch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ov3d_perception.mapping.query import TextQuery
 from ov3d_perception.mapping.semantic_map import EVICTIONS
 from ov3d_perception.models import shipped_checkpoint
 from ov3d_perception.ros.parameters import parameter
@@ -53,24 +54,43 @@ class MapParameters:
         read_only=True,
     )
     threshold: float = parameter(
-        0.5, "Probability of a voxel that is sure, for queries that name none", minimum=0.01, maximum=1.0
+        TextQuery.threshold,
+        "Probability of a voxel that is sure, for queries that name none",
+        minimum=0.01,
+        maximum=1.0,
     )
-    min_sure: int = parameter(5, "Groups with fewer sure voxels are no match", minimum=1, maximum=1_000_000)
+    min_sure: int = parameter(
+        TextQuery.min_sure, "Groups with fewer sure voxels are no match", minimum=1, maximum=1_000_000
+    )
     extent: float = parameter(
-        0.5, "Share of the threshold from which on voxels belong to a match with sure ones", minimum=0.1, maximum=1.0
+        TextQuery.extent,
+        "Share of the threshold from which on voxels belong to a match with sure ones",
+        minimum=0.1,
+        maximum=1.0,
     )
-    min_voxels: int = parameter(20, "Groups of fewer voxels are no match", minimum=1, maximum=1_000_000)
+    min_voxels: int = parameter(
+        TextQuery.min_voxels, "Groups of fewer voxels are no match", minimum=1, maximum=1_000_000
+    )
     min_observations: int = parameter(
-        2, "Voxels seen in fewer scans do not count: what moves leaves such traces", minimum=1, maximum=50
+        TextQuery.min_observations,
+        "Voxels seen in fewer scans do not count: what moves leaves such traces",
+        minimum=1,
+        maximum=50,
     )
     gap: float = parameter(
-        0.3, "Voxels nearer to each other than this belong to one match, horizontally [m]", minimum=0.01, maximum=10.0
+        TextQuery.gap,
+        "Voxels nearer to each other than this belong to one match, horizontally [m]",
+        minimum=0.01,
+        maximum=10.0,
     )
     vertical_gap: float = parameter(
-        0.9, "The same vertically; a LiDAR's beams lie farther apart there [m]", minimum=0.01, maximum=10.0
+        TextQuery.vertical_gap,
+        "The same vertically; a LiDAR's beams lie farther apart there [m]",
+        minimum=0.01,
+        maximum=10.0,
     )
     synonym_cosine: float = parameter(
-        0.95,
+        TextQuery.synonym_cosine,
         "Words nearer than this to the one asked for do not compete with it, nor do those of its class",
         minimum=0.5,
         maximum=1.0,
@@ -105,3 +125,17 @@ class MapParameters:
     def checkpoint_path(self) -> Path:
         """The checkpoint asked for, or the one shipped."""
         return Path(self.checkpoint).expanduser() if self.checkpoint else shipped_checkpoint()
+
+    def query(self) -> TextQuery:
+        """A query without words, with the values that requests do not name."""
+        return TextQuery(
+            words=(),
+            threshold=self.threshold,
+            extent=self.extent,
+            min_sure=self.min_sure,
+            min_voxels=self.min_voxels,
+            min_observations=self.min_observations,
+            gap=self.gap,
+            vertical_gap=self.vertical_gap,
+            synonym_cosine=self.synonym_cosine,
+        )

@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +17,11 @@ from rclpy.node import Node
 
 from ov3d_msgs.srv import LoadMap, SaveMap
 from ov3d_perception.errors import IdentityError, MapFileError, Ov3dError
-from ov3d_perception.mapping.persistence import MapInfo, load_map, merge_into, network_of, read_info, save_map
+from ov3d_perception.mapping.persistence import MapInfo, read_info
 from ov3d_perception.mapping.semantic_map import SemanticMap
+from ov3d_perception.mapping.session import MapSession
 from ov3d_perception.ros import parameters
 from ov3d_perception.ros.diagnostics import Health
-from ov3d_perception.ros.map_parameters import MapParameters
 from ov3d_perception.ros.parameters import parameter
 
 _CONDITION = "map file"
@@ -51,22 +50,15 @@ class StorageParameters:
 class MapStorage:
     """``~/save_map`` and ``~/load_map``, and what happens by itself.
 
-    current: the map, None while there is none. adopt: makes a map the current one, or raises IdentityError. Saves and
-    loads have a callback group of their own and come one after the other; see :mod:`mapping.persistence` for what they
-    leave free meanwhile.
+    Saves and loads have a callback group of their own and come one after the other; see :mod:`mapping.persistence` for
+    what they leave free meanwhile.
     """
 
-    def __init__(
-        self,
-        node: Node,
-        health: Health,
-        current: Callable[[], SemanticMap | None],
-        adopt: Callable[[SemanticMap], None],
-    ) -> None:
-        self._node, self._health, self._current, self._adopt = node, health, current, adopt
+    def __init__(self, node: Node, health: Health, session: MapSession) -> None:
+        self._node, self._health, self._session = node, health, session
         self._lock = threading.Lock()  # one save or load at a time, that at the end included
         self._saved: tuple[weakref.ref[SemanticMap] | None, int] = (None, 0)  # map and revision that are in the file
-        self._spoilt = False  # the file is there and is none of ours to write over
+        self._spoilt = False  # the file is there and is not a map that this node continues: do not overwrite it
         values = parameters.read(node, StorageParameters)
         self._file = values.map_file
         group, wall = MutuallyExclusiveCallbackGroup(), Clock(clock_type=ClockType.STEADY_TIME)
@@ -85,12 +77,12 @@ class MapStorage:
 
     def autosave(self) -> None:
         """Save what has changed since the last time. Never raises: whatever is wrong is on /diagnostics."""
-        semantic_map = self._current()
+        semantic_map = self._session.map
         if semantic_map is None or self._saved == (weakref.ref(semantic_map), semantic_map.revision):
             return
         try:
             self._require_own(semantic_map)
-            self._save(semantic_map, self._file)
+            self._save(self._file)
         except Exception as error:  # the timer must go on
             self._complain(error)
 
@@ -104,15 +96,17 @@ class MapStorage:
 
     def _on_save(self, request: SaveMap.Request, response: SaveMap.Response) -> SaveMap.Response:
         try:
-            semantic_map = self._current()
+            semantic_map = self._session.map
             if semantic_map is None:
                 raise MapFileError("Nothing has been mapped yet", "Drive on, or see /diagnostics for what hinders")
             path = self._named(request.path)
             if not request.path:
                 self._require_own(semantic_map)
-            info = self._save(semantic_map, path)
+            new = not _place(path).parent.exists()
+            info = self._save(path)
             response.success, response.voxels = True, info.voxels
             response.message = f"Saved {info.voxels} voxels to {info.path} ({info.size / 1e6:.1f} MB)"
+            response.message += ". Its folder was made" if new else ""
         except Exception as error:
             response.success, response.message = False, self._complain(error)
         return response
@@ -123,7 +117,7 @@ class MapStorage:
             response.success = True
         except Exception as error:
             response.success, response.message = False, self._complain(error)
-        semantic_map = self._current()
+        semantic_map = self._session.map
         response.voxels = len(semantic_map) if semantic_map is not None else 0
         return response
 
@@ -132,31 +126,23 @@ class MapStorage:
             raise MapFileError("The call names no file, and map_file is empty", "Name one in `path`")
         return path or self._file
 
-    def _save(self, semantic_map: SemanticMap, path: str) -> MapInfo:
+    def _save(self, path: str) -> MapInfo:
         with self._lock, self._health.timed("save"):
-            revision = semantic_map.revision
-            info = save_map(semantic_map, path)
+            info, semantic_map, revision = self._session.save(path)
         self._in_file(path, semantic_map, revision)
         self._settled(f"{info.path}: {info.voxels} voxels saved {time.strftime('%H:%M:%S')}")
         return info
 
     def _load(self, path: str, merge: bool) -> str:
         """What was done, for people. Raises MapFileError or IdentityError, and then nothing has changed."""
-        values, present = parameters.read(self._node, MapParameters), self._current()
+        merge = merge and self._session.map is not None
         with self._lock, self._health.timed("load"):
-            if merge and present is not None:
-                info, done = merge_into(present, path), "Merged"
+            if merge:
+                info = self._session.merge(path)
             else:
-                info, done = read_info(path), "Loaded"
-                if info.frame_id != values.map_frame:
-                    raise MapFileError(
-                        f"{path} is a map in '{info.frame_id}', this node keeps one in '{values.map_frame}'",
-                        "Start the node with that map_frame, or name another file",
-                    )
-                loaded = load_map(path, values.max_voxels, values.eviction)
-                self._adopt(loaded)
+                info, loaded = self._session.load(path)
                 self._in_file(path, loaded, loaded.revision)
-        text = f"{done} {info.voxels} voxels of {info.voxel_size:g} m from {info.path}"
+        text = f"{'Merged' if merge else 'Loaded'} {info.voxels} voxels of {info.voxel_size:g} m from {info.path}"
         self._settled(text)
         return text
 
@@ -171,7 +157,7 @@ class MapStorage:
             raise MapFileError(f"{self._file} was not loaded at start", "Move it away, or name a path in ~/save_map")
         if _place(self._file).exists():
             info, state = read_info(self._file), semantic_map.state()
-            if info.network != network_of(state.head) or not info.identity.compatible(state.identity):
+            if info.network != semantic_map.basis_id or not info.identity.compatible(state.identity):
                 raise IdentityError(
                     f"{self._file} is the map of another network ({info.identity}, basis {info.network[:12]})",
                     "Move it away, or name a path in ~/save_map",

@@ -7,16 +7,14 @@ rclpy checks assigned fields one by one, so numbers are wrapped in int() or floa
 from __future__ import annotations
 
 import array
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, Pose, Quaternion, Transform, TransformStamped, Vector3
-from jaxtyping import Float32, Int8, UInt8
+from jaxtyping import Int8, UInt8
 from nav_msgs.msg import MapMetaData, OccupancyGrid
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
@@ -26,9 +24,10 @@ from ov3d_msgs.msg import EncoderIdentity as EncoderIdentityMessage
 from ov3d_msgs.msg import FeatureBasis, FeatureCloud, ObjectMatch
 from ov3d_perception import types
 from ov3d_perception.bags import pointcloud2
-from ov3d_perception.errors import PointCloudError
+from ov3d_perception.errors import MessageError, PointCloudError
 from ov3d_perception.geometry import poses
 from ov3d_perception.geometry.boxes import Box
+from ov3d_perception.mapping.basis import Basis
 from ov3d_perception.mapping.navigation.costmap import Layout
 
 _NS = 1_000_000_000
@@ -147,23 +146,6 @@ def message_to_identity(message: EncoderIdentityMessage) -> types.EncoderIdentit
     return types.EncoderIdentity(message.model, message.pretrained, int(message.dim), message.sha256)
 
 
-@dataclass(frozen=True)
-class Basis:
-    """What turns narrow features z into embeddings: ``z @ weights`` lies in the encoder's space."""
-
-    weights: Float32[np.ndarray, "c d"]
-    identity: types.EncoderIdentity
-    logit_scale: float
-    basis_id: str
-
-
-def make_basis(weights: np.ndarray, identity: types.EncoderIdentity, logit_scale: float) -> Basis:
-    """A basis with its content hash (SHA-256 of the row-major little-endian float32 weights) as id."""
-    weights = np.ascontiguousarray(weights, np.float32)
-    digest = hashlib.sha256(weights.astype("<f4").tobytes()).hexdigest()
-    return Basis(weights, identity, float(logit_scale), digest)
-
-
 def basis_to_message(basis: Basis, stamp: int) -> FeatureBasis:
     """A basis as it is latched."""
     channels, dim = basis.weights.shape
@@ -180,15 +162,21 @@ def basis_to_message(basis: Basis, stamp: int) -> FeatureBasis:
 
 
 def message_to_basis(message: FeatureBasis) -> Basis:
-    """A basis from its message; PointCloudError where the size of the weights is not channels x dim."""
+    """A basis from its message; MessageError where the weights are not channels x dim, or not those of the id."""
     weights = np.frombuffer(message.weights, np.float32)
     if len(weights) != message.channels * message.dim:
-        raise PointCloudError(
+        raise MessageError(
             f"A basis of {message.channels} x {message.dim} came with {len(weights)} weights",
             "Check that both sides are built from the same ov3d_msgs",
         )
     weights = weights.reshape(message.channels, message.dim)
-    return Basis(weights, message_to_identity(message.encoder), float(message.logit_scale), message.basis_id)
+    basis = Basis(weights, message_to_identity(message.encoder), float(message.logit_scale))
+    if basis.basis_id != message.basis_id:
+        raise MessageError(
+            f"A basis came with the id {message.basis_id[:12]}, its weights have {basis.basis_id[:12]}",
+            "Check that both sides are built from the same ov3d_msgs",
+        )
+    return basis
 
 
 def feature_cloud(
@@ -229,18 +217,18 @@ def feature_cloud(
 def message_to_features(message: FeatureCloud) -> types.VoxelFeatures:
     """Centres (v, 3) and float32 features (v, c) of a FeatureCloud, in its header's frame.
 
-    PointCloudError where the lengths do not agree or the encoding is unknown.
+    MessageError where the lengths do not agree or the encoding is unknown.
     """
     count, channels = int(message.count), int(message.channels)
     if message.encoding not in (FeatureCloud.FLOAT16, FeatureCloud.INT8):
-        raise PointCloudError(
+        raise MessageError(
             f"Feature encoding {message.encoding} is unknown", "Build both sides from the same ov3d_msgs"
         )
     is_int8 = message.encoding == FeatureCloud.INT8
     expected = (3 * count, count * channels * (1 if is_int8 else 2), count if is_int8 else 0)
     lengths = (len(message.voxels), len(message.features), len(message.scale))
     if lengths != expected:
-        raise PointCloudError(
+        raise MessageError(
             f"A feature cloud of {count} x {channels} has voxels, features and scale of lengths {lengths}, "
             f"not {expected}",
             "Check the node that publishes it",

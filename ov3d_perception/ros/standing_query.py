@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
@@ -13,8 +15,8 @@ from visualization_msgs.msg import MarkerArray
 from ov3d_perception.bags.pointcloud2 import pack_rgb
 from ov3d_perception.mapping.query import Match
 from ov3d_perception.mapping.semantic_map import SemanticMap
+from ov3d_perception.mapping.session import MapSession
 from ov3d_perception.ros import map_messages, messages, parameters, qos
-from ov3d_perception.ros.costmap_filter import MapAccess
 from ov3d_perception.ros.diagnostics import Health
 from ov3d_perception.ros.map_parameters import MapParameters
 from ov3d_perception.viz.palette import colour
@@ -23,8 +25,8 @@ from ov3d_perception.viz.palette import colour
 class StandingQuery:
     """Takes words from ``~/input/standing_query`` (with commas between; none: stop) or the parameter of that name."""
 
-    def __init__(self, node: Node, health: Health, access: MapAccess) -> None:
-        self._node, self._health, self._access = node, health, access
+    def __init__(self, node: Node, health: Health, session: MapSession) -> None:
+        self._node, self._health, self._session = node, health, session
         values = parameters.read(node, MapParameters)
         self._given: str | None = None
         self._answered: tuple[object, ...] = ()
@@ -38,14 +40,15 @@ class StandingQuery:
         """Ask, if the map or the words have changed. Never raises: whatever is wrong is on /diagnostics."""
         given = parameters.read(self._node, MapParameters).standing_query if self._given is None else self._given
         words = [word.strip() for word in given.split(",") if word.strip()]
-        semantic_map = self._access.current()
+        semantic_map = self._session.map
         of = (tuple(words), semantic_map, semantic_map.revision if semantic_map is not None else 0)
         if of == self._answered or (not words and not self._answered):
             return
         self._answered = of if words else ()
         try:
             with self._health.timed("standing query"):
-                matches = self._access.find(words) if words and semantic_map is not None else []
+                query = replace(parameters.read(self._node, MapParameters).query(), words=tuple(words))
+                matches = list(self._session.ask(query).matches) if words and semantic_map is not None else []
                 self._publish(matches, semantic_map)
             self._health.clear("standing query")
         except Exception as error:  # a query may fail in its libraries, too, and the timer must go on

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int32, UInt8
 
+from ov3d_perception.language.words import find_word, normalise_word
+
 UNLABELLED_COLOUR = (92, 97, 107)
 
 # Chosen for a dark background and for points over photographs: surfaces muted, things bright.
@@ -72,9 +74,10 @@ _COLOURS: dict[str, tuple[int, int, int]] = {
 
 def colour(name: str) -> tuple[int, int, int]:
     """RGB of a class name or word, the same on every machine; case, "_" and "-" do not matter."""
-    key = " ".join(name.lower().replace("_", " ").replace("-", " ").split())
-    if key in _COLOURS:
+    key = find_word(name, _COLOURS)
+    if key is not None:
         return _COLOURS[key]
+    key = normalise_word(name)
     digest = hashlib.sha256(key.encode()).digest()
     hue, lightness = int.from_bytes(digest[:4], "big") / 2**32, 0.56 + 0.16 * digest[4] / 255
     red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.72)

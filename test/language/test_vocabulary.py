@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from real_data import data_dir
 
 from ov3d_perception.errors import EncoderError, IdentityError, UnknownWordError
-from ov3d_perception.language.bank import normalise_word
 from ov3d_perception.language.encoder import Encoder
 from ov3d_perception.language.text import store
 from ov3d_perception.language.vocabulary import TextBank, TextTower, Vocabulary, load_text_source
+from ov3d_perception.language.words import normalise_word
 from ov3d_perception.types import EncoderIdentity
 
 IDENTITY = EncoderIdentity("m", "p", 4, "ab")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ov3d_perception.errors import IdentityError, PointCloudError
+from ov3d_perception.errors import IdentityError, MapError
 from ov3d_perception.geometry.voxels import voxel_keys
 from ov3d_perception.mapping.columns import VoxelRecords
 from ov3d_perception.mapping.semantic_map import SemanticMap
@@ -154,7 +154,7 @@ def test_farthest_first() -> None:
     (chunk,) = semantic_map.chunks()
     x = semantic_map.centres(chunk.key)[:, 0]
     assert 900 <= len(x) <= 1000 and x.max() > 2499 and x.min() > 2500 - 500 - 8 - 50
-    with pytest.raises(PointCloudError, match="oldest or farthest"):
+    with pytest.raises(MapError, match="oldest or farthest"):
         make(eviction="random")
 
 
@@ -239,7 +239,7 @@ def test_rows_that_are_not_finite_or_zero_are_left_out() -> None:
 
 
 def test_refuses_features_of_another_width_and_other_encoders() -> None:
-    with pytest.raises(PointCloudError, match="map of 3 channels"):
+    with pytest.raises(MapError, match="map of 3 channels"):
         make().integrate(np.zeros((1, 3), np.float32), np.zeros((1, 4), np.float32), 1)
     with pytest.raises(IdentityError, match=r"tiny/test/5.*words.*other/test/5"):
         make().require(EncoderIdentity("other", "test", 5), "words")

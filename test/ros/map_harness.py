@@ -14,6 +14,7 @@ from tf2_msgs.msg import TFMessage
 
 from ov3d_msgs.msg import FeatureBasis, FeatureCloud
 from ov3d_msgs.srv import QueryText
+from ov3d_perception.mapping.basis import Basis
 from ov3d_perception.ros import messages, qos
 from ov3d_perception.types import EncoderIdentity, Scan, VoxelFeatures
 
@@ -38,13 +39,13 @@ class Mapper:
         self._basis_publisher = probe.node.create_publisher(FeatureBasis, f"/{name}/input/basis", qos.LATCHED)
         self._publisher = probe.node.create_publisher(FeatureCloud, f"/{name}/input/features", qos.OUTPUT)
         self._tf = probe.node.create_publisher(TFMessage, "/tf", qos.TF)
-        self.basis = messages.make_basis(np.eye(4, dtype=np.float32), IDENTITY, 10.0)
+        self.basis = Basis(np.eye(4, dtype=np.float32), IDENTITY, 10.0)
 
     def close(self) -> None:
         for publisher in (self._basis_publisher, self._publisher, self._tf):
             self.probe.node.destroy_publisher(publisher)
 
-    def publish_basis(self, basis: messages.Basis | None = None) -> None:
+    def publish_basis(self, basis: Basis | None = None) -> None:
         self._basis_publisher.publish(messages.basis_to_message(basis or self.basis, time.time_ns()))
 
     def publish_pose(self, stamp: int, x: float = 0.0, frame: str | None = None) -> None:
@@ -54,7 +55,7 @@ class Mapper:
         self._tf.publish(TFMessage(transforms=[edge]))
 
     def publish_features(
-        self, things: dict[str, np.ndarray], stamp: int, basis: messages.Basis | None = None, frame: str | None = None
+        self, things: dict[str, np.ndarray], stamp: int, basis: Basis | None = None, frame: str | None = None
     ) -> None:
         centres = np.concatenate(list(things.values()))
         features = np.concatenate([np.tile(np.eye(4)[WORDS.index(word)], (len(c), 1)) for word, c in things.items()])

@@ -18,7 +18,8 @@ from visualization_msgs.msg import Marker, MarkerArray
 from ov3d_msgs.srv import QueryText
 from ov3d_perception.bags.pointcloud2 import structured
 from ov3d_perception.language.vocabulary import TextBank
-from ov3d_perception.ros import messages, qos
+from ov3d_perception.mapping.basis import Basis
+from ov3d_perception.ros import qos
 from ov3d_perception.types import EncoderIdentity
 
 pytestmark = pytest.mark.live
@@ -135,7 +136,7 @@ def test_stale_tf_is_refused(empty: Mapper) -> None:
 
 def test_features_of_another_network_are_refused_until_cleared(empty: Mapper) -> None:
     empty.drive({"car": CAR})
-    other = messages.make_basis(2 * np.eye(4, dtype=np.float32), IDENTITY, 10.0)
+    other = Basis(2 * np.eye(4, dtype=np.float32), IDENTITY, 10.0)
     empty.publish_basis(other)
 
     def send() -> None:

@@ -15,9 +15,9 @@ from map_harness import IDENTITY, Mapper, block
 from ros_harness import NodeProcess, values_of
 
 from ov3d_msgs.srv import LoadMap, QueryText, SaveMap
+from ov3d_perception.mapping.basis import Basis
 from ov3d_perception.mapping.persistence import load_map, read_info, save_map
 from ov3d_perception.mapping.semantic_map import SemanticMap
-from ov3d_perception.ros import messages
 from ov3d_perception.types import EncoderIdentity
 
 pytestmark = pytest.mark.live
@@ -155,7 +155,7 @@ def test_it_saves_itself_now_and_then(mapper_named: Callable[..., Mapper], tmp_p
     mapper.drive({"car": CAR})
     mapper.status(lambda s: f"{len(CAR)} voxels saved" in values_of(s).get("map file", ""))
     assert read_info(path).voxels == len(CAR)
-    other = messages.make_basis(2 * np.eye(4, dtype=np.float32), IDENTITY, 10.0)
+    other = Basis(2 * np.eye(4, dtype=np.float32), IDENTITY, 10.0)
     assert mapper.clear().success
     mapper.publish_basis(other)
     kept = path.read_bytes()

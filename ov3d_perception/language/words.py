@@ -1,0 +1,54 @@
+"""How words that people type are compared: "Cars", "a car" and "car" name one thing; "_" and "-" are spaces."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+
+_ARTICLES = ("a", "an", "the")
+#: Plural endings and what replaces them. Several may apply: "buses" gives "buse" and "bus".
+_PLURALS = (("ies", "y"), ("ves", "f"), ("es", ""), ("s", ""))
+_IRREGULAR = {"people": "person", "men": "man", "women": "woman", "children": "child"}
+
+
+def normalise_word(word: str) -> str:
+    """Lower case, underscores and hyphens as spaces, single spaces, no leading articles."""
+    parts = word.lower().replace("_", " ").replace("-", " ").split()
+    while len(parts) > 1 and parts[0] in _ARTICLES:
+        del parts[0]
+    return " ".join(parts)
+
+
+@lru_cache(maxsize=4096)
+def word_forms(word: str) -> tuple[str, ...]:
+    """The normalised word, then what it may be the plural of, the likeliest first. Not all of them are words."""
+    plain = normalise_word(word)
+    head, space, last = plain.rpartition(" ")
+    singulars = [_IRREGULAR[last]] if last in _IRREGULAR else []
+    if len(last) > 3 and not last.endswith(("ss", "us", "is")):
+        singulars += [last.removesuffix("s")] if last.endswith("s") else []
+        singulars += [last.removesuffix(end) + new for end, new in _PLURALS if last.endswith(end)]
+    return tuple(dict.fromkeys([plain, *(head + space + singular for singular in singulars)]))
+
+
+def find_word(word: str, known: Collection[str]) -> str | None:
+    """The form of ``word`` that is among the ``known`` (normalised) words; None if none is."""
+    return next((form for form in word_forms(word) if form in known), None)
+
+
+def same_word(one: str, other: str) -> bool:
+    """Whether the two name one thing: equal, or one may be the other's plural."""
+    return not set(word_forms(one)).isdisjoint(word_forms(other))
+
+
+def distinct_words(words: Sequence[str]) -> list[str]:
+    """The words in their order, each once: "car" and "a Car" are one."""
+    return list({normalise_word(word): word for word in reversed(words)}.values())[::-1]
+
+
+def misread_list(words: Sequence[str]) -> str:
+    """Cause and remedy where a string was given for a list of words (``{words: car}`` becomes c, a, r); else ""."""
+    if len(words) < 2 or any(len(word) > 1 for word in words):
+        return ""
+    text = "".join(words)
+    return f"The words are the single letters of '{text}'. Write a list: {{words: [{text}]}}."

@@ -1,0 +1,261 @@
+"""A map that is being built and asked: the semantic map, the network it belongs to, and the words it is asked in.
+
+The nodes, the map tools and Python programs share this class; it knows nothing of ROS. All methods may be called from
+several threads. A reader takes the map once and works on that one, while :meth:`MapSession.clear` or
+:meth:`MapSession.load` may put another in its place.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Float64
+
+from ov3d_perception.errors import IdentityError, MapFileError, UnknownWordError
+from ov3d_perception.language.labelset import LabelSet
+from ov3d_perception.language.vocabulary import TextSource, Vocabulary, load_text_source
+from ov3d_perception.language.words import distinct_words
+from ov3d_perception.mapping.basis import Basis
+from ov3d_perception.mapping.labels import LabelledMap, MapLabels
+from ov3d_perception.mapping.persistence import MapInfo, load_map, merge_into, read_info, save_map
+from ov3d_perception.mapping.query import Match, TextQuery, ask, known_classes
+from ov3d_perception.mapping.semantic_map import SemanticMap
+
+
+@dataclass(frozen=True)
+class MapSettings:
+    """How a new map is made; see :class:`SemanticMap`. voxel_size: metres, 0 for that of the network's voxels."""
+
+    frame_id: str = "map"
+    voxel_size: float = 0.2
+    max_voxels: int = 1_000_000
+    eviction: str = "oldest"
+
+
+@dataclass(frozen=True)
+class MapWords:
+    """What a map is asked in. classes: those of a label set, with the words that the text source can embed."""
+
+    text: TextSource
+    classes: Mapping[str, Sequence[str]]
+    vocabulary: Vocabulary
+
+    @classmethod
+    def of(cls, text: TextSource, classes: Mapping[str, Sequence[str]]) -> MapWords:
+        """classes: names with their words, of which those remain that ``text`` can embed. Raises UnknownWordError."""
+        known = known_classes(classes, text)
+        return cls(text, known, Vocabulary.from_words(known, text))
+
+    @classmethod
+    def load(cls, source: str, label_set: str) -> MapWords:
+        """source: as :func:`load_text_source`; label_set: as :meth:`LabelSet.load`.
+
+        Raises EncoderError, DatasetError or UnknownWordError; an encoder's library may raise errors of its own.
+        """
+        return cls.of(load_text_source(source), LabelSet.load(label_set).prompts)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a map answers. words: those that were asked, each once; unknown: of these, those that the text source does
+    not know, and the nearest ones that it does; note: why nothing may have been found, or ""."""
+
+    words: Sequence[str]
+    matches: Sequence[Match]
+    unknown: Mapping[str, Sequence[str]]
+    note: str = ""
+
+
+class MapSession:
+    """Owns a map, its network's basis and its words.
+
+    settings: for new maps. words: None until a text source is loaded; assign a whole new value to replace it.
+    basis: that of the features to come, None until it is known.
+    """
+
+    def __init__(self, settings: MapSettings | None = None, words: MapWords | None = None) -> None:
+        self.settings = settings or MapSettings()
+        self.words = words
+        self.basis: Basis | None = None
+        self._map: SemanticMap | None = None
+        self._labels: MapLabels | None = None
+        self._exchange = threading.Lock()  # held while the map is made or replaced
+        self._labelling = threading.Lock()  # held while the labels are brought up to date
+
+    @classmethod
+    def open(cls, path: Path | str, words: MapWords) -> MapSession:
+        """A session on a file's map. Raises MapFileError; IdentityError if the words are of another encoder."""
+        semantic_map = load_map(path)
+        semantic_map.require(words.text.identity, "words")
+        session = cls(MapSettings(semantic_map.frame_id, semantic_map.voxel_size), words)
+        session.adopt(semantic_map)
+        return session
+
+    @property
+    def map(self) -> SemanticMap | None:
+        """The map, None while there is none. Read it once: it may be replaced at any time."""
+        return self._map
+
+    # -- building ----------------------------------------------------------------------------------------------------
+
+    def map_of(self, basis_id: str, voxel_size: float) -> SemanticMap | None:
+        """The map for features of this basis, made if there is none yet; None while their basis is unknown.
+
+        voxel_size: of the features, metres. Raises IdentityError if the map belongs to another network.
+        """
+        with self._exchange:
+            if self._map is not None:
+                if basis_id != self._map.basis_id:
+                    raise IdentityError(
+                        f"The features come from another network (basis {basis_id[:12]}) than the map's "
+                        f"({self._map.basis_id[:12]}, {self._map.identity})",
+                        "Call ~/clear to start a new map, or bring back the former checkpoint",
+                    )
+                return self._map
+            basis, settings = self.basis, self.settings
+            if basis is None or basis.basis_id != basis_id:
+                return None
+            self._map = SemanticMap(
+                settings.voxel_size or voxel_size,
+                basis.weights,
+                basis.identity,
+                basis.logit_scale,
+                settings.max_voxels,
+                settings.frame_id,
+                eviction=settings.eviction,
+            )
+            return self._map
+
+    def integrate(
+        self,
+        basis_id: str,
+        voxel_size: float,
+        centres: Float32[np.ndarray, "v 3"],
+        features: Float32[np.ndarray, "v c"],
+        stamp: int,
+        sensor: Float64[np.ndarray, " 3"] | None = None,
+        max_age: float = 0.0,
+    ) -> bool:
+        """Add point features to the map that :meth:`map_of` gives; False, and nothing happens, if it gives none.
+
+        centres, features, stamp (ns), sensor: as :meth:`SemanticMap.integrate`. max_age: forget voxels that were last
+        seen more than this before the newest ones, seconds; 0 forgets none. Raises IdentityError, MapError.
+        """
+        semantic_map = self.map_of(basis_id, voxel_size)
+        if semantic_map is None:
+            return False
+        semantic_map.integrate(centres, features, stamp, sensor)
+        if max_age > 0:
+            semantic_map.drop_older(semantic_map.newest - int(max_age * 1e9))
+        return True
+
+    def clear(self) -> int:
+        """Forget the map, of whichever network; returns how many voxels it had."""
+        with self._exchange:
+            count = len(self._map) if self._map is not None else 0
+            self._map = self._labels = None
+        return count
+
+    def adopt(self, semantic_map: SemanticMap) -> None:
+        """Make this the map. Raises IdentityError if the present map, or the basis, is of another network."""
+        with self._exchange:
+            present = self.basis if self._map is None else self._map
+            if present is not None and present.basis_id != semantic_map.basis_id:
+                raise IdentityError(
+                    f"The file's map was made by another network ({semantic_map.identity}, basis "
+                    f"{semantic_map.basis_id[:12]}) than runs here ({present.identity}, basis {present.basis_id[:12]})",
+                    "Bring back the checkpoint that it was made with, or ask the file itself: ov3d map query",
+                )
+            self._map, self._labels = semantic_map, None
+
+    # -- files -------------------------------------------------------------------------------------------------------
+
+    def save(self, path: Path | str) -> tuple[MapInfo, SemanticMap, int]:
+        """Write the map to a file: what the file says of itself, the map that is in it, and that map's revision.
+
+        Raises MapFileError if there is no map or the file cannot be written.
+        """
+        semantic_map = self._map
+        if semantic_map is None:
+            raise MapFileError("Nothing has been mapped yet", "Drive on, or see /diagnostics for what hinders")
+        revision = semantic_map.revision
+        return save_map(semantic_map, path), semantic_map, revision
+
+    def load(self, path: Path | str) -> tuple[MapInfo, SemanticMap]:
+        """Make a file's map the map. Raises MapFileError or IdentityError; then nothing has changed."""
+        info, settings = read_info(path), self.settings
+        if info.frame_id != settings.frame_id:
+            raise MapFileError(
+                f"{path} is a map in '{info.frame_id}', this node keeps one in '{settings.frame_id}'",
+                "Start the node with that map_frame, or name another file",
+            )
+        loaded = load_map(path, settings.max_voxels, settings.eviction)
+        self.adopt(loaded)
+        return info, loaded
+
+    def merge(self, path: Path | str) -> MapInfo:
+        """Add a file's voxels to the map, or :meth:`load` it if there is none."""
+        semantic_map = self._map
+        return self.load(path)[0] if semantic_map is None else merge_into(semantic_map, path)
+
+    # -- asking ------------------------------------------------------------------------------------------------------
+
+    def ask(self, query: TextQuery) -> Answer:
+        """The matches of all words that the text source knows. A query without a background gets the words' classes.
+
+        Raises UnknownWordError if it knows none of them, or if there is no text source; otherwise as :func:`ask`.
+        """
+        words, semantic_map = self.words, self._map
+        if words is None:
+            raise UnknownWordError(
+                "There is no text source", "Set the parameter `text`; /diagnostics says what is wrong with it"
+            )
+        asked = distinct_words(query.words)
+        unknown = _unknown(asked, words.text)
+        if asked and len(unknown) == len(asked):
+            words.text.embed(asked)  # raises with the full list
+        known = [word for word in asked if word not in unknown]
+        if semantic_map is None:
+            return Answer(asked, (), unknown)
+        query = replace(query, words=known, background=query.background or words.classes)
+        matches = ask(semantic_map, query, words.text)
+        return Answer(asked, matches, unknown, "" if matches else self.shortage(query.min_observations))
+
+    def shortage(self, min_observations: int) -> str:
+        """Why a query finds nothing wherever it looks: no voxel has been seen often enough; "" where one has."""
+        semantic_map = self._map
+        if semantic_map is None or not len(semantic_map) or semantic_map.observed(min_observations):
+            return ""
+        return (
+            f"None of the map's {len(semantic_map)} voxels has been seen in {min_observations} scans yet "
+            "(min_observations). Send more scans, or ask with min_observations: 1"
+        )
+
+    def labelled(self) -> tuple[SemanticMap, LabelledMap, tuple[str, ...]] | None:
+        """The map, its voxels labelled in the words' classes, and the classes' names; None without a map or words.
+
+        Only voxels that have changed since the last call are labelled anew. Raises IdentityError.
+        """
+        semantic_map, words = self._map, self.words
+        if semantic_map is None or words is None:
+            return None
+        with self._labelling:
+            labels = self._labels
+            if labels is None or labels.semantic_map is not semantic_map or labels.vocabulary is not words.vocabulary:
+                labels = self._labels = MapLabels(semantic_map, words.vocabulary)
+            return semantic_map, labels.update(), words.vocabulary.names
+
+
+def _unknown(words: Sequence[str], text: TextSource) -> dict[str, Sequence[str]]:
+    """The words that the text source cannot embed, and the nearest ones that it can."""
+    unknown: dict[str, Sequence[str]] = {}
+    for word in words:
+        try:
+            text.embed([word])
+        except UnknownWordError as error:
+            unknown[word] = error.near
+    return unknown
