@@ -60,7 +60,7 @@ def trained(bag: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = SHARE / "config" / "train" / "openscene_bag.yaml"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OV3D_CACHE", str(cache))
-        run("distill", str(recipe), "--out", str(out), "--fast-dev-run", *given)
+        run("train", str(recipe), "--out", str(out), "--fast-dev-run", *given)
         evaluated = run("evaluate", str(out / "student.safetensors"), "--dataset", "bag", "--root", str(bag))
     assert "| class | share of points | mean confidence |" in evaluated
     assert "student against its teacher" in evaluated
