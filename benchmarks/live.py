@@ -29,8 +29,9 @@ from ov3d_perception.demo.score import look_into
 from ov3d_perception.demo.truth import read_truth
 from ov3d_perception.geometry.boxes import Box
 from ov3d_perception.language.labelset import LabelSet
+from ov3d_perception.ros.messages import message_to_box
 from ov3d_perception.ros.process import private_session
-from ov3d_perception.ros.tools.client import ask, box_of, describe, set_vocabulary
+from ov3d_perception.ros.tools.client import ask, describe, set_vocabulary
 from ov3d_perception.ros.tools.listener import Listener
 from ov3d_perception.ros.tools.systems import parse_arguments
 from ov3d_perception.ros.tools.up import NodeProcesses
@@ -90,7 +91,7 @@ def main() -> None:
             answers.append(f"set_vocabulary: {reply.message} in {took:.2f} ms")
         listener.close()
     if given.truth:
-        boxes = [box_of(match) for reply in replies.values() for match in reply.matches]
+        boxes = [message_to_box(match) for reply in replies.values() for match in reply.matches]
         answers += judge(given.bag, given.truth, boxes, listener, given.out)
     (given.out / "report.json").write_text(json.dumps(report, indent=2))
     (given.out / "answers.txt").write_text("\n".join(answers))
@@ -116,7 +117,7 @@ def judge(bag: Path, labelset: str, boxes: Sequence[Box], listener: Listener, ou
             draw_overlay(out / "overlay.png", same[0], scan.label, classes.names)
             break
     found = look_into(boxes, truth, classes.names)
-    return [f"{box.label}: {t.points} points, {t.share:.0%} {t.majority}" for box, t in zip(boxes, found, strict=True)]
+    return [f"{box.text}: {t.points} points, {t.share:.0%} {t.majority}" for box, t in zip(boxes, found, strict=True)]
 
 
 def summarise(memory: dict[str, list[float]], listener: Listener) -> dict[str, object]:

@@ -18,7 +18,7 @@ from ov3d_perception.datasets.bag import Bag
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.geometry.association import associate
 from ov3d_perception.geometry.poses import transform
-from ov3d_perception.lifting.pairs import merge_sweeps
+from ov3d_perception.geometry.sweeps import merge
 from ov3d_perception.types import Camera
 
 S = 1_000_000_000
@@ -201,20 +201,20 @@ MOUNTINGS = {
 def test_the_network_sees_an_upright_cloud(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """However the LiDAR hangs, what is learned from and labelled is the cloud of a level one; pairs stay the same."""
     level, leaning = Bag(record(tmp_path / "level")), Bag(record(tmp_path / "bag", R=MOUNTINGS[name]))
-    expected, _ = merge_sweeps(level[3], 1)
-    seen, _ = merge_sweeps(leaning[3], 1)
+    expected = merge(level[3].sweeps[:1]).xyz
+    seen = merge(leaning[3].sweeps[:1]).xyz
     np.testing.assert_allclose(seen, expected, atol=1e-4)
     np.testing.assert_allclose(leaning[3].sweeps[0].scan.xyz @ MOUNTINGS[name].T, expected, atol=1e-4)
     np.testing.assert_allclose(associate(leaning[3]).uv, associate(level[3]).uv, atol=0.05)
-    untouched, _ = merge_sweeps(Bag(tmp_path / "bag", upright="off")[3], 1)
+    untouched = merge(Bag(tmp_path / "bag", upright="off")[3].sweeps[:1]).xyz
     assert np.abs(untouched - expected).max() > 1
 
 
 def test_gravity_tells_where_tf_does_not(tmp_path: Path) -> None:
     """Without a base frame the IMU's gravity turns the cloud; its heading stays as it came."""
     path = record(tmp_path / "bag", R=MOUNTINGS["pitched"], imu=True, static=False)
-    seen, _ = merge_sweeps(Bag(path, images=False)[3], 1)
-    expected, _ = merge_sweeps(Bag(record(tmp_path / "level"), images=False)[3], 1)
+    seen = merge(Bag(path, images=False)[3].sweeps[:1]).xyz
+    expected = merge(Bag(record(tmp_path / "level"), images=False)[3].sweeps[:1]).xyz
     np.testing.assert_allclose(seen, expected, atol=1e-4)
 
 
