@@ -6,6 +6,7 @@ Topics, parameters and diagnostics are described in ``docs/nodes.md``.
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
 
@@ -32,6 +33,7 @@ from ov3d_perception.ros.transforms import listen
 from ov3d_perception.ros.worker import NewestWorker
 from ov3d_perception.types import Preparation
 
+_CLOUD = "sensor_msgs/msg/PointCloud2"
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -183,9 +185,8 @@ class LidarNode(LifecycleNode):
         waited = time.monotonic() - self._last_arrival
         if self._worker is not None and waited > self._values.stale_after:
             topic = self.resolve_topic_name("~/input/points")
-            publishers = self.count_publishers(topic)
-            cause = f"No scan on {topic} for {waited:.1f} s ({publishers} publishers)"
-            health.set("input", STALE, f"{cause}. Start the driver, or remap ~/input/points.")
+            types = {publisher.topic_type for publisher in self.get_publishers_info_by_topic(topic)}
+            health.set("input", STALE, f"No scan for {waited:.1f} s. {reason_of_silence(topic, types)}.")
         else:
             health.clear("input")
         health.value("TF age [s]", self._tf_age())
@@ -239,6 +240,17 @@ class LidarNode(LifecycleNode):
 
     def _now(self) -> int:
         return int(self.get_clock().now().nanoseconds)
+
+
+def reason_of_silence(topic: str, types: Collection[str]) -> str:
+    """Why no scan comes, and what to do. types: of the topic's publishers; DDS does not connect two of one topic."""
+    if not types:
+        return f"Nobody publishes {topic}: start the driver, or remap ~/input/points"
+    if _CLOUD in types:
+        return f"{topic} has a publisher that sends nothing: look at the driver's log and the sensor's cable"
+    found = ", ".join(sorted(types))
+    remedy = "set xfer_format: 0 in the Livox driver" if "CustomMsg" in found else "let its driver convert it"
+    return f"{topic} is published as {found}, not as {_CLOUD}: {remedy}, or remap ~/input/points"
 
 
 def _requested(request: SetVocabulary.Request) -> dict[str, list[str]]:

@@ -394,7 +394,7 @@ def test_a_whole_module_saved(tmp_path: Path) -> None:
 
 def test_command_line(tmp_path: Path) -> None:
     torch.save(openscene(MinkUNet("MinkUNet14A", 3, 512, width=0.25).state_dict()), tmp_path / "lseg.pth.tar")
-    arguments = ["import-checkpoint", str(tmp_path / "lseg.pth.tar"), str(tmp_path / "o.safetensors")]
+    arguments = ["checkpoint", "import", str(tmp_path / "lseg.pth.tar"), str(tmp_path / "o.safetensors")]
     run = typer.testing.CliRunner().invoke
     result = run(app, [*arguments, "--encoder", "ViT-B-32-quickgelu,openai", "--voxel-size", "0.02"])
     assert result.exit_code == 0, result.output
