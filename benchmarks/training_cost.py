@@ -26,13 +26,14 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ov3d_perception.language.encoder import load_encoder
-from ov3d_perception.lifting.image_teacher import Teacher
+from ov3d_perception.lifting.image_teacher import ImageTeacher
 from ov3d_perception.lifting.sources import open_source, open_vocabulary
 from ov3d_perception.paths import cache_dir
 from ov3d_perception.recipes.specs import load_recipe
 from ov3d_perception.sparse import SparseTensor
 from ov3d_perception.sparse.modules import Conv3d, ConvTranspose3d
-from ov3d_perception.training.methods.clip2scene import Contrast
+from ov3d_perception.training.data.clouds import collate
+from ov3d_perception.training.methods.clip2scene import Clip2SceneModule
 from ov3d_perception.training.plans import plan
 
 NUSCENES_KEY_FRAMES = 28130 * 600 // 700
@@ -74,7 +75,7 @@ def counted_convolutions(network: nn.Module) -> Iterator[list[float]]:
             hook.remove()
 
 
-def teacher_operations(teacher: Teacher, images: Sequence[Tensor]) -> float:
+def teacher_operations(teacher: ImageTeacher, images: Sequence[Tensor]) -> float:
     """Multiplications and additions of encoding the images; PyTorch counts none in its fused attention."""
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -103,20 +104,20 @@ def measure(path: Path, overrides: Sequence[str], steps: int, device: str, out: 
     """The cost of each of so many frames, after one that is not counted; and the bytes of weights and optimiser."""
     recipe = load_recipe(path, [*overrides, "optimiser.batch=1"])
     encoder = load_encoder(recipe.teacher.model, recipe.teacher.pretrained, device, recipe.teacher.precision)
-    teacher = Teacher(encoder, recipe.teacher, cache_dir() / "teacher")
+    teacher = ImageTeacher(encoder, recipe.teacher, cache_dir() / "teacher")
     assert recipe.vocabulary is not None
     vocabulary = open_vocabulary(recipe.vocabulary, teacher.identity)
     planned = plan(recipe, out, open_source(recipe.train), teacher, vocabulary)
     module = planned.module(steps + 1).to(device).train()
-    assert isinstance(module, Contrast)
+    assert isinstance(module, Clip2SceneModule)
     module.log = lambda *_, **__: None  # type: ignore[method-assign]
     optimiser = torch.optim.SGD(module.parameters(), lr=1e-4, momentum=0.9)
     costs = []
     for step in range(steps + 1):
         start = time.perf_counter()
-        batch = planned.collate([planned.dataset[0, step % planned.size]]).to(device)
+        batch = collate([planned.dataset[0, step % len(planned.dataset)]]).to(device)
         loaded = time.perf_counter()
-        taught_flop = teacher_operations(teacher, batch.images)
+        taught_flop = teacher_operations(teacher, batch.pairs.images if batch.pairs else ())
         module.clock.spent.clear()
         began = time.perf_counter()
         with counted_convolutions(module.network) as flop, kept_for_backward() as kept:

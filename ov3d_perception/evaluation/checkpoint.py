@@ -16,7 +16,7 @@ from ov3d_perception.inference import Segmenter, words_of_checkpoint
 from ov3d_perception.language.encoder import load_encoder
 from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.language.vocabulary import Vocabulary
-from ov3d_perception.lifting.image_teacher import Teacher
+from ov3d_perception.lifting.image_teacher import ImageTeacher
 from ov3d_perception.lifting.sources import LABELS, as_prepared, open_source, open_vocabulary
 from ov3d_perception.networks.checkpoint import CheckpointInfo
 from ov3d_perception.paths import cache_dir
@@ -33,7 +33,7 @@ def evaluate_checkpoint(
     text: str = "",
     key: str | None = None,
     with_teacher: bool = True,
-    teacher: TeacherSpec | None = None,
+    teacher: ImageTeacherSpec | None = None,
     pairs: PairSpec | None = None,
     device: str = "auto",
     pictures: tuple[Path, int] | None = None,
@@ -128,6 +128,6 @@ def _words(recipe: Recipe | None, labelset: str, text: str, key: str | None) -> 
     return replace(known, text=text, key=key) if text else known
 
 
-def _teacher(spec: TeacherSpec, device: str) -> Teacher:
+def _teacher(spec: ImageTeacherSpec, device: str) -> ImageTeacher:
     encoder = load_encoder(spec.model, spec.pretrained, device, spec.precision)
-    return Teacher(encoder, spec, cache_dir() / "teacher")
+    return ImageTeacher(encoder, spec, cache_dir() / "teacher")

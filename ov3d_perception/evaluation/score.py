@@ -17,7 +17,7 @@ from ov3d_perception.evaluation.unlabelled import Unlabelled
 from ov3d_perception.inference import LiveModel, Segmenter
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.lifting.frames import Counts, neighbours, read_frames
-from ov3d_perception.lifting.image_teacher import Teacher
+from ov3d_perception.lifting.image_teacher import ImageTeacher
 from ov3d_perception.lifting.pairs import fused_teacher, image_size, pair
 from ov3d_perception.lifting.sources import require_classes, words_of
 from ov3d_perception.recipes.specs import PairSpec
@@ -35,7 +35,7 @@ def score(
     source: Sequence[Frame],
     vocabulary: Vocabulary,
     pairs: PairSpec,
-    teacher: Teacher | None = None,
+    teacher: ImageTeacher | None = None,
     about: dict[str, Any] | None = None,
     watch: Callable[[Frame, Int32[np.ndarray, " n"]], None] | None = None,
 ) -> Result:
@@ -116,7 +116,7 @@ def score(
 
 
 def label_by_teacher(
-    teacher: Teacher, frame: Frame, pairs: PixelPointPairs, vocabulary: Vocabulary
+    teacher: ImageTeacher, frame: Frame, pairs: PixelPointPairs, vocabulary: Vocabulary
 ) -> Int32[np.ndarray, " n"]:
     """The teacher's label of each point of the key sweep; meaningful for points that ``pairs`` names."""
     points = len(frame.sweeps[0].scan)
@@ -133,7 +133,9 @@ def classify(features: Float[np.ndarray, "n d"], vocabulary: Vocabulary) -> Int3
     return np.asarray(vocabulary.prompt_class)[best.argmax(1).numpy()].astype(np.int32)
 
 
-def _origin(segmenter: Segmenter, vocabulary: Vocabulary, pairs: PairSpec, teacher: Teacher | None) -> dict[str, Any]:
+def _origin(
+    segmenter: Segmenter, vocabulary: Vocabulary, pairs: PairSpec, teacher: ImageTeacher | None
+) -> dict[str, Any]:
     """What every figure must be read with."""
     return {
         "prompts": words_of(vocabulary),

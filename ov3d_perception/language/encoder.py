@@ -82,6 +82,11 @@ class Encoder:
         maskclip.check_supported(self.model.visual)
         return self.model.visual.patch_size
 
+    @property
+    def dense_key(self) -> str:
+        """Everything but the model that :meth:`dense` depends on: its settings and the precision it computes in."""
+        return f"{self.settings}|{self._precision or torch.float32}"
+
     def smooth_keys(self, sharpness: float) -> None:
         """From here on dense features are smoothed by the patches' keys (see :func:`.maskclip.dense_features`)."""
         self.settings = replace(self.settings, key_smoothing=sharpness)

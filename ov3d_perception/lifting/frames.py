@@ -1,17 +1,16 @@
-"""The first half of a run: read every frame once, associate, encode its images, and leave samples on disk."""
+"""The first half of a run: every frame is read once and associated, its images are encoded, samples stay on disk."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from ov3d_perception.errors import DatasetError, Ov3dError
-from ov3d_perception.lifting.image_teacher import Teacher
+from ov3d_perception.lifting.image_teacher import ImageTeacher, map_name
 from ov3d_perception.lifting.pairs import make_sample, pair, save_sample
 from ov3d_perception.recipes.specs import PairSpec
 from ov3d_perception.types import Frame, View
@@ -56,7 +55,7 @@ def read_frames(source: Sequence[Frame], counts: Counts) -> Iterator[tuple[int, 
 def neighbours(source: Sequence[Frame], index: int, frame: Frame, window: int) -> tuple[View, ...]:
     """The frame's own views, then those of up to ``window`` frames on each side in the same sequence.
 
-    The sequence is what stands before the last "/" of a frame's name. A neighbour that cannot be read is left out.
+    The sequence is the part of a frame's name before the last "/". A neighbour that cannot be read is skipped.
     """
     views = list(frame.views)
     for other in range(max(index - window, 0), min(index + window + 1, len(source))):
@@ -71,51 +70,91 @@ def neighbours(source: Sequence[Frame], index: int, frame: Frame, window: int) -
     return tuple(views)
 
 
-def prepare(source: Sequence[Frame], teacher: Teacher, spec: PairSpec, folder: Path) -> tuple[list[Path], Counts]:
-    """Write one sample a frame under ``folder``; returns their paths and the counts.
+@dataclass(frozen=True)
+class Prepared:
+    """A frame that a run trains on: its index in the source, and the file names of the teacher's maps that it needs."""
+
+    frame: int
+    maps: tuple[str, ...]
+
+
+def sample_path(folder: Path, frame: int) -> Path:
+    """Where :func:`prepare_samples` keeps the sample of a frame."""
+    return folder / f"{frame:06d}.npz"
+
+
+def prepare_samples(
+    source: Sequence[Frame], teacher: ImageTeacher, spec: PairSpec, folder: Path
+) -> tuple[list[Prepared], Counts]:
+    """Write one sample a frame under ``folder``, and the teacher's maps of the images that see its points.
 
     Raises:
         DatasetError: the teacher's features exceed their budget, or no frame has a pixel in view.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    paths: list[Path] = []
-    counts = Counts()
-    for index, frame in read_frames(source, counts):
-        if not paths and frame.views:
-            teacher.check_budget(len(source) * len(frame.views), frame.views[0].image)
+
+    def make(index: int, frame: Frame) -> tuple[int, tuple[str, ...]]:
         sample = make_sample(frame, neighbours(source, index, frame, spec.view_window), teacher, spec)
-        if len(sample.point) == 0:
-            counts.unseen += 1
-            continue
-        paths.append(folder / f"{index:06d}.npz")
-        save_sample(paths[-1], sample)
-        counts.used, counts.pairs = counts.used + 1, counts.pairs + len(sample.point)
-    log.info("Pairs: %s", counts)
-    if not paths:
-        raise DatasetError(f"No frame has a pixel in view ({counts})", "Check the calibration and the poses")
-    return paths, counts
+        if len(sample.point):
+            save_sample(sample_path(folder, index), sample)
+        return len(sample.point), sample.maps
+
+    return _prepare(source, teacher, make)
 
 
-def prepare_maps(source: Sequence[Frame], teacher: Teacher, spec: PairSpec) -> tuple[list[int], dict[str, Any]]:
-    """Store the teacher's features of every image; the indices of frames with a pixel in view, and the counts.
+def prepare_maps(source: Sequence[Frame], teacher: ImageTeacher, spec: PairSpec) -> tuple[list[Prepared], Counts]:
+    """Write the teacher's maps of all images of the frames with a pixel in view.
 
     Raises:
         DatasetError: the teacher's features exceed their budget, or no frame has a pixel in view.
     """
-    found: list[int] = []
+
+    def make(_: int, frame: Frame) -> tuple[int, tuple[str, ...]]:
+        pairs = pair(frame, replace(spec, sweeps=1))
+        return len(pairs), tuple(teacher.store(view.image) for view in frame.views) if len(pairs) else ()
+
+    return _prepare(source, teacher, make)
+
+
+def restore_maps(source: Sequence[Frame], teacher: ImageTeacher, prepared: Sequence[Prepared]) -> int:
+    """Encode again what is no longer in the teacher's folder, so that a run goes on after its cache was emptied.
+
+    Returns how many maps were made. Raises DatasetError where an image of the run is no longer in the source.
+    """
+    missing = {name for frame in prepared for name in frame.maps if not (teacher.folder / name).exists()}
+    count = len(missing)
+    if not missing:
+        return 0
+    log.info("%d of the teacher's maps are gone from %s and are made anew", count, teacher.folder)
+    for _, frame in read_frames(source, Counts()):
+        for image in (view.image for view in frame.views):
+            if (name := map_name(image)) in missing:
+                teacher.store(image)
+                missing.remove(name)
+        if not missing:
+            return count
+    raise DatasetError(
+        f"{len(missing)} images that the run was started with are no longer in its source",
+        "Bring the data back as it was, or start a new run",
+    )
+
+
+def _prepare(
+    source: Sequence[Frame], teacher: ImageTeacher, make: Callable[[int, Frame], tuple[int, tuple[str, ...]]]
+) -> tuple[list[Prepared], Counts]:
+    """make: gives the number of pairs of a frame and its maps."""
+    prepared: list[Prepared] = []
     counts = Counts()
     for index, frame in read_frames(source, counts):
-        if not found and frame.views:
+        if not prepared and frame.views:
             teacher.check_budget(len(source) * len(frame.views), frame.views[0].image)
-        pairs = pair(frame, replace(spec, sweeps=1))
-        if len(pairs) == 0:
+        pairs, maps = make(index, frame)
+        if pairs == 0:
             counts.unseen += 1
             continue
-        for view in frame.views:
-            teacher.path(view.image)
-        found.append(index)
-        counts.used, counts.pairs = counts.used + 1, counts.pairs + len(pairs)
+        prepared.append(Prepared(index, maps))
+        counts.used, counts.pairs = counts.used + 1, counts.pairs + pairs
     log.info("Frames: %s", counts)
-    if not found:
+    if not prepared:
         raise DatasetError(f"No frame has a pixel in view ({counts})", "Check the calibration and the poses")
-    return found, counts.to_dict()
+    return prepared, counts

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float16, UInt8
 from torch import Tensor
 
 from ov3d_perception.errors import DatasetError
@@ -39,11 +39,15 @@ class DenseEncoder(Protocol):
     def dense_size(self, image_size: tuple[int, int], size: tuple[int, int] | None = None) -> tuple[int, int]:
         """(height, width) at which :meth:`dense` sees images of ``image_size``."""
 
+    @property
+    def dense_key(self) -> str:
+        """Everything but the model that :meth:`dense` depends on: its settings and the precision it computes in."""
+
     def smooth_keys(self, sharpness: float) -> None:
         """Have :meth:`dense` smooth its features by the patches' keys."""
 
 
-class Teacher:
+class ImageTeacher:
     """Dense features of images, from the cache where they are there.
 
     Args:
@@ -58,24 +62,24 @@ class Teacher:
         self.spec = spec
         if spec.key_smoothing > 0:
             encoder.smooth_keys(spec.key_smoothing)
-        settings = f"{encoder.identity}|{spec.size}|{spec.scales}|{spec.flip}|{spec.precision}"
-        settings += f"|key smoothing {spec.key_smoothing}" * (spec.key_smoothing > 0)
+        settings = f"{encoder.identity}|{encoder.dense_key}|{spec.size}|{spec.scales}|{spec.flip}"
         self.folder = folder / hashlib.blake2b(settings.encode(), digest_size=8).hexdigest()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._bytes = sum(path.stat().st_size for path in self.folder.glob("*.npy"))
 
-    def path(self, image: UInt8[np.ndarray, "h w 3"]) -> Path:
-        """Of the image's map, which is computed and stored now if it is not there yet (named by the pixels' hash)."""
-        key = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16)
-        key.update(str(image.shape).encode())
-        path = self.folder / f"{key.hexdigest()}.npy"
-        if not path.exists():
-            self._store(path, self.encode(image).numpy().astype(np.float16))
-        return path
+    def store(self, image: UInt8[np.ndarray, "h w 3"]) -> str:
+        """Make sure that the image's map is in :attr:`folder`; returns its file name, a hash of the pixels.
+
+        Raises DatasetError where the features exceed their budget.
+        """
+        name = map_name(image)
+        if not (self.folder / name).exists():
+            self._write(self.folder / name, self.encode(image).numpy().astype(np.float16))
+        return name
 
     def dense(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "d gh gw"]:
         """The image's features, float32 of unit norm up to the half precision of the cache."""
-        return load_map(self.path(image))
+        return load_map(self.folder / self.store(image))
 
     @torch.no_grad()
     def encode(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "d gh gw"]:
@@ -102,13 +106,13 @@ class Teacher:
 
     def check_budget(self, images: int, example: UInt8[np.ndarray, "h w 3"]) -> None:
         """Say how much disk ``images`` such images take; raise DatasetError if that is beyond the budget."""
-        each = self.path(example).stat().st_size
+        each = (self.folder / self.store(example)).stat().st_size
         need, budget = images * each / 1e9, self.spec.cache_gb
         log.info("Teacher features: %d images x %.1f MB = %.2f GB (budget %.1f GB)", images, each / 1e6, need, budget)
         if need > budget:
             raise self._over_budget(need)
 
-    def _store(self, path: Path, dense: Float32[np.ndarray, "d gh gw"]) -> None:
+    def _write(self, path: Path, dense: Float16[np.ndarray, "d gh gw"]) -> None:
         if self._bytes + dense.nbytes > self.spec.cache_gb * 1e9:
             raise self._over_budget((self._bytes + dense.nbytes) / 1e9)
         with replacing(path, durable=False) as file:
@@ -122,6 +126,21 @@ class Teacher:
         )
 
 
+def map_name(image: UInt8[np.ndarray, "h w 3"]) -> str:
+    """File name of an image's map: the hash of its pixels and shape."""
+    key = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16)
+    key.update(str(image.shape).encode())
+    return f"{key.hexdigest()}.npy"
+
+
 def load_map(path: Path) -> Float[Tensor, "d gh gw"]:
-    """A stored map as float32."""
-    return torch.from_numpy(np.load(path)).float()
+    """A stored map as float32. Raises DatasetError where the file is gone."""
+    return read_map(path).float()
+
+
+def read_map(path: Path) -> Float[Tensor, "d gh gw"]:
+    """A stored map in half precision, as it lies on the disk. Raises DatasetError where the file is gone."""
+    try:
+        return torch.from_numpy(np.load(path))
+    except FileNotFoundError as error:
+        raise DatasetError(f"The teacher's features {path} are gone", "Resume the run: it makes them anew") from error

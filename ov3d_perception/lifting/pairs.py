@@ -1,4 +1,4 @@
-"""Frames into training samples: a cloud, and which cell of which teacher map speaks of which of its points."""
+"""Frames into training samples: a cloud, and which pixel of which teacher map sees which of its points."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Float32, Int64
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
+from ov3d_perception.errors import DatasetError
 from ov3d_perception.files import replacing
 from ov3d_perception.geometry.association import OcclusionTest, associate
 from ov3d_perception.geometry.sweeps import merge
 from ov3d_perception.language.sample import sample_features
-from ov3d_perception.lifting.image_teacher import Teacher, load_map
+from ov3d_perception.lifting.image_teacher import ImageTeacher, load_map
 from ov3d_perception.methods.openscene import fuse_views
 from ov3d_perception.recipes.specs import PairSpec
 from ov3d_perception.types import Frame, PixelPointPairs, View
@@ -27,7 +29,7 @@ from ov3d_perception.types import Frame, PixelPointPairs, View
 class Sample:
     """A merged cloud in the key sweep's frame and its pairs: pixel ``uv`` of map ``view`` sees row ``point``.
 
-    sizes: (height, width) of the image each map was made of; maps: where the maps lie.
+    sizes: (height, width) of the image each map was made of; maps: file names in the teacher's folder.
     """
 
     xyz: Float32[np.ndarray, "n 3"]
@@ -69,7 +71,7 @@ def fused_teacher(
     return fuse_views(torch.cat(features), target, torch.ones(len(target)), points)
 
 
-def make_sample(frame: Frame, views: Sequence[View], teacher: Teacher, spec: PairSpec) -> Sample:
+def make_sample(frame: Frame, views: Sequence[View], teacher: ImageTeacher, spec: PairSpec) -> Sample:
     """Associate, and make sure that the teacher's maps are on disk. A view that sees no point costs nothing."""
     pairs = pair(frame, spec, views)
     used = np.unique(pairs.camera)
@@ -81,7 +83,7 @@ def make_sample(frame: Frame, views: Sequence[View], teacher: Teacher, spec: Pai
         view=np.searchsorted(used, pairs.camera).astype(np.int64),
         uv=pairs.uv,
         sizes=np.array([image_size(views[i]) for i in used], np.int64).reshape(-1, 2),
-        maps=tuple(str(teacher.path(views[i].image)) for i in used),
+        maps=tuple(teacher.store(views[i].image) for i in used),
     )
 
 
@@ -93,30 +95,40 @@ def save_sample(path: Path, sample: Sample) -> None:
 
 
 def load_sample(path: Path) -> Sample:
-    """Read what :func:`save_sample` wrote."""
-    with np.load(path) as data:
-        arrays = {name: data[name] for name in data.files}
+    """Read what :func:`save_sample` wrote. Raises DatasetError where it is gone or damaged."""
+    try:
+        with np.load(path) as data:
+            arrays = {name: data[name] for name in data.files}
+    except (OSError, EOFError, ValueError, BadZipFile) as error:
+        raise DatasetError(f"The sample {path} cannot be read ({error})", "Start the run anew") from error
     return Sample(**{**arrays, "maps": tuple(arrays["maps"].tolist())})
 
 
-def voxel_targets(
-    sample: Sample, rows: Int64[Tensor, " m"], chosen: Bool[Tensor, " m"], count: int
+def fused_targets(
+    point: Int64[np.ndarray, " m"],
+    view: Int64[np.ndarray, " m"],
+    uv: Float32[np.ndarray, "m 2"],
+    sizes: Sequence[tuple[int, int]],
+    maps: Sequence[Path],
+    target: Int64[Tensor, " m"],
+    count: int,
 ) -> Float[Tensor, "count d"]:
-    """Fused teacher features of ``count`` voxels from the pairs that are ``chosen``; ``rows``: the voxel of each pair.
+    """OpenScene's multi-view average for ``count`` targets (voxels); zero for a target without a pair.
 
-    Every point weighs the same, however many views see it.
+    Args:
+        point, view, uv: pairs as in :class:`Sample`.
+        sizes, maps: (height, width) and file of each view's map.
+        target: row of each pair's target, -1 for none. Every point weighs the same, however many views see it.
     """
-    views = np.bincount(sample.point, minlength=len(sample.xyz))
-    weight = torch.from_numpy(1.0 / views[sample.point]).float()
-    uv, view = torch.from_numpy(sample.uv), torch.from_numpy(sample.view)
+    weight = torch.from_numpy(1.0 / np.bincount(point)[point]).float()
+    pixels, image = torch.from_numpy(uv), torch.from_numpy(view)
     fused: Tensor | None = None
-    for index, name in enumerate(sample.maps):
-        mine = torch.nonzero(chosen & (view == index))[:, 0]
-        height, width = sample.sizes[index].tolist()
-        features = sample_features(load_map(Path(name)), uv[mine], (height, width))
+    for number, (size, path) in enumerate(zip(sizes, maps, strict=True)):
+        mine = torch.nonzero((target >= 0) & (image == number))[:, 0]
+        features = sample_features(load_map(path), pixels[mine], size)
         if fused is None:
             fused = torch.zeros(count, features.shape[1])
-        fused.index_add_(0, rows[mine], features * weight[mine, None])
+        fused.index_add_(0, target[mine], features * weight[mine, None])
     if fused is None:
-        raise ValueError("A sample without a map has no targets")
+        raise ValueError("A cloud without a map has no targets")
     return F.normalize(fused, dim=1)

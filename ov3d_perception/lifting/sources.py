@@ -21,8 +21,8 @@ LABELS = "labels"
 """The "encoder" of a network that was fine-tuned on labels: its space has a dimension for each class."""
 
 
-class Chosen(Sequence[Frame]):
-    """Some frames of a source, by index, read when asked."""
+class FrameSubset(Sequence[Frame]):
+    """Some frames of a source, by index, read when asked. (``torch.utils.data.Subset`` is no sequence.)"""
 
     def __init__(self, source: Sequence[Frame], indices: Sequence[int]) -> None:
         self.source, self.indices = source, indices
@@ -34,9 +34,9 @@ class Chosen(Sequence[Frame]):
         return self.source[self.indices[index]]
 
 
-def left_out(source: Sequence[Frame]) -> Counter[str]:
+def skipped_in(source: Sequence[Frame]) -> Counter[str]:
     """What a source has left out of its frames so far in this process, by kind (see ``FrameSource.left_out``)."""
-    while isinstance(source, Chosen):
+    while isinstance(source, FrameSubset):
         source = source.source
     return Counter(getattr(source, "left_out", {}))
 
@@ -46,7 +46,7 @@ def require_classes(source: Sequence[Frame], names: Sequence[str]) -> None:
 
     A source without a label set of its own is not checked.
     """
-    while isinstance(source, Chosen):
+    while isinstance(source, FrameSubset):
         source = source.source
     labelset = getattr(source, "labelset", None)
     if labelset is not None and tuple(labelset.names) != tuple(names):
@@ -60,12 +60,12 @@ def require_classes(source: Sequence[Frame], names: Sequence[str]) -> None:
 def open_source(spec: SourceSpec) -> Sequence[Frame]:
     """The frames of a source; DatasetError as the data set raises it."""
     source = open_dataset(spec.dataset, Path(spec.root), **spec.options)
-    return source if spec.every == 1 else Chosen(source, range(0, len(source), spec.every))
+    return source if spec.every == 1 else FrameSubset(source, range(0, len(source), spec.every))
 
 
 def preparation_of(source: Sequence[Frame], sweeps: int) -> Preparation:
     """How a source's clouds are made ready where ``sweeps`` of them are merged."""
-    while isinstance(source, Chosen):
+    while isinstance(source, FrameSubset):
         source = source.source
     return replace(getattr(source, "preparation", Preparation()), sweeps=sweeps)
 

@@ -33,6 +33,8 @@ def unused_options(recipe: Recipe) -> dict[str, str]:
     unread = {f"method.{field.name}" for field in fields(recipe.method)}
     unread -= {f"method.{field}" for field in METHOD_FIELDS[name]}
     unread |= set(_SCENES_ONLY if name == "openscene" else _OPENSCENE_ONLY)
+    if name == "labels":
+        unread.discard("pairs.sweeps")
     if name not in ("clip2scene", "kl"):
         unread.add("teacher.denoise")
     if name in ("ppkt", "slidr"):

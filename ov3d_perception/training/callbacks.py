@@ -20,7 +20,7 @@ from ov3d_perception.evaluation.result import Result
 from ov3d_perception.evaluation.score import score
 from ov3d_perception.inference import Segmenter
 from ov3d_perception.language.vocabulary import TextBank, Vocabulary
-from ov3d_perception.lifting.image_teacher import Teacher
+from ov3d_perception.lifting.image_teacher import ImageTeacher
 from ov3d_perception.lifting.sources import words_of
 from ov3d_perception.networks.checkpoint import CheckpointInfo, save_checkpoint
 from ov3d_perception.recipes.specs import Recipe
@@ -31,7 +31,7 @@ from ov3d_perception.types import EncoderIdentity, Frame, Preparation, WordEmbed
 log = logging.getLogger(__name__)
 
 
-class Keeper(lightning.Callback):
+class CheckpointCallback(lightning.Callback):
     """Keeps the state to resume from after each epoch, and a checkpoint with its evaluation now and then.
 
     Args:
@@ -50,7 +50,7 @@ class Keeper(lightning.Callback):
         identity: EncoderIdentity,
         vocabulary: Vocabulary | None,
         validation: Sequence[Frame] | None,
-        teacher: Teacher | None = None,
+        teacher: ImageTeacher | None = None,
         preparation: Preparation | None = None,
         bank: TextBank | None = None,
     ) -> None:
@@ -64,8 +64,8 @@ class Keeper(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *what: Any
     ) -> None:
         """Tell of frames that could not be used, each once, and count what was left out of others."""
-        self.lost.update(getattr(what[0], "lost", {}))
-        for fault in getattr(what[0], "faults", ()):
+        self.lost.update(getattr(what[0], "missing", {}))
+        for fault in getattr(what[0], "skipped", ()):
             if fault not in self.faults:
                 log.warning("Left out %s", fault)
             self.faults[fault] = None

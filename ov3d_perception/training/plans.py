@@ -4,43 +4,39 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from torch.utils.data import Dataset
 
 from ov3d_perception.errors import RecipeError
 from ov3d_perception.files import replacing
 from ov3d_perception.language.vocabulary import Vocabulary
-from ov3d_perception.lifting.frames import prepare, prepare_maps
-from ov3d_perception.lifting.image_teacher import Teacher
-from ov3d_perception.lifting.sources import Chosen, open_vocabulary
+from ov3d_perception.lifting.frames import Counts, Prepared, prepare_maps, prepare_samples, restore_maps
+from ov3d_perception.lifting.image_teacher import ImageTeacher
+from ov3d_perception.lifting.sources import open_vocabulary
 from ov3d_perception.networks.registry import Network, build_network
 from ov3d_perception.recipes.specs import Recipe
-from ov3d_perception.training.data.batches import PairDataset, collate
-from ov3d_perception.training.data.scenes import SceneDataset, collate_scenes
+from ov3d_perception.training.data.clouds import CloudDataset, Columns
+from ov3d_perception.training.data.readers import SampleReader, SweepReader
 from ov3d_perception.training.initialise import start_from
-from ov3d_perception.training.methods.clip2scene import Contrast
+from ov3d_perception.training.methods.clip2scene import Clip2SceneModule
 from ov3d_perception.training.processes import Processes
 from ov3d_perception.training.student import Distillation, Student
 from ov3d_perception.types import EncoderIdentity, Frame
 
 
 @dataclass(frozen=True)
-class Plan:
-    """dataset: its ``size`` items, by (turn, index); collate: items to a batch; module: for the whole run's steps;
-    counts: what became of the frames.
-    """
+class Experiment:
+    """dataset: items by (turn, index); module: for the whole run's steps; counts: what became of the frames."""
 
-    dataset: Dataset[Any]
-    size: int
-    collate: Callable[[Sequence[Any]], Any]
+    dataset: CloudDataset
     module: Callable[[int], Student]
     counts: dict[str, Any]
 
 
-def plan(recipe: Recipe, out: Path, source: Sequence[Frame], teacher: Teacher, vocabulary: Vocabulary | None) -> Plan:
+def plan(
+    recipe: Recipe, out: Path, source: Sequence[Frame], teacher: ImageTeacher, vocabulary: Vocabulary | None
+) -> Experiment:
     """The recipe's method, ready to train.
 
     Raises RecipeError where the method needs words and the recipe has none, and what preparing the pairs raises.
@@ -56,22 +52,24 @@ def plan(recipe: Recipe, out: Path, source: Sequence[Frame], teacher: Teacher, v
             "Give the recipe a vocabulary",
         )
     network = network_of(recipe, teacher.identity)
+    pairs, folder = recipe.pairs, out / "pairs"
     if method.name == "openscene":
-        found, counts = _listed(out / "pairs", lambda folder: _pairs(recipe, source, teacher, folder))
-        pairs = PairDataset([out / "pairs" / str(name) for name in found], recipe)
-        return Plan(
-            pairs, len(pairs), collate, lambda n: Distillation(network, recipe.optimiser, n, vocabulary), counts
+        prepared, counts = prepared_frames(
+            folder, source, teacher, lambda: prepare_samples(source, teacher, pairs, folder)
         )
+        samples = CloudDataset(SampleReader(folder, prepared, teacher.folder), lambda _: recipe, Columns(targets=True))
+        return Experiment(samples, lambda n: Distillation(network, recipe.optimiser, n, vocabulary), counts)
     assert vocabulary is not None and recipe.vocabulary is not None
     if method.prompts:
         vocabulary = open_vocabulary(replace(recipe.vocabulary, labelset=method.prompts), teacher.identity)
-    counts = {}
+    found, counts = None, {}
     if not recipe.teacher.online:
-        found, counts = _listed(out / "pairs", lambda _: prepare_maps(source, teacher, recipe.pairs))
-        source = Chosen(source, [int(number) for number in found])
-    scenes = SceneDataset(source, recipe, None if recipe.teacher.online else teacher.path)
+        found, counts = prepared_frames(folder, source, teacher, lambda: prepare_maps(source, teacher, pairs))
+    scenes = CloudDataset(
+        SweepReader(source, found, teacher.folder), lambda _: recipe, Columns(False, method.grid, method.grid_points)
+    )
     words = vocabulary
-    return Plan(scenes, len(scenes), collate_scenes, lambda n: Contrast(network, recipe, n, words, teacher), counts)
+    return Experiment(scenes, lambda n: Clip2SceneModule(network, recipe, n, words, teacher), counts)
 
 
 def network_of(recipe: Recipe, identity: EncoderIdentity) -> Network:
@@ -83,21 +81,20 @@ def network_of(recipe: Recipe, identity: EncoderIdentity) -> Network:
     return network
 
 
-def _pairs(recipe: Recipe, source: Sequence[Frame], teacher: Teacher, folder: Path) -> tuple[list[str], dict[str, Any]]:
-    paths, counts = prepare(source, teacher, recipe.pairs, folder)
-    return [path.name for path in paths], counts.to_dict()
+def prepared_frames(
+    folder: Path, source: Sequence[Frame], teacher: ImageTeacher, make: Callable[[], tuple[list[Prepared], Counts]]
+) -> tuple[list[Prepared], dict[str, Any]]:
+    """The frames that can be trained on, and the counts: made now unless an earlier start of the run has made them.
 
-
-def _listed(
-    folder: Path, make: Callable[[Path], tuple[Sequence[str] | Sequence[int], dict[str, Any]]]
-) -> tuple[list[str | int], dict[str, Any]]:
-    """What can be trained on, and the counts: made now unless an earlier start of the run has finished making it."""
+    The list is ``manifest.json`` in ``folder``. Maps that are gone from the teacher's cache are made anew.
+    """
     manifest, processes = folder / "manifest.json", Processes.of_torchrun()
-    if not manifest.exists() and processes.rank == 0:
-        folder.mkdir(parents=True, exist_ok=True)
-        found, counts = make(folder)
+    if processes.rank == 0 and not manifest.exists():
+        found, counts = make()
         with replacing(manifest) as file:
-            file.write(json.dumps({"samples": list(found), "counts": counts}, indent=2).encode())
+            file.write(json.dumps({"frames": [asdict(one) for one in found], "counts": counts.to_dict()}).encode())
     processes.wait_for(manifest)
     about = json.loads(manifest.read_text())
-    return about["samples"], about["counts"]
+    prepared = [Prepared(one["frame"], tuple(one["maps"])) for one in about["frames"]]
+    restore_maps(source, teacher, prepared)  # in every process: each machine may have a cache of its own
+    return prepared, about["counts"]

@@ -21,12 +21,12 @@ from torch.utils.data import DataLoader
 from ov3d_perception.errors import CheckpointError
 from ov3d_perception.evaluation.result import Result
 from ov3d_perception.language.encoder import load_encoder
-from ov3d_perception.lifting.image_teacher import Teacher
+from ov3d_perception.lifting.image_teacher import ImageTeacher
 from ov3d_perception.lifting.sources import (
-    Chosen,
+    FrameSubset,
     as_prepared,
     bank_of,
-    left_out,
+    skipped_in,
     open_source,
     open_vocabulary,
     preparation_of,
@@ -34,9 +34,10 @@ from ov3d_perception.lifting.sources import (
 )
 from ov3d_perception.paths import cache_dir
 from ov3d_perception.recipes.specs import PRECISIONS, Recipe, changed
-from ov3d_perception.training.callbacks import Keeper
-from ov3d_perception.training.data.batches import EpochSampler
-from ov3d_perception.training.plans import Plan, plan
+from ov3d_perception.training.callbacks import CheckpointCallback
+from ov3d_perception.training.data.clouds import collate
+from ov3d_perception.training.data.sampler import EpochSampler
+from ov3d_perception.training.plans import Experiment, plan
 from ov3d_perception.training.processes import Processes, synchronise
 from ov3d_perception.training.student import Student
 from ov3d_perception.training.times import StepTimes
@@ -61,7 +62,7 @@ def distill(recipe: Recipe, out: Path, resume: bool = False, device: str = "auto
     recipe = changed(recipe, {"optimiser.epochs": 1, "repeat": 1}) if fast else recipe
     last = claim(recipe, out, resume)
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)
-    teacher = Teacher(
+    teacher = ImageTeacher(
         load_encoder(recipe.teacher.model, recipe.teacher.pretrained, device, recipe.teacher.precision),
         recipe.teacher,
         cache_dir() / "teacher",
@@ -73,12 +74,12 @@ def distill(recipe: Recipe, out: Path, resume: bool = False, device: str = "auto
     if validation is not None and vocabulary is not None:
         require_classes(validation, vocabulary.names)
     if fast:
-        source = Chosen(source, range(min(len(source), 2 * recipe.optimiser.batch * recipe.optimiser.accumulate)))
-        validation = Chosen(validation, range(1)) if validation is not None else None
+        source = FrameSubset(source, range(min(len(source), 2 * recipe.optimiser.batch * recipe.optimiser.accumulate)))
+        validation = FrameSubset(validation, range(1)) if validation is not None else None
     planned = plan(recipe, out, source, teacher, vocabulary)
     bank = bank_of(recipe.vocabulary) if recipe.vocabulary else None
-    keeper = Keeper(recipe, out, teacher.identity, vocabulary, validation, teacher, preparation, bank)
-    keeper.lost = left_out(source)
+    keeper = CheckpointCallback(recipe, out, teacher.identity, vocabulary, validation, teacher, preparation, bank)
+    keeper.lost = skipped_in(source)
     return keeper.finish(fit(recipe, out, planned, keeper, device, last), planned.counts)
 
 
@@ -90,11 +91,13 @@ def trained_sweeps(recipe: Recipe) -> int:
     return method.sweeps if method.merged and method.name != "labels" else 1
 
 
-def fit(recipe: Recipe, out: Path, planned: Plan, keeper: Keeper, device: str, last: Path | None) -> Student:
+def fit(recipe: Recipe, out: Path, planned: Experiment, keeper: CheckpointCallback, device: str, last: Path | None) -> Student:
     """Train what is planned, from ``last`` on if given; returns the trained module."""
     spec = recipe.optimiser
     processes = Processes.of_torchrun()
-    sampler = EpochSampler(planned.size, recipe.repeat, recipe.seed, processes.rank, processes.world, spec.batch)
+    sampler = EpochSampler(
+        len(planned.dataset), recipe.repeat, recipe.seed, processes.rank, processes.world, spec.batch
+    )
     steps = math.ceil(math.ceil(len(sampler) / spec.batch) / spec.accumulate)
     torch.set_float32_matmul_precision("high")
     module = planned.module(steps * spec.epochs)
@@ -121,7 +124,7 @@ def fit(recipe: Recipe, out: Path, planned: Plan, keeper: Keeper, device: str, l
         planned.dataset,
         batch_size=spec.batch,
         sampler=sampler,
-        collate_fn=planned.collate,
+        collate_fn=collate,
         num_workers=spec.workers,
         persistent_workers=False,
     )

@@ -20,7 +20,7 @@ from ov3d_perception.networks.registry import Network
 from ov3d_perception.recipes.specs import OptimiserSpec
 from ov3d_perception.sparse import SparseTensor
 from ov3d_perception.training.balance import Balance
-from ov3d_perception.training.data.batches import Batch
+from ov3d_perception.training.data.clouds import CloudBatch
 
 
 class Student(lightning.LightningModule):
@@ -49,8 +49,13 @@ class Student(lightning.LightningModule):
         self.log("epoch_loss", loss, on_step=False, on_epoch=True, batch_size=1)
         return loss
 
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Let the average follow."""
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        """Step, and let the average follow: once an optimiser step, however many batches its gradients come from."""
+        super().optimizer_step(*arguments, **options)
+        self.follow()
+
+    def follow(self) -> None:
+        """Move the average towards the weights."""
         if self.average is not None:
             self.average.update_parameters(self.network)
 
@@ -128,13 +133,15 @@ class Distillation(Student):
             if spec.balance > 0:
                 self.balance = Balance(vocabulary.prompt_class, spec.balance)
 
-    def training_step(self, batch: Batch, _: int) -> Float[Tensor, ""]:
+    def training_step(self, batch: CloudBatch, _: int) -> Float[Tensor, ""]:
         """The loss of one batch."""
         features = self.network(SparseTensor(batch.feats, batch.coords)).feats
-        student = self.network.head(features[batch.rows])
-        weight = self.balance.weights((batch.target @ self.text.T).argmax(1)) if self.balance else None
-        (loss,) = openscene.losses(openscene.OpenSceneStep(student, batch.target, weight)).values()
+        assert batch.targets is not None
+        teacher = batch.targets.feature
+        student = self.network.head(features[batch.targets.voxel])
+        weight = self.balance.weights((teacher @ self.text.T).argmax(1)) if self.balance else None
+        (loss,) = openscene.losses(openscene.OpenSceneStep(student, teacher, weight)).values()
         if self.spec.words == 0:
             return self.log_loss(loss)
-        agreement = agreement_loss(student, batch.target, self.text, self.logit_scale, weight)
+        agreement = agreement_loss(student, teacher, self.text, self.logit_scale, weight)
         return self.log_loss(loss + self.spec.words * agreement, agreement=agreement)

@@ -19,7 +19,7 @@ from ov3d_perception.evaluation.score import (
 )
 from ov3d_perception.inference import LiveModel, Segmenter
 from ov3d_perception.language.vocabulary import Vocabulary
-from ov3d_perception.lifting.image_teacher import Teacher
+from ov3d_perception.lifting.image_teacher import ImageTeacher
 from ov3d_perception.lifting.pairs import pair
 from ov3d_perception.networks.checkpoint import CheckpointInfo
 from ov3d_perception.recipes.specs import PairSpec, TeacherSpec
@@ -35,7 +35,7 @@ def vocabulary():
 
 @pytest.fixture
 def teacher(tmp_path):
-    return Teacher(ColourEncoder(), TeacherSpec("c"), tmp_path / "cache")
+    return ImageTeacher(ColourEncoder(), TeacherSpec("c"), tmp_path / "cache")
 
 
 def untrained(seed=0):

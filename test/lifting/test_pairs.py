@@ -8,16 +8,16 @@ import torch
 from colour_scene import ColourEncoder, Walls, split_image, view, wall
 
 from ov3d_perception.errors import DatasetError
-from ov3d_perception.lifting.frames import neighbours, prepare
-from ov3d_perception.lifting.image_teacher import Teacher
+from ov3d_perception.lifting.frames import neighbours, prepare_samples, restore_maps, sample_path
+from ov3d_perception.lifting.image_teacher import ImageTeacher, load_map
 from ov3d_perception.lifting.pairs import (
+    fused_targets,
     fused_teacher,
     image_size,
     load_sample,
     make_sample,
     pair,
     save_sample,
-    voxel_targets,
 )
 from ov3d_perception.recipes.specs import PairSpec, TeacherSpec
 from ov3d_perception.types import Frame, Sweep
@@ -27,7 +27,7 @@ SPEC = PairSpec(occlusion=False)
 
 @pytest.fixture
 def teacher(tmp_path):
-    return Teacher(ColourEncoder(), TeacherSpec("c"), tmp_path / "cache")
+    return ImageTeacher(ColourEncoder(), TeacherSpec("c"), tmp_path / "cache")
 
 
 def test_projected_teacher_says_what_stands_there(teacher):
@@ -88,7 +88,8 @@ def test_every_point_of_a_voxel_weighs_the_same(teacher):
     keep = ((sample.point == 0) & (sample.view < 2)) | ((sample.point == 1) & (sample.view == 2))
     sample = dataclasses.replace(sample, point=sample.point[keep], view=sample.view[keep], uv=sample.uv[keep])
     rows = torch.zeros(len(sample.point), dtype=torch.int64)
-    target = voxel_targets(sample, rows, torch.ones(len(rows), dtype=torch.bool), 1)
+    maps = [teacher.folder / name for name in sample.maps]
+    target = fused_targets(sample.point, sample.view, sample.uv, [(48, 64)] * len(maps), maps, rows, 1)
     torch.testing.assert_close(target, torch.tensor([[0.5**0.5, 0.0, 0.5**0.5]]), atol=1e-3, rtol=0)
 
 
@@ -101,13 +102,34 @@ def test_neighbours_stay_in_their_sequence():
 
 
 def test_blind_and_corrupt_frames_are_counted(teacher, tmp_path):
-    paths, counts = prepare(Walls("", 5, blind=(1,), corrupt=(0, 3)), teacher, SPEC, tmp_path / "pairs")
-    assert [path.stem for path in paths] == ["000002", "000004"]
+    found, counts = prepare_samples(Walls("", 5, blind=(1,), corrupt=(0, 3)), teacher, SPEC, tmp_path / "pairs")
+    assert [one.frame for one in found] == [2, 4]
+    assert sorted(path.stem for path in (tmp_path / "pairs").iterdir()) == ["000002", "000004"]
     assert (counts.used, counts.unseen, counts.corrupt) == (2, 1, 2)
-    assert counts.pairs == sum(len(load_sample(path).point) for path in paths)
+    assert counts.pairs == sum(len(load_sample(sample_path(tmp_path / "pairs", one.frame)).point) for one in found)
     assert "image 0 is broken" in counts.errors[0]
 
 
 def test_nothing_in_view_at_all_is_an_error(teacher, tmp_path):
     with pytest.raises(DatasetError, match="calibration"):
-        prepare(Walls("", 2, blind=(0, 1)), teacher, SPEC, tmp_path / "pairs")
+        prepare_samples(Walls("", 2, blind=(0, 1)), teacher, SPEC, tmp_path / "pairs")
+
+
+def test_maps_that_are_gone_are_made_anew_from_the_same_images(teacher, tmp_path):
+    source = Walls("", 3)
+    found, _ = prepare_samples(source, teacher, SPEC, tmp_path / "pairs")
+    (name,) = {name for one in found for name in one.maps}  # every wall is seen in the same picture
+    before = teacher.dense(source[0].views[0].image)
+    (teacher.folder / name).unlink()
+    assert restore_maps(source, teacher, found) == 1
+    torch.testing.assert_close(load_map(teacher.folder / name), before, rtol=0, atol=0)
+    calls = teacher.encoder.calls
+    assert restore_maps(source, teacher, found) == 0
+    assert teacher.encoder.calls == calls
+
+
+def test_images_that_a_run_no_longer_finds_are_told(teacher, tmp_path):
+    found, _ = prepare_samples(Walls("", 2), teacher, SPEC, tmp_path / "pairs")
+    (teacher.folder / found[0].maps[0]).unlink()
+    with pytest.raises(DatasetError, match="1 images that the run was started with"):
+        restore_maps(Walls("", 2, corrupt=(0, 1)), teacher, found)

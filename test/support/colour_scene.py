@@ -39,6 +39,7 @@ class ColourEncoder:
     identity = IDENTITY
     logit_scale = 100.0
     has_text = False
+    dense_key = "mean colour of 4 pixels"
 
     def __init__(self):
         self.calls = 0
@@ -144,8 +145,11 @@ class KilledError(Exception):
     """What a run dies of."""
 
 
-def assert_resumes(recipe, folder, monkeypatch, module, killed=19):
-    """A run that is killed in the step of number ``killed`` and resumed ends in the uninterrupted run's weights."""
+def assert_resumes(recipe, folder, monkeypatch, module, killed=19, between=lambda: None):
+    """A run that is killed in the step of number ``killed`` and resumed ends in the uninterrupted run's weights.
+
+    between: called after the kill.
+    """
     torch.set_num_threads(1)
     distill(recipe, folder / "whole", device="cpu")
     step, calls = module.training_step, []
@@ -160,6 +164,7 @@ def assert_resumes(recipe, folder, monkeypatch, module, killed=19):
         patch.setattr(module, "training_step", dies)
         with pytest.raises(KilledError):
             distill(recipe, folder / "broken", device="cpu")
+    between()
     torch.rand(100)
     distill(recipe, folder / "broken", resume=True, device="cpu")
     whole, broken = (load_checkpoint(folder / name / "student.safetensors")[0] for name in ("whole", "broken"))

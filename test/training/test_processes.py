@@ -13,7 +13,7 @@ from torch import nn
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.networks.registry import build_network
 from ov3d_perception.sparse import SparseTensor, quantize
-from ov3d_perception.training.data.batches import EpochSampler
+from ov3d_perception.training.data.sampler import EpochSampler
 from ov3d_perception.training.processes import Processes, SynchronisedNorm, synchronise
 
 SUPPORT = Path(__file__).parents[1] / "support"

@@ -5,18 +5,24 @@ import json
 
 import pytest
 import torch
-from colour_scene import ColourEncoder, assert_resumes, walls_recipe
+from colour_scene import ColourEncoder, Walls, assert_resumes, walls_recipe
 
 from ov3d_perception.errors import CheckpointError, IdentityError, RecipeError
 from ov3d_perception.evaluation.score import STUDENT_ALL, STUDENT_IN_VIEW, TEACHER_IN_VIEW
+from ov3d_perception.inference import Segmenter
+from ov3d_perception.language.encoder import load_encoder
+from ov3d_perception.lifting import image_teacher
 from ov3d_perception.networks.checkpoint import load_checkpoint
+from ov3d_perception.paths import share_dir
 from ov3d_perception.recipes.specs import (
     MethodSpec,
     NetworkSpec,
     OptimiserSpec,
     SourceSpec,
+    changed,
 )
 from ov3d_perception.training import run
+from ov3d_perception.training.methods.clip2scene import Clip2SceneModule
 from ov3d_perception.training.student import Distillation
 
 
@@ -59,6 +65,65 @@ def test_a_killed_run_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch)
         recipe, optimiser=dataclasses.replace(recipe.optimiser, epochs=4, balance=0.5, words=0.3, average=0.9)
     )
     assert_resumes(recipe, tmp_path, monkeypatch, Distillation)
+
+
+@pytest.mark.parametrize("method", ["openscene", "clip2scene"])
+def test_a_run_whose_cache_was_emptied_encodes_again_and_resumes_to_the_same_weights(
+    recipe, tmp_path, monkeypatch, method
+):
+    recipe = changed(recipe, {"optimiser.epochs": 3, "method.name": method, "train.options.sweeps": 2})
+
+    def empty():
+        maps = list((tmp_path / "cache").rglob("*.npy"))
+        assert maps
+        for path in maps:
+            path.unlink()
+
+    module = Distillation if method == "openscene" else Clip2SceneModule
+    assert_resumes(recipe, tmp_path, monkeypatch, module, between=empty)
+    manifest = json.loads((tmp_path / "broken" / "pairs" / "manifest.json").read_text())
+    assert not [name for frame in manifest["frames"] for name in frame["maps"] if "/" in name]
+
+
+def test_images_are_hashed_when_a_run_begins_and_never_again(recipe, tmp_path, monkeypatch):
+    """Frames 1 and 2 are used, and 4 turns of 2 epochs read them; the evaluation hashes its own two images."""
+    hashed, real = [], image_teacher.map_name
+    monkeypatch.setattr(image_teacher, "map_name", lambda image: (hashed.append(1), real(image))[1])
+    run.distill(changed(recipe, {"optimiser.epochs": 2, "method.name": "clip2scene"}), tmp_path / "out", device="cpu")
+    assert len(hashed) == 1 + 2 + 2  # the budget's example, two frames, the evaluation
+
+
+def test_the_average_follows_once_an_optimiser_step(recipe, tmp_path):
+    """Two usable frames in four turns, one a batch, two batches a step: four steps of eight batches."""
+    settings = {"optimiser.epochs": 1, "optimiser.accumulate": 2, "optimiser.average": 0.9, "validation": None}
+    run.distill(changed(recipe, settings), tmp_path / "out", device="cpu")
+    state = torch.load(tmp_path / "out" / "last.ckpt", weights_only=False)["state_dict"]
+    assert int(state["average.n_averaged"]) == 4
+
+
+def test_the_shipped_encoder_teaches_a_student(recipe, tmp_path, monkeypatch):
+    """From images through the real encoder, its windows and its cache to a network whose features are its own."""
+    monkeypatch.setattr(run, "load_encoder", load_encoder)
+    models = share_dir() / "models"
+    settings = {
+        "teacher": {"model": str(models / "street_clip")},
+        "vocabulary": {"labelset": "street", "text": str(models / "street_bank.npz")},
+        "validation": None,
+        "optimiser.epochs": 6,
+        "optimiser.words": 0.1,
+    }
+    run.distill(changed(recipe, settings), tmp_path / "out", device="cpu")
+    encoder = load_encoder(str(models / "street_clip"), None, "cpu")
+    network, info = load_checkpoint(tmp_path / "out" / "student.safetensors")
+    assert info.identity == encoder.identity
+    frame = Walls("", 4, blind=(3,), corrupt=(0,))[1]
+    (dense,) = encoder.dense([frame.views[0].image])
+    found = Segmenter(network, info).features(frame.sweeps[0].scan.xyz, frame.sweeps[0].scan.intensity)
+    said = network.head(torch.from_numpy(found.features)).detach()[found.point_to_voxel]
+    left, right = (dense[:, :, part].mean((1, 2)) for part in (slice(0, 2), slice(-2, None)))
+    contrast = torch.nn.functional.normalize(said, dim=1) @ torch.nn.functional.normalize(left - right, dim=0)
+    labels = torch.from_numpy(frame.labels)
+    assert contrast[labels == 0].mean() - contrast[labels == 1].mean() > 0.3 * float((left - right).norm())
 
 
 def test_a_folder_belongs_to_one_run(recipe, tmp_path):

@@ -46,7 +46,7 @@ def test_the_average_follows_weights_and_statistics():
         with torch.no_grad():
             module.network.final.kernel.fill_(value)
             module.network.bn0.bn.running_mean.fill_(value)
-        module.on_train_batch_end()
+        module.follow()
     torch.testing.assert_close(module.student.final.kernel, torch.full_like(module.network.final.kernel, 0.25))
     assert module.student.bn0.bn.running_mean[0].item() == pytest.approx(0.25)
     trained = {id(p) for group in module.configure_optimizers()["optimizer"].param_groups for p in group["params"]}

@@ -13,11 +13,10 @@ def augment(
     intensity: Float32[np.ndarray, " n"],
     spec: AugmentSpec,
     rng: np.random.Generator,
-    taught: Int64[np.ndarray, " m"] | None = None,
 ) -> tuple[Float32[np.ndarray, "n 3"], Float32[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
     """Moved points (same order and number), changed intensities in [0, 1], and which points are kept.
 
-    taught: rows of the points that have a pair, for the choice of the wedge; None: all.
+    The wedge is chosen before: see :func:`in_wedge`.
     """
     angle = rng.uniform(0, 2 * np.pi) if spec.rotate else 0.0
     signs = rng.choice([-1.0, 1.0], 2) if spec.flip else np.ones(2)
@@ -29,18 +28,27 @@ def augment(
         moved += rng.normal(0, spec.jitter, moved.shape).astype(np.float32).clip(-3 * spec.jitter, 3 * spec.jitter)
     gain = np.float32(rng.uniform(1 - spec.intensity, 1 + spec.intensity))
     keep = rng.random(len(xyz)) >= rng.uniform(0, spec.dropout)
-    if spec.wedge < 1:
-        keep &= in_wedge(xyz, taught, spec.wedge, rng)
     return moved, (intensity * gain).clip(0, 1), keep
 
 
 def in_wedge(
-    xyz: Float32[np.ndarray, "n 3"], taught: Int64[np.ndarray, " m"] | None, share: float, rng: np.random.Generator
+    xyz: Float32[np.ndarray, "n 3"], taught: Int64[np.ndarray, " m"], share: float, rng: np.random.Generator
 ) -> Bool[np.ndarray, " n"]:
-    """Which points lie in a sector of ``share`` of the circle, centred on one of the degrees with taught points."""
+    """Which points lie in a sector of ``share`` of the circle, centred on a degree that has a taught point."""
     turn = np.arctan2(xyz[:, 1], xyz[:, 0]) / (2 * np.pi)
-    degrees = np.unique(np.floor((turn if taught is None else turn[taught]) * 360))
+    degrees = np.unique(np.floor(turn[taught] * 360))
     if len(degrees) == 0:
         return np.ones(len(xyz), bool)
     start = (rng.choice(degrees) + rng.random()) / 360 - share / 2
     return (turn - start) % 1 < share
+
+
+def near(xyz: np.ndarray, point: np.ndarray, size: float) -> Bool[np.ndarray, " n"]:
+    """Which points lie in a column of edge ``size`` that holds one of the rows ``point``, or beside such a column."""
+    cells = np.floor(xyz[:, :2] / size).astype(np.int64)
+    cells -= cells.min(0) - 1
+    taught = np.zeros(cells.max(0) + 2, bool)
+    for dx in (-1, 0, 1):
+        for dy in (-1, 0, 1):
+            taught[cells[point, 0] + dx, cells[point, 1] + dy] = True
+    return taught[cells[:, 0], cells[:, 1]]

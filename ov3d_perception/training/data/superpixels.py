@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,30 +14,37 @@ from ov3d_perception.recipes.specs import MethodSpec
 
 
 def superpixels(
-    image: UInt8[np.ndarray, "h w 3"],
+    image: Callable[[], UInt8[np.ndarray, "h w 3"]],
+    size: tuple[int, int],
     uv: Float32[np.ndarray, "m 2"],
     spec: MethodSpec,
     features: Path | None = None,
 ) -> Int64[np.ndarray, " m"]:
     """The segment of each pixel ``uv`` of an RGB image, from 0; at most 2 * ``spec.segments`` - 1.
 
-    features: the file of the image's teacher features; beside it segments are kept, since SLIC takes 0.1 s an image.
+    Args:
+        image: gives the image; called only where its segments are not stored.
+        size: its (height, width).
+        uv: pixels.
+        spec: SLIC's settings.
+        features: the file of the image's teacher features; the segments are stored beside it, since SLIC takes 0.1 s.
     """
-    segments = _segments(image, spec) if features is None else _kept(image, spec, features)
-    column, row = (np.clip(np.round(uv[:, axis]).astype(int), 0, image.shape[1 - axis] - 1) for axis in (0, 1))
+    segments = _segments(image(), spec) if features is None else _stored(image, size, spec, features)
+    column, row = (np.clip(np.round(uv[:, axis]).astype(int), 0, size[1 - axis] - 1) for axis in (0, 1))
     return np.minimum(segments[row, column].astype(np.int64), 2 * spec.segments - 1)
 
 
-def _kept(image: UInt8[np.ndarray, "h w 3"], spec: MethodSpec, features: Path) -> UInt16[np.ndarray, "h w"]:
-    height, width = image.shape[:2]
-    settings = f"{height}x{width}-{spec.segments}-{spec.compactness:g}-{spec.sigma:g}"
+def _stored(
+    image: Callable[[], UInt8[np.ndarray, "h w 3"]], size: tuple[int, int], spec: MethodSpec, features: Path
+) -> UInt16[np.ndarray, "h w"]:
+    settings = f"{size[0]}x{size[1]}-{spec.segments}-{spec.compactness:g}-{spec.sigma:g}"
     path = features.with_name(f"{features.stem}.slic-{settings}.npz")
     if not path.exists():
         with replacing(path, durable=False) as file:
-            np.savez_compressed(file, segments=_segments(image, spec))
+            np.savez_compressed(file, segments=_segments(image(), spec))
     with np.load(path) as stored:
-        kept: np.ndarray = stored["segments"]
-    return kept
+        segments: np.ndarray = stored["segments"]
+    return segments
 
 
 def _segments(image: UInt8[np.ndarray, "h w 3"], spec: MethodSpec) -> UInt16[np.ndarray, "h w"]:

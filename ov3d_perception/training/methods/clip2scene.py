@@ -13,30 +13,30 @@ from torch import Tensor, nn
 
 from ov3d_perception.language.sample import sample_features
 from ov3d_perception.language.vocabulary import Vocabulary
-from ov3d_perception.lifting.image_teacher import Teacher
+from ov3d_perception.lifting.image_teacher import ImageTeacher
 from ov3d_perception.methods import clip2scene, kl, ppkt, slidr
 from ov3d_perception.methods.maskclip import pixel_words, prompt_denoising
 from ov3d_perception.networks.registry import Network
 from ov3d_perception.recipes.specs import Recipe
 from ov3d_perception.sparse import SparseTensor
 from ov3d_perception.training.balance import Balance
-from ov3d_perception.training.data.scenes import Scenes
+from ov3d_perception.training.data.clouds import CloudBatch, Pairs
 from ov3d_perception.training.student import Student
 
 
 @dataclass(frozen=True)
-class Taught:
+class FramePairs:
     """One frame's pairs: x; z, the narrow features that the two heads read; the word of each pixel, and the rest."""
 
     pixels: Float[Tensor, "m d"]
     narrow: Float[Tensor, "m c"]
     word: Int64[Tensor, " m"]
-    scenes: Scenes
+    pairs: Pairs
     rows: Int64[Tensor, " m"]
 
     def column(self, name: str) -> Int64[Tensor, " m"]:
         """This frame's part of a column of the batch."""
-        column: Tensor = getattr(self.scenes, name)
+        column: Tensor = getattr(self.pairs, name)
         return column[self.rows]
 
 
@@ -55,7 +55,7 @@ class Clock:
         return now
 
 
-class Contrast(Student):
+class Clip2SceneModule(Student):
     """Trains ``network`` by the loss that ``recipe.method`` names; the loss of a batch is the mean of its frames'.
 
     The head of equation (1) is the network's own, which is kept; that of equation (2) is ``spatial_head``.
@@ -72,7 +72,7 @@ class Contrast(Student):
     word_class: Tensor
 
     def __init__(
-        self, network: Network, recipe: Recipe, steps: int, vocabulary: Vocabulary, teacher: Teacher | None = None
+        self, network: Network, recipe: Recipe, steps: int, vocabulary: Vocabulary, teacher: ImageTeacher | None = None
     ) -> None:
         super().__init__(network, recipe.optimiser, steps)
         self.recipe, self.method, self.teacher, self.clock = recipe, recipe.method, teacher, Clock()
@@ -86,22 +86,24 @@ class Contrast(Student):
         if self.method.name == "clip2scene" and self.method.spatial > 0:
             self.spatial_head = nn.Linear(network.feature_dim, len(self.text[0]), bias=False)
 
-    def training_step(self, batch: Scenes, _: int) -> Float[Tensor, ""]:
+    def training_step(self, batch: CloudBatch, _: int) -> Float[Tensor, ""]:
         """The loss of one batch."""
         start = time.perf_counter()
-        pixels, word = self._see(batch)
+        pairs = batch.pairs
+        assert pairs is not None
+        pixels, word = self._see(pairs)
         self.clock.add("teacher", start, self.device)
-        narrow = self.network(SparseTensor(batch.feats, batch.coords)).feats[batch.voxel].float()
+        narrow = self.network(SparseTensor(batch.feats, batch.coords)).feats[pairs.voxel].float()
         parts: dict[str, list[Tensor]] = {}
         for frame in range(batch.frames):
-            rows = torch.nonzero(batch.frame == frame)[:, 0]
-            taught = Taught(pixels[rows], narrow[rows], word[rows], batch, rows)
+            rows = torch.nonzero(pairs.frame == frame)[:, 0]
+            taught = FramePairs(pixels[rows], narrow[rows], word[rows], pairs, rows)
             for name, part in self._losses(taught).items():
                 parts.setdefault(name, []).append(part)
         means = {name: torch.stack(part).mean() for name, part in parts.items()}
         return self.log_loss(torch.stack(list(means.values())).sum(), **means)
 
-    def _losses(self, taught: Taught) -> dict[str, Float[Tensor, ""]]:
+    def _losses(self, taught: FramePairs) -> dict[str, Float[Tensor, ""]]:
         """The weighted losses of one frame, by name."""
         method, features = self.method, self.network.head(taught.narrow).float()
         points, pixels = F.normalize(features, dim=1), taught.pixels
@@ -135,17 +137,17 @@ class Contrast(Student):
         return clip2scene.losses(step, options)
 
     @torch.no_grad()
-    def _see(self, batch: Scenes) -> tuple[Float[Tensor, "m d"], Int64[Tensor, " m"]]:
+    def _see(self, pairs: Pairs) -> tuple[Float[Tensor, "m d"], Int64[Tensor, " m"]]:
         """Feature and word of each pair's pixel."""
-        maps = [one.float() for one in batch.maps or self._encoded(batch.images)]
-        pixels = self.text.new_zeros(len(batch.uv), self.text.shape[1])
+        maps = [one.float() for one in pairs.maps or self._encoded(pairs.images)]
+        pixels = self.text.new_zeros(len(pairs.uv), self.text.shape[1])
         allowed: Bool[Tensor, "m w"] | None = None
         denoise = self.recipe.teacher.denoise
         if denoise > 0:
             allowed = torch.ones(len(pixels), len(self.text), dtype=torch.bool, device=pixels.device)
-        for number, (dense, size) in enumerate(zip(maps, batch.sizes, strict=True)):
-            mine = torch.nonzero(batch.view == number)[:, 0]
-            pixels[mine] = sample_features(dense.to(pixels.device), batch.uv[mine], size)
+        for number, (dense, size) in enumerate(zip(maps, pairs.sizes, strict=True)):
+            mine = torch.nonzero(pairs.view == number)[:, 0]
+            pixels[mine] = sample_features(dense.to(pixels.device), pairs.uv[mine], size)
             if allowed is not None:
                 allowed[mine] = prompt_denoising(dense.to(pixels.device), self.text, self.logit_scale, denoise)
         return pixels, pixel_words(pixels, self.text, allowed)

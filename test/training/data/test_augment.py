@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import pdist
 
 from ov3d_perception.recipes.specs import AugmentSpec
-from ov3d_perception.training.data.augment import augment
+from ov3d_perception.training.data.augment import augment, in_wedge
 
 STILL = AugmentSpec(rotate=False, flip=False, scale=0, jitter=0, translate=0, dropout=0, intensity=0)
 
@@ -71,8 +71,7 @@ def test_same_generator_same_result():
 def test_a_wedge_keeps_one_connected_part_of_the_circle(seed, share):
     angle = np.linspace(0, 2 * np.pi, 1000, endpoint=False)
     xyz = np.column_stack([9 * np.cos(angle), 9 * np.sin(angle), 0 * angle]).astype(np.float32)
-    spec = AugmentSpec(dropout=0, wedge=share)
-    keep = augment(xyz, np.zeros(1000, np.float32), spec, np.random.default_rng(seed))[2]
+    keep = in_wedge(xyz, np.arange(1000), share, np.random.default_rng(seed))
     assert keep.mean() == pytest.approx(share, abs=0.002)
     assert np.count_nonzero(keep != np.roll(keep, 1)) == 2
 
@@ -81,8 +80,7 @@ def test_a_wedge_turns_to_where_the_taught_points_are():
     angle = np.linspace(-np.pi, np.pi, 720, endpoint=False)
     xyz = np.column_stack([9 * np.cos(angle), 9 * np.sin(angle), 0 * angle]).astype(np.float32)
     taught = np.flatnonzero(np.abs(angle) < 0.5)
-    spec = AugmentSpec(dropout=0, wedge=0.1)
     for seed in range(30):
-        keep = augment(xyz, np.zeros(720, np.float32), spec, np.random.default_rng(seed), taught)[2]
+        keep = in_wedge(xyz, taught, 0.1, np.random.default_rng(seed))
         assert np.abs(angle[keep]).max() < 0.5 + 0.1 * 2 * np.pi / 2 + 0.02
         assert keep[taught].any()

@@ -10,15 +10,17 @@ from colour_scene import ColourEncoder, Walls, assert_resumes, bank, walls_recip
 from ov3d_perception.errors import RecipeError
 from ov3d_perception.evaluation.score import STUDENT_ALL, STUDENT_IN_VIEW
 from ov3d_perception.language.vocabulary import Vocabulary
-from ov3d_perception.lifting.image_teacher import Teacher
+from ov3d_perception.lifting.frames import prepare_maps
+from ov3d_perception.lifting.image_teacher import ImageTeacher
 from ov3d_perception.methods.clip2scene import semantic_consistency
 from ov3d_perception.networks.checkpoint import load_checkpoint
 from ov3d_perception.networks.registry import build_network
 from ov3d_perception.recipes.specs import changed
 from ov3d_perception.sparse import SparseTensor
 from ov3d_perception.training import run
-from ov3d_perception.training.data.scenes import SceneDataset, collate_scenes
-from ov3d_perception.training.methods.clip2scene import Contrast
+from ov3d_perception.training.data.clouds import CloudDataset, Columns, collate
+from ov3d_perception.training.data.readers import SweepReader
+from ov3d_perception.training.methods.clip2scene import Clip2SceneModule
 
 WORDS = Vocabulary.from_words({"red": ["red"], "green": ["green"], "blue": ["blue"]}, bank())
 
@@ -28,16 +30,26 @@ def recipe(tmp_path, monkeypatch):
     return walls_recipe(tmp_path, monkeypatch)
 
 
+def dataset_of(recipe, tmp_path):
+    teacher, walls = ImageTeacher(ColourEncoder(), recipe.teacher, tmp_path / "maps"), Walls("", 2, sweeps=3)
+    reader = SweepReader(walls, prepare_maps(walls, teacher, recipe.pairs)[0], teacher.folder)
+    columns = Columns(grid=recipe.method.grid, grid_points=recipe.method.grid_points)
+    return CloudDataset(reader, lambda _: recipe, columns)
+
+
 def batch_of(recipe, tmp_path):
-    teacher = Teacher(ColourEncoder(), recipe.teacher, tmp_path / "maps")
-    dataset = SceneDataset(Walls("", 2, sweeps=3), recipe, teacher.path)
-    return collate_scenes([dataset[0, 0], dataset[0, 1]])
+    dataset = dataset_of(recipe, tmp_path)
+    return collate([dataset[0, 0], dataset[0, 1]])
+
+
+def with_maps(batch, *maps):
+    return dataclasses.replace(batch, pairs=dataclasses.replace(batch.pairs, maps=maps))
 
 
 def module_of(recipe):
     torch.manual_seed(0)
     network = build_network("MinkUNet14A", 2, 3, 0.1)
-    module = Contrast(network, recipe, 10, WORDS)
+    module = Clip2SceneModule(network, recipe, 10, WORDS)
     module.log = lambda *_, **__: None
     return module
 
@@ -60,12 +72,12 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_frames(recipe, tmp_path):
     recipe = changed(recipe, {"method.spatial": 0.0})
     batch, module = batch_of(recipe, tmp_path), module_of(recipe).eval()
     loss = module.training_step(batch, 0)
-    narrow = module.network(SparseTensor(batch.feats, batch.coords)).feats[batch.voxel]
+    narrow = module.network(SparseTensor(batch.feats, batch.coords)).feats[batch.pairs.voxel]
     points = torch.nn.functional.normalize(module.network.head(narrow), dim=1)
-    _, word = module._see(batch)
+    _, word = module._see(batch.pairs)
     each = [
         semantic_consistency(points[mine], word[mine], module.text, module.word_class, 0.5)
-        for mine in (batch.frame == 0, batch.frame == 1)
+        for mine in (batch.pairs.frame == 0, batch.pairs.frame == 1)
     ]
     torch.testing.assert_close(loss, (each[0] + each[1]) / 2)
     assert set(word.tolist()) == {0, 1}
@@ -86,12 +98,12 @@ def test_each_loss_has_a_head_of_its_own(recipe, tmp_path):
 
 
 def test_own_words_take_turns_with_the_pixels(recipe, tmp_path, monkeypatch):
-    """Taught by its own words alone the loss of equation (1) does not depend on what the pixels say."""
+    """FramePairs by its own words alone the loss of equation (1) does not depend on what the pixels say."""
     recipe = changed(recipe, {"method.spatial": 0.0, "method.switch": 1.0, "method.switch_after": 3})
     batch, module = batch_of(recipe, tmp_path), module_of(recipe).eval()
-    blind = dataclasses.replace(batch, maps=tuple(one.flip(-1) for one in batch.maps))
+    blind = with_maps(batch, *(one.flip(-1) for one in batch.pairs.maps))
     epoch = [0]
-    monkeypatch.setattr(Contrast, "current_epoch", property(lambda _: epoch[0]))
+    monkeypatch.setattr(Clip2SceneModule, "current_epoch", property(lambda _: epoch[0]))
     assert module.training_step(batch, 0) != module.training_step(blind, 0)
     epoch[0] = 3
     torch.testing.assert_close(module.training_step(batch, 0), module.training_step(blind, 0))
@@ -101,11 +113,11 @@ def test_balanced_words_weigh_by_how_rare_they_are(recipe, tmp_path, monkeypatch
     """The release's form: of the pairs' losses each is weighed by the inverse share of its word's class so far."""
     settings = {"method.spatial": 0.0, "method.form": "release", "optimiser.balance": 1.0}
     batch, module = batch_of(recipe, tmp_path), module_of(changed(recipe, settings)).eval()
-    narrow = module.network(SparseTensor(batch.feats, batch.coords)).feats[batch.voxel]
-    _, word = module._see(batch)
+    narrow = module.network(SparseTensor(batch.feats, batch.coords)).feats[batch.pairs.voxel]
+    _, word = module._see(batch.pairs)
     total, each = torch.ones(3, dtype=torch.float64), []
     for frame in (0, 1):
-        mine = batch.frame == frame
+        mine = batch.pairs.frame == frame
         total += torch.bincount(word[mine], minlength=3)
         weight = (1 / total)[word[mine]].float()
         loss = torch.nn.functional.cross_entropy(
@@ -122,10 +134,10 @@ def test_denoised_words_are_not_said(recipe, tmp_path):
         planned = changed(recipe, {"teacher.denoise": threshold})
         batch, module = batch_of(planned, tmp_path), module_of(planned)
         module.logit_scale = 1.0
-        one = torch.zeros_like(batch.maps[0])
+        one = torch.zeros_like(batch.pairs.maps[0])
         one[0, :, : one.shape[2] // 2] = 1.0
         one[:, :, one.shape[2] // 2 :] = torch.tensor([0.1, 0.75, 0.65])[:, None, None]
-        said[threshold] = set(module._see(dataclasses.replace(batch, maps=(one, one)))[1].tolist())
+        said[threshold] = set(module._see(with_maps(batch, one, one).pairs)[1].tolist())
     assert said == {0.0: {0, 1}, 0.5: {0}}
 
 
@@ -141,13 +153,13 @@ def test_soft_words_are_the_pixels_own_softmax_and_own_words_are_hard(recipe, tm
     batch, module = batch_of(recipe, tmp_path), module_of(changed(recipe, settings))
     module.eval().logit_scale = 5.0
     epoch = [0]
-    monkeypatch.setattr(Contrast, "current_epoch", property(lambda _: epoch[0]))
-    narrow = module.network(SparseTensor(batch.feats, batch.coords)).feats[batch.voxel]
+    monkeypatch.setattr(Clip2SceneModule, "current_epoch", property(lambda _: epoch[0]))
+    narrow = module.network(SparseTensor(batch.feats, batch.coords)).feats[batch.pairs.voxel]
     said = 5.0 * torch.nn.functional.normalize(module.network.head(narrow), dim=1) @ module.text.T
-    pixels, _ = module._see(batch)
+    pixels, _ = module._see(batch.pairs)
 
     def means(each):
-        return torch.stack([each[batch.frame == frame].mean() for frame in (0, 1)]).mean()
+        return torch.stack([each[batch.pairs.frame == frame].mean() for frame in (0, 1)]).mean()
 
     told = (5.0 * pixels @ module.text.T).softmax(1)
     expected = (told * (told.log() - said.log_softmax(1))).sum(1)
@@ -189,11 +201,10 @@ def test_accumulated_steps_are_those_of_the_doubled_batch(recipe, tmp_path):
     """Where batch normalisation does not mix frames: frozen statistics, one optimiser step on two frames."""
     grads = []
     for frames in ([[0], [1]], [[0, 1]]):
-        teacher = Teacher(ColourEncoder(), recipe.teacher, tmp_path / "maps")
-        dataset = SceneDataset(Walls("", 2, sweeps=3), recipe, teacher.path)
+        dataset = dataset_of(recipe, tmp_path)
         module = module_of(recipe).eval()
         for numbers in frames:
-            batch = collate_scenes([dataset[0, number] for number in numbers])
+            batch = collate([dataset[0, number] for number in numbers])
             (module.training_step(batch, 0) / len(frames)).backward()
         grads.append([p.grad.clone() for p in module.parameters() if p.grad is not None])
     for one, both in zip(*grads, strict=True):
@@ -221,7 +232,7 @@ def test_students_learn_in_half_precision_and_over_accumulated_batches(recipe, t
 def test_a_killed_run_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch, settings, killed):
     """Eight steps an epoch: killed in the first, in the middle, and in the very last step."""
     recipe = changed(recipe, {"optimiser.epochs": 4, "method.switch_after": 1, "optimiser.batch": 1, **settings})
-    assert_resumes(recipe, tmp_path, monkeypatch, Contrast, killed)
+    assert_resumes(recipe, tmp_path, monkeypatch, Clip2SceneModule, killed)
 
 
 def test_words_of_another_label_set_can_teach(recipe, tmp_path):

@@ -1,0 +1,185 @@
+"""Frames as clouds, by what a method learns from: stored pairs, pairs of sweeps drawn anew, labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from ov3d_perception.errors import DatasetError
+from ov3d_perception.geometry.sweeps import merge
+from ov3d_perception.lifting.frames import Prepared, sample_path
+from ov3d_perception.lifting.pairs import image_size, load_sample, pair
+from ov3d_perception.lifting.sources import skipped_in
+from ov3d_perception.lifting.sweeps import draw_sweeps
+from ov3d_perception.recipes.specs import Recipe
+from ov3d_perception.training.data.clouds import Cloud
+from ov3d_perception.training.data.crops import draw_crop
+from ov3d_perception.training.data.superpixels import superpixels
+from ov3d_perception.types import UNLABELLED, Frame, PixelPointPairs, View
+
+
+class SampleReader:
+    """Samples on disk, associated once.
+
+    Args:
+        folder: of the samples.
+        prepared: the frames that have one.
+        maps: the teacher's folder.
+    """
+
+    def __init__(self, folder: Path, prepared: Sequence[Prepared], maps: Path) -> None:
+        self.folder, self.prepared, self.maps = folder, prepared, maps
+
+    def __len__(self) -> int:
+        return len(self.prepared)
+
+    def read(self, index: int, recipe: Recipe, rng: np.random.Generator) -> Cloud:
+        """The sample of the ``index``-th prepared frame."""
+        sample = load_sample(sample_path(self.folder, self.prepared[index].frame))
+        alone = np.zeros(len(sample.xyz), np.int64)
+        return Cloud(
+            xyz=sample.xyz,
+            intensity=sample.intensity,
+            part=alone,
+            sweep=alone,
+            taught=sample.point,
+            point=sample.point,
+            view=sample.view,
+            uv=sample.uv,
+            sizes=tuple((int(height), int(width)) for height, width in sample.sizes),
+            maps=tuple(self.maps / name for name in sample.maps),
+        )
+
+    def missing(self) -> Counter[str]:
+        """Nothing: that was counted when the samples were made."""
+        return Counter()
+
+
+class SweepReader:
+    """A frame of K sweeps drawn among those near in time, associated when it is read (CLIP2Scene's pairs).
+
+    Args:
+        source: the frames.
+        prepared: those of them to use, with the teacher's maps of their images; None uses all, and the training step
+            encodes the images (``teacher.online``).
+        maps: the teacher's folder.
+    """
+
+    def __init__(self, source: Sequence[Frame], prepared: Sequence[Prepared] | None, maps: Path) -> None:
+        self.source, self.prepared, self.maps = source, prepared, maps
+
+    def __len__(self) -> int:
+        return len(self.source if self.prepared is None else self.prepared)
+
+    def read(self, index: int, recipe: Recipe, rng: np.random.Generator) -> Cloud:
+        """The ``index``-th frame. Raises DatasetError where no pixel sees a point, and as the source does."""
+        method = recipe.method
+        frame = self.source[index if self.prepared is None else self.prepared[index].frame]
+        stored = None if self.prepared is None else [self.maps / name for name in self.prepared[index].maps]
+        sweeps = draw_sweeps(frame.sweeps, method.sweeps, method.seconds, rng)
+        drawn = replace(frame, sweeps=sweeps)
+        pairs = pair(drawn, replace(recipe.pairs, sweeps=len(sweeps)))
+        pairs, images, segment = _seen(frame.views, pairs, recipe, stored, rng)
+        if len(pairs) == 0:
+            raise DatasetError(f"No pixel sees a point of {frame.name}", "Check the calibration and the poses")
+        merged = merge(sweeps)
+        sweep = np.repeat(np.arange(len(sweeps)), [len(s.scan) for s in sweeps])
+        rows = np.sort(rng.permutation(len(pairs))[: recipe.optimiser.targets])
+        size = None if stored else recipe.teacher.size
+        return Cloud(
+            xyz=merged.xyz,
+            intensity=merged.intensity,
+            part=np.zeros_like(sweep) if method.merged else sweep,
+            sweep=sweep,
+            taught=pairs.point,
+            point=pairs.point[rows],
+            view=pairs.camera[rows].astype(np.int64),
+            uv=pairs.uv[rows],
+            segment=segment[rows],
+            sizes=tuple(size or image_size(view) for view in frame.views),
+            maps=tuple(stored or ()),
+            images=images,
+        )
+
+    def missing(self) -> Counter[str]:
+        """What the source has skipped so far."""
+        return skipped_in(self.source)
+
+
+class LabelReader:
+    """Frames with their labels, those of the key sweep.
+
+    Args:
+        source: the frames.
+    """
+
+    def __init__(self, source: Sequence[Frame]) -> None:
+        self.source = source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def read(self, index: int, recipe: Recipe, rng: np.random.Generator) -> Cloud:
+        """The ``index``-th frame. Raises DatasetError where no point has a label, and as the source does."""
+        frame = self.source[index]
+        merged = merge(frame.sweeps[: recipe.pairs.sweeps])
+        label = np.full(len(merged.xyz), UNLABELLED, np.int64)
+        if frame.labels is not None:
+            label[: len(frame.labels)] = frame.labels
+        known = np.flatnonzero(label != UNLABELLED)
+        if len(known) == 0:
+            raise DatasetError(f"{frame.name} has no label", "Take a labelled split")
+        alone = np.zeros(len(merged.xyz), np.int64)
+        return Cloud(xyz=merged.xyz, intensity=merged.intensity, part=alone, sweep=alone, taught=known, label=label)
+
+    def missing(self) -> Counter[str]:
+        """What the source has skipped so far."""
+        return skipped_in(self.source)
+
+
+def _seen(
+    views: Sequence[View],
+    pairs: PixelPointPairs,
+    recipe: Recipe,
+    stored: Sequence[Path] | None,
+    rng: np.random.Generator,
+) -> tuple[PixelPointPairs, tuple[torch.Tensor, ...], np.ndarray]:
+    """The pairs whose pixels the augmented images still show, these images (none where their maps are ``stored``), and
+    the superpixel of each pair.
+
+    With stored maps a pair's pixel stays where it is in the whole image; else it is moved into the augmented one.
+    """
+    method, uv = recipe.method, pairs.uv.copy()
+    keep, segment = np.ones(len(pairs), bool), np.zeros(len(pairs), np.int64)
+    images: list[torch.Tensor] = []
+    for number, view in enumerate(views):
+        mine, size = pairs.camera == number, image_size(view)
+        crop = draw_crop(size, recipe.augment, rng)
+        shown = partial(_resized, view, size)
+        if stored is None:
+            target = recipe.teacher.size or size
+            uv[mine], keep[mine] = crop.pixels(uv[mine], target)
+            shown = partial(np.asarray, crop.image(shown(), target))
+            images.append(torch.from_numpy(np.ascontiguousarray(shown().transpose(2, 0, 1))))
+            size = target
+        else:
+            keep[mine] = crop.pixels(uv[mine], size)[1]
+        if method.name == "slidr":
+            found = superpixels(shown, size, uv[mine], method, None if stored is None else stored[number])
+            segment[mine] = found + number * 2 * method.segments
+    columns = {name: getattr(pairs, name)[keep] for name in ("point", "sweep", "camera", "depth")}
+    return PixelPointPairs(uv=uv[keep], **columns), tuple(images), segment[keep]
+
+
+def _resized(view: View, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+    """The view's image in its calibration's size."""
+    image = view.image
+    return image if image.shape[:2] == size else np.asarray(cv2.resize(image, size[::-1]))
