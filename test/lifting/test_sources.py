@@ -4,12 +4,12 @@ import pytest
 from colour_scene import Walls
 
 from ov3d_perception.errors import DatasetError
-from ov3d_perception.lifting.sources import Chosen, require_classes
+from ov3d_perception.lifting.sources import FrameSubset, require_classes
 
 
 @pytest.mark.parametrize("names", [("green", "red"), ("red",), ("red", "green", "blue")])
 def test_other_classes_or_another_order_are_an_error(names):
-    for source in (Walls("", 2), Chosen(Walls("", 2), [1])):
+    for source in (Walls("", 2), FrameSubset(Walls("", 2), [1])):
         with pytest.raises(DatasetError, match=rf"'colours' \(red, green\), the words .*\({', '.join(names)}\)"):
             require_classes(source, names)
 
