@@ -20,7 +20,7 @@ from ov3d_perception.lifting.image_teacher import ImageTeacher
 from ov3d_perception.lifting.sources import LABELS, as_prepared, open_source, open_vocabulary
 from ov3d_perception.networks.checkpoint import CheckpointInfo
 from ov3d_perception.paths import cache_dir
-from ov3d_perception.recipes.specs import PairSpec, Recipe, SourceSpec, TeacherSpec, VocabularySpec, from_dict
+from ov3d_perception.recipes.specs import PairSpec, Recipe, SourceSpec, VocabularySpec, from_dict
 
 
 def evaluate_checkpoint(

@@ -26,11 +26,11 @@ from ov3d_perception.lifting.sources import (
     FrameSubset,
     as_prepared,
     bank_of,
-    skipped_in,
     open_source,
     open_vocabulary,
     preparation_of,
     require_classes,
+    skipped_in,
 )
 from ov3d_perception.paths import cache_dir
 from ov3d_perception.recipes.specs import PRECISIONS, Recipe, changed
@@ -91,7 +91,9 @@ def trained_sweeps(recipe: Recipe) -> int:
     return method.sweeps if method.merged and method.name != "labels" else 1
 
 
-def fit(recipe: Recipe, out: Path, planned: Experiment, keeper: CheckpointCallback, device: str, last: Path | None) -> Student:
+def fit(
+    recipe: Recipe, out: Path, planned: Experiment, keeper: CheckpointCallback, device: str, last: Path | None
+) -> Student:
     """Train what is planned, from ``last`` on if given; returns the trained module."""
     spec = recipe.optimiser
     processes = Processes.of_torchrun()
