@@ -64,8 +64,8 @@ def play(
     from ov3d_perception.ros.tools.bag_player import play as run
     from ov3d_perception.ros.tools.systems import parse_arguments
 
-    options = {"rate": rate, "loop": loop, "seconds": seconds, "topics": topic, "clock": clock}
-    raise typer.Exit(run(path, remap=parse_arguments(remap or []), wait_for=wait_for or [], **options))
+    names, wanted = parse_arguments(remap or []), wait_for or []
+    raise typer.Exit(run(path, rate, loop, seconds, topic, clock, remap=names, wait_for=wanted))
 
 
 @group.command("record")

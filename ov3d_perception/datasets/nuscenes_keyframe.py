@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int32
@@ -39,7 +40,7 @@ class NuScenesKeyframe(FrameSource):
         self.root, self.images = Path(root), images
         self.labelset: LabelSet = LabelSet.load(labelset)
         info = self._read_info()
-        self._samples: list[dict] = info["data_list"]
+        self._samples: list[dict[str, Any]] = info["data_list"]
         self._categories: dict[int, str] = {i: name for name, i in info["metainfo"]["categories"].items()}
         problems = [problem for sample in self._samples for problem in self._check(sample)]
         problems += [
@@ -75,19 +76,19 @@ class NuScenesKeyframe(FrameSource):
             boxes.append(Box(centre, np.array([length, width, height]), yaw - np.pi / 2, label))
         return boxes
 
-    def _read_info(self) -> dict:
+    def _read_info(self) -> dict[str, Any]:
         path = self.root / "info.json"
         if not path.is_file():
             require(self.root, ["info.json: missing"], REMEDY)
         try:
-            info: dict = json.loads(path.read_text())
+            info: dict[str, Any] = json.loads(path.read_text())
         except ValueError as error:
             require(self.root, [f"info.json: {error}"], REMEDY)
         missing = [f"info.json: no {key!r} in it" for key in ("data_list", "metainfo") if key not in info]
         require(self.root, missing, REMEDY)
         return info
 
-    def _check(self, sample: dict) -> list[str]:
+    def _check(self, sample: dict[str, Any]) -> list[str]:
         problems = []
         try:
             lidar, images = sample["lidar_points"], sample["images"]
@@ -104,10 +105,10 @@ class NuScenesKeyframe(FrameSource):
             problems.append(f"{lidar['lidar_path']}: {path.stat().st_size} bytes are no whole points of {POINT_BYTES}")
         return problems
 
-    def _scan(self, sample: dict) -> Scan:
+    def _scan(self, sample: dict[str, Any]) -> Scan:
         return read_scan(self.root / sample["lidar_points"]["lidar_path"], _nanoseconds(sample["timestamp"]))
 
-    def _view(self, name: str, entry: dict, T_world_raw: Pose) -> View:
+    def _view(self, name: str, entry: dict[str, Any], T_world_raw: Pose) -> View:
         image = read_image(self.root / entry["img_path"])
         height, width = image.shape[:2]
         camera = Camera(name.lower(), width, height, np.array(entry["cam2img"], np.float64)[:3, :3])

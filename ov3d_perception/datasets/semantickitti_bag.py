@@ -9,6 +9,7 @@ import numpy as np
 
 from ov3d_perception.bags import messages
 from ov3d_perception.bags.images import encode_jpeg
+from ov3d_perception.bags.pointcloud2 import SECOND
 from ov3d_perception.bags.writer import BagWriter
 from ov3d_perception.datasets.kitti_drive import ADVICE, KittiDrive, open_drive
 from ov3d_perception.datasets.source import require
@@ -18,7 +19,7 @@ from ov3d_perception.types import Camera
 
 LIDAR_HEIGHT = 1.73  # metres above the road: KITTI's sensor set-up
 CAMERA = "cam_2"
-EPOCH = 1_317_000_000 * messages.SECOND  # the benchmark starts each sequence at 0, and ROS takes 0 for "no stamp"
+EPOCH = 1_317_000_000 * SECOND  # the benchmark starts each sequence at 0, and ROS takes 0 for "no stamp"
 
 
 def from_semantickitti(

@@ -9,7 +9,7 @@ from typing import Any
 
 from ov3d_perception.demo.score import BoxTruth
 from ov3d_perception.evaluation.metrics import Scores
-from ov3d_perception.evaluation.score import Result
+from ov3d_perception.evaluation.result import Result
 from ov3d_perception.geometry.boxes import Box
 
 

@@ -41,8 +41,9 @@ def read_truth(bag: str | Path) -> dict[int, TrueScan]:
                 waiting[scan.stamp] = scan
                 continue
             stamp = decoded.header.stamp.sec * 1_000_000_000 + decoded.header.stamp.nanosec
-            if (scan := waiting.pop(stamp, None)) is None:
+            if stamp not in waiting:
                 continue
+            scan = waiting.pop(stamp)
             labels = structured(decoded)["label"].astype(np.int32)
             if scan.source_index is not None:
                 labels = labels[scan.source_index]

@@ -106,7 +106,8 @@ def _vocabulary(
 ) -> tuple[Vocabulary, dict[str, Any]]:
     """The words to evaluate in, and where they are from: ``text``, else the checkpoint's bank, else the recipe's."""
     spec = _words(recipe, labelset, text, key)
-    prompts = LabelSet.load(labelset or spec.labelset).prompts if labelset or spec else info.vocabulary
+    name = labelset or (spec.labelset if spec else "")
+    prompts = LabelSet.load(name).prompts if name else info.vocabulary
     if not text and info.bank is not None and info.identity.model != LABELS:
         bank = words_of_checkpoint(info, checkpoint)
         if all(word in bank for words in prompts.values() for word in words):

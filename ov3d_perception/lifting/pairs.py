@@ -16,7 +16,8 @@ from torch import Tensor
 
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.files import replacing
-from ov3d_perception.geometry.association import OcclusionTest, associate
+from ov3d_perception.geometry.association import associate
+from ov3d_perception.geometry.occlusion import OcclusionTest
 from ov3d_perception.geometry.sweeps import merge
 from ov3d_perception.language.sample import sample_features
 from ov3d_perception.lifting.image_teacher import ImageTeacher, load_map

@@ -45,7 +45,7 @@ class Output:
     @property
     def wanted(self) -> bool:
         """True if the topic has a subscriber."""
-        return self.publisher.get_subscription_count() > 0
+        return bool(self.publisher.get_subscription_count())
 
 
 class LidarPipeline:

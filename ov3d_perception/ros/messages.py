@@ -266,8 +266,8 @@ def message_to_grid(message: OccupancyGrid) -> tuple[Layout, Int8[np.ndarray, "h
     return layout, np.frombuffer(message.data, np.int8).reshape(layout.shape)
 
 
-def _bulk(typecode: str, values: np.ndarray) -> array.array:
+def _bulk(typecode: str, values: np.ndarray) -> array.array[Any]:
     """An array.array of the values' bytes. The message keeps a reference: do not change it afterwards."""
-    result: array.array = array.array(typecode)
+    result: array.array[Any] = array.array(typecode)
     result.frombytes(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
     return result

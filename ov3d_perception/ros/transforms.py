@@ -164,7 +164,7 @@ class Tf2Transforms:
         self._error = tf2_ros.TransformException
         parents = self._parents = ParentWatch(forget_after=200)
 
-        class WatchedBuffer(tf2_ros.Buffer):  # type: ignore[misc, name-defined]
+        class WatchedBuffer(tf2_ros.Buffer):
             """Notes who carries whom before tf2 takes a transform: tf2 lets the last parent win without a word."""
 
             def set_transform(self, transform: Any, authority: str) -> None:

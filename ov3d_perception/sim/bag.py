@@ -8,6 +8,7 @@ import numpy as np
 
 from ov3d_perception.bags import messages
 from ov3d_perception.bags.images import encode_jpeg
+from ov3d_perception.bags.pointcloud2 import SECOND
 from ov3d_perception.bags.writer import BagWriter
 from ov3d_perception.sim import rig
 from ov3d_perception.sim.drive import EPOCH, SimFrame, SimulatedDrive
@@ -31,7 +32,7 @@ def write_drive(path: str | Path, drive: SimulatedDrive, *, overwrite: bool = Fa
         written = 0
         for shot in drive:
             end = shot.stamp + round(1e9 / drive.rate_hz)
-            while written < len(stamps) and stamps[written] <= end + messages.SECOND // ODOMETRY_HZ:
+            while written < len(stamps) and stamps[written] <= end + SECOND // ODOMETRY_HZ:
                 _write_pose(bag, drive, stamps[written])
                 written += 1
             _write_pictures(bag, shot)

@@ -17,9 +17,10 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Float32, Int32
+from llvmlite import ir
 from torch import Tensor
 
-from ov3d_perception.sparse.machine import FLOAT, HALF, LONG, WORD, Code, compiled, host, ir
+from ov3d_perception.sparse.machine import FLOAT, HALF, LONG, WORD, Code, compiled, host
 
 _PAIRS = 64
 """Whose rows stay in the inner cache while the kernel's gradient of one offset takes them in, part by part."""

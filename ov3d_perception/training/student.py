@@ -62,7 +62,8 @@ class Student(lightning.LightningModule):
     @property
     def student(self) -> Network:
         """What is evaluated and kept: the average of the weights where the recipe asks for it, else the weights."""
-        network: Network = self.network if self.average is None else self.average.module
+        network = self.network if self.average is None else self.average.module
+        assert isinstance(network, Network)
         return network
 
     def groups(self) -> list[tuple[list[torch.nn.Parameter], float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,20 @@ def test_overlay_draws_only_in_front(tmp_path: Path, scan: Scan, frame: Frame) -
     image = np.asarray(Image.open(path))
     assert image.shape == (90, 160, 3)
     assert image.std() > 5
+
+
+def test_a_larger_camera_image_is_shrunk_to_the_mean_of_its_pixels(tmp_path: Path, frame: Frame) -> None:
+    """One pixel of each nine is white, drawn as 0.65 * 255 = 165: 18 in the mean, 0 in the middle of the nine."""
+    small = frame.views[0]
+    image = np.zeros((270, 480, 3), np.uint8)
+    image[::3, ::3] = 255
+    K = small.camera.K * [[3], [3], [1]]
+    large = replace(small, camera=Camera("cam_front_left", 480, 270, K), image=image)
+    behind = Sweep(Scan(np.float32([[-5, 0, 0]]), np.zeros(1, np.float32), stamp=5), np.eye(4))
+    path = pictures.draw_overlay(tmp_path / "o.png", Frame("f", (behind,), (small, large)), np.ones(1, np.int32), NAMES)
+    drawn = np.asarray(Image.open(path))
+    assert drawn.shape == (90, 320, 3)
+    assert np.all(drawn[:, :160] == 18)
 
 
 def test_a_box_has_its_classes_colour_whatever_its_score(tmp_path: Path, scan: Scan, frame: Frame) -> None:

@@ -16,6 +16,7 @@ import rclpy
 from geometry_msgs.msg import Point
 from rclpy.client import Client
 from rclpy.node import Node
+from rclpy.task import Future
 
 from ov3d_msgs.srv import ApproachPose, LoadMap, QueryText, SaveMap, SetVocabulary
 from ov3d_perception.errors import Ov3dError
@@ -155,7 +156,8 @@ def _remedy(node: Node, service: str) -> str:
 def _answer(node: Node, client: Client, request: Any, timeout: float, patience: float) -> Any | None:
     """The first answer; None if none comes. Asks again after ``patience`` seconds, and then twice as many: an answer is
     lost if the node has not discovered this client's side of it within 100 ms (github.com/ros2/ros2/issues/1253)."""
-    started, futures = time.monotonic(), []
+    started = time.monotonic()
+    futures: list[Future] = []
     while (passed := time.monotonic() - started) < timeout:
         if passed >= patience * (2 ** len(futures) - 1):
             futures.append(client.call_async(request))
