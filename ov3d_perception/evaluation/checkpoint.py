@@ -20,7 +20,7 @@ from ov3d_perception.lifting.image_teacher import ImageTeacher
 from ov3d_perception.lifting.sources import LABELS, as_prepared, open_source, open_vocabulary
 from ov3d_perception.networks.checkpoint import CheckpointInfo
 from ov3d_perception.paths import cache_dir
-from ov3d_perception.recipes.specs import PairSpec, Recipe, SourceSpec, VocabularySpec, from_dict
+from ov3d_perception.recipes.specs import PairSpec, Recipe, SourceSpec, TeacherSpec, VocabularySpec, from_dict
 
 
 def evaluate_checkpoint(
@@ -33,7 +33,7 @@ def evaluate_checkpoint(
     text: str = "",
     key: str | None = None,
     with_teacher: bool = True,
-    teacher: ImageTeacherSpec | None = None,
+    teacher: TeacherSpec | None = None,
     pairs: PairSpec | None = None,
     device: str = "auto",
     pictures: tuple[Path, int] | None = None,
@@ -129,6 +129,6 @@ def _words(recipe: Recipe | None, labelset: str, text: str, key: str | None) -> 
     return replace(known, text=text, key=key) if text else known
 
 
-def _teacher(spec: ImageTeacherSpec, device: str) -> ImageTeacher:
+def _teacher(spec: TeacherSpec, device: str) -> ImageTeacher:
     encoder = load_encoder(spec.model, spec.pretrained, device, spec.precision)
     return ImageTeacher(encoder, spec, cache_dir() / "teacher")
