@@ -1,6 +1,6 @@
 """lidar.launch.py and what Nav2 takes from it: the filtered cloud, the costmap filter's mask, approach poses.
 
-    ros2 launch ov3d_perception navigation.launch.py costs:="['grass: 60', 'sidewalk: 100']" drop:="[driveable_surface]"
+    ros2 launch ov3d_perception navigation.launch.py costs:="['grass: 60', 'sidewalk: 100']"
 
 All arguments of lidar.launch.py work here, too. Nav2 itself is yours to start, with the parameters that
 docs/navigation.md shows. Without ``launch`` (pip installation) the same is ``ov3d up navigation ...``.

@@ -8,6 +8,11 @@ from functools import lru_cache
 _ARTICLES = ("a", "an", "the")
 #: Plural endings and what replaces them. Several may apply: "buses" gives "buse" and "bus".
 _PLURALS = (("ies", "y"), ("ves", "f"), ("es", ""), ("s", ""))
+#: What lies flat and can be driven or walked on, as label sets and people call it.
+_GROUND = """ground, other ground, other flat, floor, road, street, lane, lane marking, asphalt, driveable surface,
+drivable surface, driveway, parking, parking lot, parking space, pavement, sidewalk, footpath, walkway, crosswalk, path,
+dirt path, gravel path, bike path, bike lane, traffic island, traffic median, curb, terrain, grass, grassland, lawn,
+meadow, turf, sod, field, soil, dirt, mud, sand, gravel, snow, puddle""".replace("\n", " ").split(", ")
 _IRREGULAR = {"people": "person", "men": "man", "women": "woman", "children": "child"}
 
 
@@ -39,6 +44,11 @@ def find_word(word: str, known: Collection[str]) -> str | None:
 def same_word(one: str, other: str) -> bool:
     """Whether the two name one thing: equal, or one may be the other's plural."""
     return not set(word_forms(one)).isdisjoint(word_forms(other))
+
+
+def is_ground(word: str) -> bool:
+    """Whether the word names a kind of ground: road, grass, terrain, a class called driveable_surface, ..."""
+    return not set(_GROUND).isdisjoint(word_forms(word))
 
 
 def distinct_words(words: Sequence[str]) -> list[str]:

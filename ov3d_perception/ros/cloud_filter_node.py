@@ -1,4 +1,4 @@
-"""``cloud_filter_node``: of lidar_node's labelled cloud, the points of chosen words, for Nav2's obstacle layers.
+"""``cloud_filter_node``: of lidar_node's labelled cloud, what stands above the ground, for Nav2's obstacle layers.
 
 Stamp and frame are the sensor's, and the points' bytes are not touched. Described in ``docs/navigation.md``.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import array
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -19,29 +19,55 @@ from sensor_msgs.msg import PointCloud2
 from vision_msgs.msg import LabelInfo
 
 from ov3d_perception.bags.pointcloud2 import structured
-from ov3d_perception.errors import PointCloudError
-from ov3d_perception.language.words import same_word
-from ov3d_perception.ros import parameters, qos
-from ov3d_perception.ros.diagnostics import STALE, WARN, DiagnosticsPublisher, Health
+from ov3d_perception.errors import PointCloudError, TransformError
+from ov3d_perception.geometry.upright import Upright, upright_points
+from ov3d_perception.mapping.navigation.obstacles import ObstacleRule, obstacles, unknown_words
+from ov3d_perception.ros import messages, parameters, qos
+from ov3d_perception.ros.diagnostics import ERROR, STALE, WARN, DiagnosticsPublisher, Health
 from ov3d_perception.ros.parameters import parameter
 from ov3d_perception.ros.run import run
+from ov3d_perception.ros.transforms import listen
+from ov3d_perception.types import Scan
 
 
 @dataclass(frozen=True)
 class CloudFilterParameters:
     """Which points to pass on."""
 
-    keep: tuple[str, ...] = parameter((), "Classes whose points are passed on; empty: all, unlabelled points included")
-    drop: tuple[str, ...] = parameter((), "Classes whose points are not passed on; counts more than keep")
+    keep: tuple[str, ...] = parameter(
+        (), "Classes whose points are passed on; empty: all, unlabelled points included; ground: all kinds of ground"
+    )
+    drop: tuple[str, ...] = parameter(
+        (), "Classes whose points are not passed on; counts more than keep; ground: all kinds of ground"
+    )
     min_probability: float = parameter(
         0.0, "Points labelled with less than this are taken for unlabelled", minimum=0.0, maximum=1.0
     )
+    min_height: float = parameter(
+        0.1, "Points lower than this above the ground are not passed on [m]", minimum=-100.0, maximum=100.0
+    )
+    min_height_of_ground: float = parameter(
+        0.2, "The same for points labelled road, grass or another kind of ground [m]", minimum=-100.0, maximum=100.0
+    )
+    max_height: float = parameter(
+        2.0, "Points higher than this above the ground are not passed on [m]", minimum=-100.0, maximum=100.0
+    )
+    max_range: float = parameter(
+        50.0, "Points farther than this from the sensor, in x or y, are not passed on [m]", minimum=1.0, maximum=500.0
+    )
+    base_frame: str = parameter("base_link", "Frame of the robot with z up, by which a tilted LiDAR's ground is found")
     stale_after: float = parameter(
         2.0, "Diagnostics turn STALE when no cloud has come for this long [s]", minimum=0.1, maximum=3600.0
     )
     diagnostics_period: float = parameter(
         1.0, "Time between two messages on /diagnostics [s]", minimum=0.05, maximum=60.0, read_only=True
     )
+
+    @property
+    def rule(self) -> ObstacleRule:
+        """What decides about a point."""
+        own = {field.name for field in fields(ObstacleRule)}
+        return ObstacleRule(**{name: value for name, value in asdict(self).items() if name in own})
 
 
 class CloudFilterNode(Node):
@@ -53,6 +79,7 @@ class CloudFilterNode(Node):
         self._health = Health(f"{self.get_name()}: filter", self.get_namespace())
         for counter in ("received", "refused"):
             self._health.count(counter, 0)
+        self._transforms = listen(self, 10.0)
         self._names: list[str] | None = None
         self._last_arrival = time.monotonic()
         group = MutuallyExclusiveCallbackGroup()
@@ -79,12 +106,15 @@ class CloudFilterNode(Node):
             self._health.set("labels", WARN, "Clouds came without names of their classes. Remap ~/input/label_info.")
             return
         self._health.clear("labels")
+        values = parameters.read(self, CloudFilterParameters)
+        if not self._knows_words(values):
+            self._health.count("refused")
+            return
         try:
             with self._health.timed("filter"):
-                values = parameters.read(self, CloudFilterParameters)
                 points = structured(message)
                 whole = points.view(np.dtype((np.void, message.point_step)))  # with the bytes between the fields
-                kept = whole[chosen(points, self._names, values)]
+                kept = whole[self._chosen(message, points, self._names, values)]
                 self._output.publish(with_points(message, kept))
             self._health.value("points kept", f"{len(kept)} of {len(points)}")
             self._health.clear("points")
@@ -93,18 +123,47 @@ class CloudFilterNode(Node):
             text = self._health.fail("points", error)
             self.get_logger().error(f"A cloud was not passed on. {text}", throttle_duration_sec=5.0)
 
+    def _chosen(
+        self, message: PointCloud2, points: np.ndarray, names: Sequence[str], values: CloudFilterParameters
+    ) -> Bool[np.ndarray, " n"]:
+        """True for each point to pass on. Raises PointCloudError for a cloud without labels."""
+        if not {"x", "y", "z", "label", "probability"} <= set(points.dtype.names or ()):
+            raise PointCloudError(
+                f"The cloud's fields are {points.dtype.names}, without x, y, z, label and probability",
+                "Remap ~/input/labelled to lidar_node's output",
+            )
+        xyz = np.stack([points[axis] for axis in "xyz"], 1).astype(np.float32)
+        stamp = messages.stamp_to_ns(message.header.stamp)
+        scan = Scan(xyz, np.zeros(len(xyz), np.float32), stamp, message.header.frame_id)
+        try:
+            scan, how = Upright("base", values.base_frame).apply(scan, self._transforms.lookup)
+            self._health.clear("upright")
+        except TransformError as error:
+            how = f"as it came: {error.cause}"
+            self._health.fail("upright", error, WARN)
+        self._health.value("upright", how)
+        return obstacles(values.rule, names, upright_points(scan), points["label"], points["probability"])
+
+    def _knows_words(self, values: CloudFilterParameters) -> bool:
+        """False where a word of ``drop`` names no class: what it was to leave out would be passed on as an obstacle."""
+        names = self._names or []
+        keep, drop = unknown_words(values.keep, names), unknown_words(values.drop, names)
+        if not keep and not drop:
+            self._health.clear("words")
+            return True
+        effect = f"Nothing is passed on, since {', '.join(drop)} cannot be left out" if drop else "It has no effect"
+        self._health.set(
+            "words",
+            ERROR if drop else WARN,
+            f"No class of the cloud is called {', '.join([*drop, *keep])}. {effect}. Correct keep or drop to its "
+            f"classes ({', '.join(names)}) or to ground, or have it labelled with others: ov3d vocabulary WORD ...",
+        )
+        return not drop
+
     def _refresh(self) -> None:
         values = parameters.read(self, CloudFilterParameters)
-        strange = unknown_words([*values.keep, *values.drop], self._names or [])
-        if self._names is not None and strange:
-            self._health.set(
-                "words",
-                WARN,
-                f"No class of the cloud is called {', '.join(strange)}. Correct keep or drop to its classes "
-                f"({', '.join(self._names)}), or have it labelled with others: ov3d vocabulary WORD ...",
-            )
-        else:
-            self._health.clear("words")
+        if self._names is not None:
+            self._knows_words(values)
         waited = time.monotonic() - self._last_arrival
         if waited > values.stale_after:
             topic = self.resolve_topic_name("~/input/labelled")
@@ -112,29 +171,6 @@ class CloudFilterNode(Node):
             self._health.set("input", STALE, f"{cause}. Start lidar_node, or remap ~/input/labelled.")
         else:
             self._health.clear("input")
-
-
-def chosen(points: np.ndarray, names: Sequence[str], values: CloudFilterParameters) -> Bool[np.ndarray, " n"]:
-    """True for each point to pass on. Raises PointCloudError for a cloud without labels."""
-    if not {"label", "probability"} <= set(points.dtype.names or ()):
-        raise PointCloudError(
-            f"The cloud's fields are {points.dtype.names}, without label and probability",
-            "Remap ~/input/labelled to lidar_node's output",
-        )
-    keep, drop = (
-        np.array([any(same_word(name, word) for word in words) for name in names], bool)
-        for words in (values.keep, values.drop)
-    )
-    # The row after the last class is for points of none.
-    passes = np.append((keep | (not values.keep)) & ~drop, not values.keep).astype(bool)
-    label = np.minimum(points["label"].astype(np.int64), len(names))
-    label[~(points["probability"] >= values.min_probability)] = len(names)
-    return passes[label]
-
-
-def unknown_words(words: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Those that name no class."""
-    return [word for word in words if not any(same_word(word, name) for name in names)]
 
 
 def with_points(message: PointCloud2, points: np.ndarray) -> PointCloud2:

@@ -19,6 +19,7 @@ from rcl_interfaces.srv import SetParameters
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from ros_harness import Inbox, Probe, values_of
 from sensor_msgs.msg import PointCloud2
+from tf2_msgs.msg import TFMessage
 
 from ov3d_msgs.srv import ApproachPose
 from ov3d_perception.bags.pointcloud2 import structured
@@ -204,6 +205,8 @@ def test_without_the_robot_in_tf_there_is_a_pose_and_a_warning(mapper_named: Cal
 
 
 NAMES = ("car", "driveable_surface", "vegetation")
+#: Where words alone are looked at; the clouds' frame is upright by itself.
+ANY_HEIGHT = {"min_height": "-100.0", "min_height_of_ground": "-100.0", "base_frame": "roof_lidar"}
 
 
 class Filter:
@@ -218,8 +221,8 @@ class Filter:
         for publisher in (self._points, self._labels):
             self.probe.node.destroy_publisher(publisher)
 
-    def name_classes(self) -> None:
-        self._labels.publish(messages.label_info(NAMES, 0.0, time.time_ns()))
+    def name_classes(self, *names: str) -> None:
+        self._labels.publish(messages.label_info(names or NAMES, 0.0, time.time_ns()))
 
     def publish(self, cloud: PointCloud2) -> None:
         self._points.publish(cloud)
@@ -266,7 +269,7 @@ def filter_named(start_node: Callable[..., Any], probe: Probe, diagnostics: Inbo
 
 @pytest.fixture(scope="module")
 def cloud_filter(filter_named: Callable[..., Filter]) -> Filter:
-    made = filter_named("filter_main")
+    made = filter_named("filter_main", **ANY_HEIGHT)
     made.name_classes()
     return made
 
@@ -281,6 +284,7 @@ def cloud_filter(filter_named: Callable[..., Filter]) -> Filter:
         (["car"], [""], 0.5, [0]),
         ([""], ["driveable_surface"], 0.5, [0, 2, 3, 4, 5]),
         (["unicorn"], [""], 0.0, []),
+        ([""], ["ground"], 0.0, [0, 2, 3, 4]),
     ],
 )
 def test_chosen_points_keep_stamp_frame_and_bytes(
@@ -304,6 +308,50 @@ def test_words_that_are_no_classes_are_told(cloud_filter: Filter) -> None:
     cloud_filter.status(lambda s: s.level == DiagnosticStatus.OK, lambda: cloud_filter.publish(labelled_cloud()))
 
 
+def test_a_word_to_drop_that_the_new_vocabulary_lacks_stops_the_output(filter_named: Callable[..., Filter]) -> None:
+    """What it was to leave out would pass as an obstacle. Words are looked up again when they change."""
+    changing = filter_named("filter_words", drop="[driveable_surface]", **ANY_HEIGHT)
+    changing.name_classes()
+    assert changing.passed(labelled_cloud()).width == 4
+    changing.name_classes("car", "road", "tree")
+    status = changing.status(
+        lambda s: s.level == DiagnosticStatus.ERROR and int(values_of(s)["refused"]) > 0,
+        lambda: changing.publish(labelled_cloud()),
+    )
+    assert "driveable_surface" in status.message and "road" in status.message
+    assert "Nothing is passed on" in status.message
+    set_parameter(changing.probe, changing.name, "drop", ["ground"])
+    assert changing.passed(labelled_cloud()).width == 4
+    changing.status(lambda s: s.level == DiagnosticStatus.OK, lambda: changing.publish(labelled_cloud()))
+
+
+def ground_and_post(hangs: bool) -> PointCloud2:
+    """Road 1.7 m below a LiDAR, and a post of 1 m on it; ``hangs``: the LiDAR is mounted upside down."""
+    x, y = np.meshgrid(np.arange(-5.0, 5.0, 0.2), np.arange(-5.0, 5.0, 0.2))
+    road = np.stack([x.ravel(), y.ravel(), np.full(x.size, -1.7)], 1)
+    post = np.stack([np.full(5, 2.0), np.full(5, 1.0), -1.7 + np.arange(0.2, 1.2, 0.2)], 1)
+    xyz = np.concatenate([road, post]) * ([1, -1, -1] if hangs else [1, 1, 1])
+    columns = {axis: xyz[:, i].astype(np.float32) for i, axis in enumerate("xyz")}
+    columns |= {"label": np.repeat([1, 0], [len(road), 5]).astype(np.uint16)}
+    columns |= {"probability": np.full(len(xyz), 0.9, np.float32), "rgb": np.zeros(len(xyz), np.float32)}
+    return messages.point_cloud(columns, time.time_ns(), "hanging_lidar" if hangs else "upright_lidar")
+
+
+def test_what_stands_above_the_ground_passes_also_of_a_lidar_that_hangs(filter_named: Callable[..., Filter]) -> None:
+    standing = filter_named("filter_height", base_frame="upright_lidar")
+    standing.name_classes()
+    assert standing.passed(ground_and_post(hangs=False)).width == 5
+    hanging = ground_and_post(hangs=True)
+    status = standing.status(lambda s: "hanging_lidar" in s.message, lambda: standing.publish(hanging))
+    assert status.level == DiagnosticStatus.WARN and "as it came" in values_of(status)["upright"]
+    publisher = standing.probe.node.create_publisher(TFMessage, "/tf_static", qos.TF_STATIC)
+    T = np.diag([1.0, -1.0, -1.0, 1.0])
+    publisher.publish(TFMessage(transforms=[messages.transform_stamped("upright_lidar", "hanging_lidar", 1, T)]))
+    standing.status(lambda s: "180.0 degrees" in values_of(s)["upright"], lambda: standing.publish(hanging))
+    assert standing.passed(ground_and_post(hangs=True)).width == 5
+    standing.probe.node.destroy_publisher(publisher)
+
+
 def test_a_cloud_without_labels_is_refused_and_the_node_lives(cloud_filter: Filter) -> None:
     bare = messages.point_cloud({axis: np.ones(3, np.float32) for axis in "xyz"}, time.time_ns(), "roof_lidar")
     status = cloud_filter.status(lambda s: s.level == DiagnosticStatus.ERROR, lambda: cloud_filter.publish(bare))
@@ -312,7 +360,7 @@ def test_a_cloud_without_labels_is_refused_and_the_node_lives(cloud_filter: Filt
 
 
 def test_clouds_before_their_classes_wait(filter_named: Callable[..., Filter]) -> None:
-    early = filter_named("filter_early", keep="[car]")
+    early = filter_named("filter_early", keep="[car]", **ANY_HEIGHT)
     status = early.status(lambda s: "names" in s.message, lambda: early.publish(labelled_cloud()))
     assert status.level == DiagnosticStatus.WARN
     early.name_classes()

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int8, Int64
 
 from ov3d_perception.errors import Ov3dError
+from ov3d_perception.geometry.ground import lowest_in_cells, opened
 
 UNKNOWN, FREE, OCCUPIED = -1, 0, 100
 MAX_CELLS = 25_000_000
@@ -99,8 +100,8 @@ def ground_grid(
     body = body or Body()
     layout = Layout.around(centres, max(resolution, voxel_size))
     cells = layout.cells(centres)
-    lowest = _lowest(cells, centres[:, 2], layout)
-    ground = _opened(lowest, max(1, round(2.0 / layout.resolution)))
+    lowest = lowest_in_cells(cells, centres[:, 2], layout.shape)
+    ground = opened(lowest, max(1, round(2.0 / layout.resolution)))
     above = centres[:, 2] - ground.reshape(-1)[cells]
     step = max(body.step, 1.01 * voxel_size)  # level ground may lie in two layers of voxels
     seen, hit = (np.zeros(layout.shape, bool) for _ in range(2))
@@ -156,23 +157,6 @@ def words_of(costs: Mapping[str, int], classes: Mapping[str, Sequence[str]]) -> 
         for word in classes.get(name.replace(" ", "_"), classes.get(name, [name])):
             spread[word] = max(cost, spread.get(word, 0))
     return dict(sorted(spread.items(), key=lambda item: item[1]))
-
-
-def _lowest(cells: Int64[np.ndarray, " n"], z: Float32[np.ndarray, " n"], layout: Layout) -> Float32[np.ndarray, "h w"]:
-    """Height of the lowest voxel in each cell, infinite where there is none."""
-    lowest = np.full(layout.height * layout.width, np.inf, np.float32)
-    np.minimum.at(lowest, cells, z)
-    return lowest.reshape(layout.shape)
-
-
-def _opened(lowest: Float32[np.ndarray, "h w"], reach: int) -> Float32[np.ndarray, "h w"]:
-    """Minimum, then maximum over squares of 2 * reach + 1 cells, of the cells that have a height; NaN far from all."""
-    kernel = np.ones((2 * reach + 1,) * 2, np.uint8)
-    eroded = cv2.erode(lowest, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=float("inf"))
-    eroded[np.isinf(eroded)] = -np.inf
-    opened = cv2.dilate(eroded, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=-float("inf"))
-    opened[np.isinf(opened)] = np.nan
-    return np.asarray(opened, np.float32)
 
 
 def _steep(lowest: Float32[np.ndarray, "h w"], seen: Bool[np.ndarray, "h w"], step: float) -> Bool[np.ndarray, "h w"]:
