@@ -12,10 +12,11 @@ from jaxtyping import Float, Float32, Int32, Shaped
 from ov3d_perception.bags import messages
 from ov3d_perception.bags.pointcloud2 import decode
 from ov3d_perception.errors import IdentityError, PointCloudError
-from ov3d_perception.inference import Segmenter, words_of_checkpoint
+from ov3d_perception.inference import Segmenter
 from ov3d_perception.language.narrow import NarrowText
 from ov3d_perception.language.vocabulary import TextSource, Vocabulary, load_text_source
 from ov3d_perception.models import shipped_checkpoint
+from ov3d_perception.networks.checkpoint_info import words_of_checkpoint
 from ov3d_perception.types import UNLABELLED, Scan
 
 Words = Sequence[str] | Mapping[str, Sequence[str]]

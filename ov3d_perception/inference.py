@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int32
 
-from ov3d_perception.errors import EncoderError, Ov3dError
+from ov3d_perception.errors import Ov3dError
 from ov3d_perception.geometry.sweeps import Merged, merge, recent
 from ov3d_perception.language.narrow import NarrowText
-from ov3d_perception.language.vocabulary import TextBank, TextSource, Vocabulary, load_text_source
-from ov3d_perception.networks.checkpoint import CheckpointInfo, load_checkpoint, load_info
+from ov3d_perception.language.vocabulary import Vocabulary
+from ov3d_perception.networks.checkpoint import load_checkpoint
+from ov3d_perception.networks.checkpoint_info import CheckpointInfo
 from ov3d_perception.networks.folding import fold_batch_norm
 from ov3d_perception.networks.inputs import point_inputs
 from ov3d_perception.networks.registry import Network
@@ -170,24 +171,6 @@ class LiveModel:
     def __call__(self, sweeps: Sequence[Sweep]) -> Segmentation:
         """A label for each point of the key sweep ``sweeps[0]``; the sweeps are de-skewed already."""
         return self.label(self.features(self.merge(sweeps), len(sweeps[0].scan)))
-
-
-def words_of_checkpoint(info: CheckpointInfo, name: str | Path, remedy: str = "") -> TextBank:
-    """The text bank that a checkpoint carries; name: of its file. Raises EncoderError where there is none."""
-    if info.bank is None:
-        raise EncoderError(
-            f"The checkpoint {name} carries no text bank",
-            remedy or f"Give text: a text bank (.npz) of {info.identity}, or a model with that text tower",
-        )
-    return TextBank(info.bank.words, info.bank.embeddings, info.identity, info.logit_scale)
-
-
-def open_text(text: str, checkpoint: str | Path) -> TextSource:
-    """The words of ``text``, a bank or a text tower (see :func:`load_text_source`); where empty, the checkpoint's own.
-
-    Raises EncoderError, CheckpointError.
-    """
-    return load_text_source(text) if text else words_of_checkpoint(load_info(checkpoint), checkpoint)
 
 
 def _device(name: str) -> torch.device:

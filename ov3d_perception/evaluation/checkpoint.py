@@ -12,13 +12,14 @@ from ov3d_perception.errors import CheckpointError
 from ov3d_perception.evaluation.pictures import Pictures
 from ov3d_perception.evaluation.result import Result
 from ov3d_perception.evaluation.score import score
-from ov3d_perception.inference import Segmenter, words_of_checkpoint
+from ov3d_perception.inference import Segmenter
 from ov3d_perception.language.encoder import load_encoder
 from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.lifting.image_teacher import ImageTeacher
 from ov3d_perception.lifting.sources import LABELS, as_prepared, open_source, open_vocabulary
 from ov3d_perception.networks.checkpoint import CheckpointInfo
+from ov3d_perception.networks.checkpoint_info import words_of_checkpoint
 from ov3d_perception.paths import cache_dir
 from ov3d_perception.recipes.specs import PairSpec, Recipe, SourceSpec, TeacherSpec, VocabularySpec, from_dict
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from jaxtyping import Float32, Int64
 
 from ov3d_perception.geometry.voxels import voxel_keys
 from ov3d_perception.mapping.columns import Columns
 from ov3d_perception.mapping.compact import Projection, Quantiser, averaged, normalised, restored
-from ov3d_perception.mapping.crew import WRITER
+from ov3d_perception.mapping.thread_pool import WRITER
 
 _ROWS = 8192  # at a time; with fewer, the calls take longer than what the cache saves
 
@@ -41,10 +40,12 @@ def blend(
     def work(part: slice) -> None:
         at = rows[part]
         mean = restored(columns.features.take(at, 0), columns.factor.take(at))
-        torch.from_numpy(mean).lerp_(*(torch.from_numpy(each[part]) for each in (means, share[:, None])))
+        step = means[part] - mean
+        step *= share[part, None]
+        mean += step
         values, columns.factor[at] = quantise(mean, at, revision)
         features[at] = values.view(line)[:, 0]
         unit[part] = normalised(mean)
 
-    WRITER.share(len(rows), _ROWS, work)
+    WRITER.map_slices(len(rows), _ROWS, work)
     return unit

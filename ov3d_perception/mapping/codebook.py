@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt16
 
-from ov3d_perception.mapping.crew import WRITER
-from ov3d_perception.mapping.products import product
+from ov3d_perception.mapping.products import gram, product
+from ov3d_perception.mapping.thread_pool import WRITER
 
 GROUPS, SIZE = 256, 64  # lists of lists: a search costs GROUPS + SIZE products instead of GROUPS * SIZE
 NEAR = 0.995  # cosine: what lies nearer to an entry than this needs no entry of its own
@@ -126,7 +126,7 @@ class Codebook:
         def nearest_group(part: slice) -> None:
             group[part] = product(unit[part], self._centre[: self._groups].T).argmax(1)
 
-        WRITER.share(len(unit), _ROWS, nearest_group)
+        WRITER.map_slices(len(unit), _ROWS, nearest_group)
         order = np.argsort(group.astype(np.uint8), kind="stable")
         ordered, products = unit.take(order, 0), np.empty((len(unit), SIZE), np.float32)
         stops = np.cumsum(np.bincount(group, minlength=self._groups)).tolist()
@@ -181,4 +181,4 @@ class Codebook:
         squared = np.einsum("nc,nc->n", off, off)
         self._off[group, place] += np.add.reduceat(squared[order], first)
         self._measured = min(self._measured + len(unit), _MEMORY)
-        self.spread += (product(off.T, off) - len(unit) * self.spread) / np.float32(self._measured)
+        self.spread += (gram(off) - len(unit) * self.spread) / np.float32(self._measured)

@@ -9,12 +9,13 @@ singular values are left out: what a network says is concentrated in far fewer (
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
-import torch
 from jaxtyping import Float16, Float32, Int8, Int64
 
-from ov3d_perception.mapping.crew import WRITER
 from ov3d_perception.mapping.ordering import key_order
+from ov3d_perception.mapping.products import lengths, product
+from ov3d_perception.mapping.thread_pool import WRITER
 
 CHANNELS = 54  # bytes a voxel that leave room for all else below 100
 _LEVELS = 127
@@ -36,7 +37,7 @@ class Projection:
         turn, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(kept, kept)))
         self.basis: Float32[np.ndarray, "k d"] = (turn.T @ right[:kept]).astype(np.float32)
         scaled = left * singular
-        self._matrix = torch.from_numpy(np.hstack([scaled[:, :kept] @ turn, scaled[:, kept:]]).astype(np.float32))
+        self._matrix = np.hstack([scaled[:, :kept] @ turn, scaled[:, kept:]]).astype(np.float32)
 
     @property
     def channels(self) -> int:
@@ -47,16 +48,17 @@ class Projection:
         self, features: Float32[np.ndarray, "v c"]
     ) -> tuple[Float32[np.ndarray, "v k"], Float32[np.ndarray, " v"]]:
         """u of unit embeddings, and the lengths that the embeddings had; u of length 0 is not finite."""
-        z = torch.from_numpy(np.ascontiguousarray(features, np.float32))
-        unit, length = torch.empty(len(z), self.channels), torch.empty(len(z))
+        z = np.ascontiguousarray(features, np.float32)
+        unit, length = np.empty((len(z), self.channels), np.float32), np.empty(len(z), np.float32)
 
         def work(part: slice) -> None:
-            whole = z[part] @ self._matrix
-            torch.linalg.vector_norm(whole, dim=1, out=length[part])
-            torch.div(whole[:, : self.channels], length[part, None], out=unit[part])
+            whole = product(z[part], self._matrix)
+            length[part] = lengths(whole)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                np.divide(whole[:, : self.channels], length[part, None], out=unit[part])
 
-        WRITER.share(len(z), _ROWS, work)
-        return unit.numpy(), length.numpy()
+        WRITER.map_slices(len(z), _ROWS, work)
+        return unit, length
 
 
 class Quantiser:
@@ -72,25 +74,26 @@ class Quantiser:
         self, values: Float32[np.ndarray, "n c"], rows: Int64[np.ndarray, " n"], revision: int
     ) -> tuple[Int8[np.ndarray, "n c"], Float16[np.ndarray, " n"]]:
         """Bytes, and factors: byte * factor is the value, give or take a factor."""
-        given = torch.from_numpy(values)
-        largest = given.abs().amax(1)
-        factor = largest.mul_(1.001 / _LEVELS).add_(_HALF_STEP).clamp_(min=1e-6).half()
-        steps = given * factor.float().reciprocal_()[:, None]
-        steps += torch.from_numpy(self._dither.take((rows + 31 * revision) % _DITHERS, 0))
-        return steps.floor_().clamp_(-_LEVELS, _LEVELS).to(torch.int8).numpy(), factor.numpy()
+        if not len(values):
+            return np.empty(values.shape, np.int8), np.empty(0, np.float16)
+        largest = cv2.transpose(np.abs(values)).max(0)  # twice as fast as max(1)
+        factor = np.maximum(largest * np.float32(1.001 / _LEVELS) + np.float32(_HALF_STEP), 1e-6).astype(np.float16)
+        steps = values * np.reciprocal(factor.astype(np.float32))[:, None]
+        steps += self._dither.take((rows + 31 * revision) % _DITHERS, 0)
+        np.clip(np.floor(steps, out=steps), -_LEVELS, _LEVELS, out=steps)
+        return steps.astype(np.int8), factor
 
 
 def restored(values: Int8[np.ndarray, "n c"], factor: Float16[np.ndarray, " n"]) -> Float32[np.ndarray, "n c"]:
     """The inverse of :class:`Quantiser`."""
     result = values.astype(np.float32)
-    torch.from_numpy(result).mul_(torch.from_numpy(factor.astype(np.float32))[:, None])
+    result *= factor.astype(np.float32)[:, None]
     return result
 
 
 def normalised(values: Float32[np.ndarray, "n c"]) -> Float32[np.ndarray, "n c"]:
     """Rows of length 1; zeros stay zeros."""
-    given = torch.from_numpy(values)
-    return (given / torch.linalg.vector_norm(given, dim=1, keepdim=True).clamp_(min=1e-12)).numpy()
+    return values / np.maximum(lengths(values), 1e-12)[:, None]
 
 
 def averaged(

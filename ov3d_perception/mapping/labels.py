@@ -7,9 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from ov3d_perception.language.narrow import NarrowText
 from ov3d_perception.language.vocabulary import Vocabulary
+from ov3d_perception.mapping.compact import normalised
+from ov3d_perception.mapping.products import lengths, product
 from ov3d_perception.mapping.semantic_map import SemanticMap
+
+_ROWS = 4096  # at a time: scores of 200 prompts then stay in the cache
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class MapLabels:
         vocabulary.require(semantic_map.identity, "map's features")
         self.semantic_map = semantic_map
         self.vocabulary = vocabulary
-        self._narrow = NarrowText(semantic_map.basis, vocabulary.embeddings)
+        self._text = product(semantic_map.basis, normalised(vocabulary.embeddings).T)
         self._label = np.zeros(semantic_map.max_voxels, np.int32)
         self._probability = np.zeros(semantic_map.max_voxels, np.float32)
         self._revision = 0
@@ -37,10 +40,24 @@ class MapLabels:
         """Label what has changed since the last call; returns the whole map."""
         revision = self.semantic_map.revision
         for chunk in self.semantic_map.chunks(since=self._revision):
-            label, probability = self._narrow.classify(
-                chunk.features, self.vocabulary.prompt_class, self.vocabulary.logit_scale
-            )
-            self._label[chunk.row], self._probability[chunk.row] = label, probability
+            for start in range(0, len(chunk.row), _ROWS):
+                part = slice(start, start + _ROWS)
+                label, probability = self._classify(chunk.features[part])
+                self._label[chunk.row[part]], self._probability[chunk.row[part]] = label, probability
         self._revision = revision
         rows, keys = self.semantic_map.occupied()
         return LabelledMap(self.semantic_map.centres(keys), self._label[rows], self._probability[rows])
+
+    def _classify(
+        self, features: Float32[np.ndarray, "n c"]
+    ) -> tuple[Int32[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
+        """Class of the best prompt, and the softmax over all prompts summed over that class's."""
+        words, rows = self.vocabulary, np.arange(len(features))
+        scale = np.float32(words.logit_scale) / np.maximum(lengths(features), 1e-12)
+        logits = product(features, self._text) * scale[:, None]
+        prompt = logits.argmax(1)
+        logits -= logits[rows, prompt][:, None]
+        likelihood = np.exp(logits, out=logits)
+        label = words.prompt_class[prompt]
+        own = product(likelihood, np.eye(len(words), dtype=np.float32)[words.prompt_class])[rows, label]
+        return label, own / np.einsum("np->n", likelihood)

@@ -12,20 +12,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from ov3d_perception.mapping.codebook import CodeList
 from ov3d_perception.mapping.columns import Wanted
-from ov3d_perception.mapping.crew import QUERIES
-from ov3d_perception.mapping.products import product
+from ov3d_perception.mapping.products import lengths, product
 from ov3d_perception.mapping.semantic_map import SemanticMap
+from ov3d_perception.mapping.thread_pool import QUERIES
 
 _SURE = 3.0  # standard deviations of a code's log-odds: nearer than that to the threshold, voxels are scored exactly
 _BEND = 1.0  # log-odds: the most that a code is corrected by
 _ROWS = 4096  # at a time: their logits stay in the cache
 _CHUNK = 32768  # rows that are read at a time, so long the writer waits
-_ALIGNMENT = 16
 _FEW = 50_000  # so many voxels are scored by their own features whatever their codes say,
 _MANY, _HIT = 240_000, 0.7  # and at most so many, less what the hits take: in a match, one costs so much of a score
 _TIE = 0.1  # log-odds: a rival that is ahead by less is no likelier
@@ -78,8 +76,8 @@ class Scorer:
         most = max(_FEW, _MANY - int(_HIT * voxels[above].sum()))
         looked_at = np.isfinite(doubt)
         looked_at[looked_at] = doubt[looked_at] <= _limit(doubt[looked_at], voxels[looked_at], most)
-        largest = codes.shares[torch.from_numpy(looked_at)].amax(0) if looked_at.any() else codes.shares[0]
-        rivals = self._rivals[largest.numpy() > _NEGLIGIBLE]
+        largest = codes.shares[looked_at].max(0) if looked_at.any() else codes.shares[0]
+        rivals = self._rivals[largest > _NEGLIGIBLE]
         kind = self._map.look_up((above | looked_at).astype(np.uint8) + looked_at)
         rows = np.flatnonzero(kind > 0)  # of booleans: four times as fast as of numbers
         by_feature = kind[rows] == 2
@@ -92,7 +90,7 @@ class Scorer:
             part, own = parts[one.start]
             found[one.start] = self._by_feature(part, wanted, threshold, rivals) if own else self._by_code(part, wanted)
 
-        QUERIES.share(len(parts), 1, look)
+        QUERIES.map_slices(len(parts), 1, look)
         ordered = [found[number] for number in range(len(parts))]
         columns = zip(*((part.key, part.probability, part.last_seen) for part in ordered), strict=True)
         return Hits(*(np.concatenate(column) for column in columns))
@@ -122,7 +120,7 @@ class _CodeScores:
     probability: Float32[np.ndarray, " k"]
     deviation: Float32[np.ndarray, " k"]
     best: Bool[np.ndarray, " k"]
-    shares: torch.Tensor
+    shares: Float32[np.ndarray, "k r"]
 
     @classmethod
     def of(cls, codes: CodeList, rivals: Float32[np.ndarray, "r c"], scale: float) -> _CodeScores:
@@ -131,27 +129,26 @@ class _CodeScores:
         With shares w and the metric M of what the codes leave out, the log-odds of an entry's voxels have a variance of
         w M w, and a mean that is lower than the entry's own by half of (w diag M - w M w), to second order.
         """
-        against = torch.from_numpy(np.float32(scale) * rivals)
-        metric = against @ torch.from_numpy(codes.spread) @ against.T
-        vectors, loose = torch.from_numpy(codes.vectors), torch.from_numpy(codes.looseness).square()
+        against = np.float32(scale) * rivals
+        metric = product(product(against, codes.spread), against.T)
+        loose = np.square(codes.looseness)
         log_odds, deviation = np.empty((2, len(loose)), np.float32)
         best = np.empty(len(loose), bool)
-        shares = torch.empty(len(loose), len(rivals))
+        shares = np.empty((len(loose), len(rivals)), np.float32)
 
         def score(part: slice) -> None:
-            odds = _odds(vectors[part], rivals, scale)
-            best[part], odds = (odds.amax(1) <= np.exp(_TIE)).numpy(), odds[:, : len(rivals)]
-            total = odds.sum(1).clamp_(min=1e-30)
-            share = torch.mul(odds, (1 / total)[:, None], out=shares[part])
-            variance = ((share @ metric).mul_(share).sum(1) * loose[part]).clamp_(min=0)
+            odds = _odds(codes.vectors[part], rivals, scale)
+            best[part] = ~(odds > np.exp(_TIE)).any(1)
+            total = np.maximum(np.einsum("nr->n", odds), 1e-30)
+            share = np.multiply(odds, (1 / total)[:, None], out=shares[part])
+            variance = np.maximum(np.einsum("kr,kr->k", product(share, metric), share) * loose[part], 0)
             bend = ((share @ metric.diagonal()) * loose[part] - variance) / 2
-            log_odds[part] = (-total.log() - bend.clamp_(0, _BEND)).numpy()
-            deviation[part] = variance.sqrt().numpy()
+            log_odds[part] = -np.log(total) - np.clip(bend, 0, _BEND)
+            deviation[part] = np.sqrt(variance)
 
-        QUERIES.share(len(loose), _ROWS, score)
+        QUERIES.map_slices(len(loose), _ROWS, score)
         log_odds[codes.empty] = -np.inf
-        probability = torch.from_numpy(log_odds).sigmoid().numpy()
-        return cls(log_odds, probability, deviation, best, shares)
+        return cls(log_odds, 1 / (1 + np.exp(-log_odds)), deviation, best, shares)
 
     def doubt(self, threshold: float) -> Float32[np.ndarray, " k"]:
         """How far each code is from the threshold, either side, in deviations; inf where there is no voxel."""
@@ -193,21 +190,21 @@ def _fit(
     result, best = np.empty(len(features), np.float32), np.empty(len(features), bool)
     for start in range(0, len(features), _ROWS):
         rows = slice(start, start + _ROWS)
-        part = torch.from_numpy(features[rows])
-        length = torch.linalg.vector_norm(part, dim=1).clamp_(min=1e-12)
-        odds = _odds(part, rivals, logit_scale, 1 / length)
-        result[rows] = (1 / (1 + odds[:, : len(rivals)].sum(1))).numpy()
-        best[rows] = (odds.amax(1) <= np.exp(_TIE)).numpy()
+        part = features[rows]
+        odds = _odds(part, rivals, logit_scale, 1 / np.maximum(lengths(part), 1e-12))
+        result[rows] = 1 / (1 + np.einsum("nr->n", odds))
+        best[rows] = ~(odds > np.exp(_TIE)).any(1)
     return result, best
 
 
 def _odds(
-    vectors: torch.Tensor, rivals: Float32[np.ndarray, "r c"], logit_scale: float, scale: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Odds of each rival against the word at vectors, times a scale each: (n, r), and more columns that repeat the
-    first rival, up to a number that is quick to multiply and to compare."""
-    padded = np.concatenate([rivals, np.repeat(rivals[:1], -len(rivals) % _ALIGNMENT, axis=0)])
-    logits = vectors @ torch.from_numpy(np.ascontiguousarray(np.float32(logit_scale) * padded.T))
+    vectors: Float32[np.ndarray, "n c"],
+    rivals: Float32[np.ndarray, "r c"],
+    logit_scale: float,
+    scale: Float32[np.ndarray, " n"] | None = None,
+) -> Float32[np.ndarray, "n r"]:
+    """Odds of each rival against the word at vectors, times a scale each."""
+    logits = product(vectors, np.ascontiguousarray(np.float32(logit_scale) * rivals.T))
     if scale is not None:
-        logits.mul_(scale[:, None])
-    return logits.clamp_(max=80.0).exp_()
+        logits *= scale[:, None]
+    return np.exp(np.minimum(logits, 80, out=logits), out=logits)

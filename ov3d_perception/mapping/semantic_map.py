@@ -16,8 +16,8 @@ from ov3d_perception.mapping.blending import blend, observed
 from ov3d_perception.mapping.codebook import Codebook, CodeList
 from ov3d_perception.mapping.columns import NEVER, Columns, MapChunk, MapState, VoxelRecords, Wanted, oldest
 from ov3d_perception.mapping.compact import Projection, Quantiser, restored
-from ov3d_perception.mapping.crew import WRITER
 from ov3d_perception.mapping.free_space import REACH, passed
+from ov3d_perception.mapping.thread_pool import WRITER
 from ov3d_perception.mapping.tiles import Tiles
 from ov3d_perception.mapping.voxel_index import VoxelIndex
 from ov3d_perception.types import EncoderIdentity
@@ -113,7 +113,6 @@ class SemanticMap:
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    @WRITER.led
     def integrate(
         self,
         centres: Float32[np.ndarray, "v 3"],
@@ -145,7 +144,6 @@ class SemanticMap:
             if looking is not None:
                 self._clear(rows[rows >= 0], *looking())
 
-    @WRITER.led
     def absorb(self, records: VoxelRecords) -> None:
         """Add voxels of a map with this one's head, voxel size and frame; those of both become weighted means.
 
@@ -341,7 +339,7 @@ class SemanticMap:
 
         with self._lock:
             near = self._tiles.around(sensor, REACH)
-        return WRITER.aside(look)
+        return WRITER.start(look)
 
     def _clear(
         self, hit: Int64[np.ndarray, " k"], through: Int32[np.ndarray, " m"], keys: Int64[np.ndarray, " m"]

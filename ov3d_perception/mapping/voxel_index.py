@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from jaxtyping import Bool, Int32, Int64, UInt8
 
-from ov3d_perception.mapping.crew import WRITER
+from ov3d_perception.mapping.thread_pool import WRITER
 
 _SLOTS = 16  # a bucket
 _KEYS = 10240  # found at a time: half a large scan
@@ -52,7 +52,7 @@ class VoxelIndex:
             for which, _, row, _ in self._walk(some, lambda which, row: self._key_of.take(row) == some.take(which)):
                 found[which] = row
 
-        WRITER.share(len(keys), _KEYS, find)
+        WRITER.map_slices(len(keys), _KEYS, find)
         return rows
 
     def insert(self, keys: Int64[np.ndarray, " m"], rows: Int64[np.ndarray, " m"]) -> None:

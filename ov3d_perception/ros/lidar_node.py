@@ -22,8 +22,9 @@ from ov3d_msgs.srv import SetVocabulary
 from ov3d_perception.errors import Ov3dError, UnknownWordError
 from ov3d_perception.geometry.transform_tree import PARENTS_REMEDY
 from ov3d_perception.geometry.upright import Gravity
-from ov3d_perception.inference import LiveModel, Segmenter, words_of_checkpoint
+from ov3d_perception.inference import LiveModel, Segmenter
 from ov3d_perception.language.vocabulary import TextSource, Vocabulary, load_text_source
+from ov3d_perception.networks.checkpoint_info import words_of_checkpoint
 from ov3d_perception.ros import messages, parameters, qos
 from ov3d_perception.ros.diagnostics import STALE, WARN, DiagnosticsPublisher, Health
 from ov3d_perception.ros.lidar_parameters import LidarParameters

@@ -19,10 +19,9 @@ from visualization_msgs.msg import MarkerArray
 from ov3d_msgs.msg import FeatureBasis, FeatureCloud
 from ov3d_msgs.srv import QueryText
 from ov3d_perception.geometry.poses import transform
-from ov3d_perception.inference import open_text
 from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.mapping.session import MapSession, MapSettings, MapWords
-from ov3d_perception.networks.checkpoint import load_info
+from ov3d_perception.networks.checkpoint_info import load_info, open_text
 from ov3d_perception.ros import map_messages, messages, parameters, qos
 from ov3d_perception.ros.answers import Answers
 from ov3d_perception.ros.approach import ApproachService

@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import save_file
 
 from ov3d_perception.errors import CheckpointError, WriteError
-from ov3d_perception.networks import checkpoint
+from ov3d_perception.networks import checkpoint_info
 from ov3d_perception.networks.checkpoint import CheckpointInfo, load_checkpoint, load_info, save_checkpoint
+from ov3d_perception.networks.checkpoint_info import FORMAT, digest
 from ov3d_perception.types import EncoderIdentity, Preparation, WordEmbeddings
 
 INFO = CheckpointInfo(
@@ -97,7 +98,7 @@ def test_random_bytes_and_other_programs_files(tmp_path: Path) -> None:
 
 
 def test_other_version(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "READABLE", ("7", "8"))
+    monkeypatch.setattr(checkpoint_info, "READABLE", ("7", "8"))
     with pytest.raises(CheckpointError, match="has checkpoint format 2, this program reads 7 and 8"):
         load_checkpoint(saved)
 
@@ -118,7 +119,8 @@ def test_version_1_is_read(tmp_path: Path) -> None:
     tensors = INFO.build().state_dict()
     fields = json.loads(INFO.to_json()) | {"sweeps": 3}
     text = json.dumps({name: value for name, value in fields.items() if name not in ("bank", "preparation")})
-    about = {"format": checkpoint.FORMAT, "version": "1", "info": text, "sha256": checkpoint._digest(text, tensors)}
+    columns = [(n, str(t.dtype), t.shape, t.numpy().tobytes()) for n, t in tensors.items()]
+    about = {"format": FORMAT, "version": "1", "info": text, "sha256": digest(text, columns)}
     save_file(tensors, tmp_path / "old.safetensors", about)
     found = load_checkpoint(tmp_path / "old.safetensors")[1]
     assert found.preparation == Preparation(sweeps=3) and found.bank is None

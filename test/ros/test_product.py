@@ -19,11 +19,12 @@ from ov3d_perception.bags import pointcloud2
 from ov3d_perception.bags.reader import open_bag
 from ov3d_perception.cli import app
 from ov3d_perception.datasets.bag import Bag
-from ov3d_perception.inference import LiveModel, Segmenter, words_of_checkpoint
+from ov3d_perception.inference import LiveModel, Segmenter
 from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.lifting.sources import class_vocabulary
 from ov3d_perception.networks.checkpoint import CheckpointInfo, save_checkpoint
+from ov3d_perception.networks.checkpoint_info import words_of_checkpoint
 from ov3d_perception.paths import share_dir
 from ov3d_perception.ros import messages, qos
 from ov3d_perception.sim.bag import write_drive
