@@ -55,8 +55,8 @@ class WatchedLock:
     @staticmethod
     def _note(table: dict[str, list[float]], seconds: float) -> None:
         name = threading.current_thread().name
-        crew = {"queries": "2 queries", "writer": "scan"}  # the map's own threads, and for whom they work
-        table.setdefault(crew.get(re.split("[-_]", name)[0], name), []).append(seconds * 1e3)
+        pools = {"queries": "2 queries", "writer": "scan"}  # the map's own threads, and for whom they work
+        table.setdefault(pools.get(re.split("[-_]", name)[0], name), []).append(seconds * 1e3)
 
 
 def stage(
