@@ -13,7 +13,7 @@ from ov3d_perception.bags import messages
 from ov3d_perception.bags.pointcloud2 import decode
 from ov3d_perception.errors import IdentityError, PointCloudError
 from ov3d_perception.inference import Segmenter
-from ov3d_perception.language.narrow import NarrowText
+from ov3d_perception.language.text_classifier import TextClassifier
 from ov3d_perception.language.vocabulary import TextSource, Vocabulary, load_text_source
 from ov3d_perception.models import shipped_checkpoint
 from ov3d_perception.networks.checkpoint_info import words_of_checkpoint
@@ -88,11 +88,12 @@ class Perception:
         """
         asked = [words] if isinstance(words, str) else list(words)
         scan = scan_of(points, intensity_scale or self.segmenter.info.preparation.intensity_scale or None)
-        voxels = self.segmenter.features(scan.xyz, scan.intensity)
-        cosines = NarrowText(self.segmenter.basis, self.text.embed(asked)).cosines(voxels.features)
+        voxels = self.segmenter.run(scan.xyz, scan.intensity)
+        text = TextClassifier(self.segmenter.basis, self.text.embed(asked), self.segmenter.device)
+        cosines = text.cosines(voxels.features)[voxels.point_to_voxel]
         found = np.full((len(points), len(asked)), np.nan, np.float32)
         rows = slice(None) if scan.source_index is None else scan.source_index
-        found[rows] = cosines[voxels.point_to_voxel]
+        found[rows] = cosines.cpu().numpy()
         return found[:, 0] if isinstance(words, str) else found
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Int64
+from torch import Tensor
 
 from ov3d_perception.errors import Ov3dError
 from ov3d_perception.geometry.sweeps import Merged, merge, recent
-from ov3d_perception.language.narrow import NarrowText
+from ov3d_perception.language.text_classifier import TextClassifier
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.networks.checkpoint import load_checkpoint
 from ov3d_perception.networks.checkpoint_info import CheckpointInfo
@@ -31,6 +32,33 @@ from ov3d_perception.types import (
 )
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkOutput:
+    """:class:`VoxelFeatures` on the network's device."""
+
+    coords: Int64[Tensor, "v 3"]
+    voxel_size: float
+    features: Float32[Tensor, "v c"]
+    point_to_voxel: Int64[Tensor, " n"]
+
+    def __len__(self) -> int:
+        return len(self.coords)
+
+    def of_points(self, count: int) -> NetworkOutput:
+        """Only the first ``count`` points, and the voxels that hold one of them."""
+        own = self.point_to_voxel[:count]
+        hit = torch.zeros(len(self), dtype=torch.bool, device=own.device)
+        hit[own] = True
+        if bool(hit.all()):
+            return replace(self, point_to_voxel=own)
+        return NetworkOutput(self.coords[hit], self.voxel_size, self.features[hit], (hit.cumsum(0) - 1)[own])
+
+    def cpu(self) -> VoxelFeatures:
+        """In main memory."""
+        coords, features, rows = (part.cpu().numpy() for part in (self.coords, self.features, self.point_to_voxel))
+        return VoxelFeatures(coords.astype(np.int32), self.voxel_size, features, rows)
 
 
 class Segmenter:
@@ -77,24 +105,26 @@ class Segmenter:
         self.features(xyz, np.zeros(points, np.float32))
 
     def features(self, xyz: Float32[np.ndarray, "n 3"], intensity: Float32[np.ndarray, " n"]) -> VoxelFeatures:
-        """Narrow features of each occupied voxel, finite for any finite points; an empty cloud gives no voxels.
+        """:meth:`run`, with the features in main memory."""
+        return self.run(xyz, intensity).cpu()
+
+    @torch.inference_mode()
+    def run(self, xyz: Float32[np.ndarray, "n 3"], intensity: Float32[np.ndarray, " n"]) -> NetworkOutput:
+        """Features of each occupied voxel, finite for any finite points; an empty cloud gives no voxels.
 
         xyz: metres, in a frame with z up and the ground near the sensor's usual height; intensity in [0, 1].
         Raises PointCloudError for non-finite points.
         """
+        size = self.info.voxel_size
         points = torch.from_numpy(np.ascontiguousarray(xyz, dtype=np.float32)).to(self.device)
         strength = torch.from_numpy(np.ascontiguousarray(intensity, dtype=np.float32)).to(self.device)
         if len(points) == 0:
-            empty = np.zeros((0, 3), np.float32), np.zeros((0, len(self.basis)), np.float32), np.zeros(0, np.int64)
-            return VoxelFeatures(*empty)
-        with torch.inference_mode():
-            inputs = point_inputs(self.info.inputs, points, strength, self.info.voxel_size)
-            coords, mean, inverse = quantize(points, self.info.voxel_size, inputs)
-            narrow = torch.nan_to_num(
-                self._network(SparseTensor(mean.to(self.dtype), coords, backend=self.backend)).feats.float()
-            )
-            centres = (coords[:, 1:] + 0.5) * self.info.voxel_size
-        return VoxelFeatures(centres.float().cpu().numpy(), narrow.cpu().numpy(), inverse.cpu().numpy())
+            none = torch.zeros(0, dtype=torch.int64, device=self.device)
+            return NetworkOutput(none.new_zeros(0, 3), size, points.new_zeros(0, len(self.basis)), none)
+        inputs = point_inputs(self.info.inputs, points, strength, size)
+        coords, mean, inverse = quantize(points, size, inputs)
+        output = self._network(SparseTensor(mean.to(self.dtype), coords, backend=self.backend)).feats
+        return NetworkOutput(coords[:, 1:], size, torch.nan_to_num(output.float()), inverse)
 
     def __call__(self, scan: Scan, vocabulary: Vocabulary) -> Segmentation:
         """A label for each point of the scan. Raises IdentityError for a vocabulary of another encoder."""
@@ -112,7 +142,7 @@ class LiveModel:
     vocabulary: Vocabulary
     preparation: Preparation
     min_probability: float = 0.0
-    _text: NarrowText = field(repr=False, kw_only=True)
+    _text: TextClassifier = field(repr=False, kw_only=True)
 
     @classmethod
     def of(
@@ -127,7 +157,7 @@ class LiveModel:
         Raises IdentityError if the vocabulary's embeddings are another encoder's.
         """
         vocabulary.require(segmenter.identity, "network's features")
-        text = NarrowText(segmenter.basis, vocabulary.embeddings)
+        text = TextClassifier(segmenter.basis, vocabulary.embeddings, segmenter.device)
         preparation = preparation or segmenter.info.preparation
         return cls(segmenter, vocabulary, preparation, min_probability, _text=text)
 
@@ -139,34 +169,21 @@ class LiveModel:
         """The key sweep ``sweeps[0]`` with as many of its predecessors as the preparation says."""
         return merge(recent(sweeps, self.preparation.sweeps, self.preparation.max_sweep_age))
 
-    def features(self, merged: Merged, points: int) -> VoxelFeatures:
-        """Narrow features of the voxels that hold one of the first ``points`` points, those of the key sweep.
+    def features(self, merged: Merged, points: int) -> NetworkOutput:
+        """Features of the voxels that hold one of the first ``points`` points, those of the key sweep.
 
         The other voxels were labelled, and sent to the map, with the sweeps that they came from.
         """
-        voxels = self.segmenter.features(merged.xyz, merged.intensity)
-        own = voxels.point_to_voxel[:points]
-        hit = np.zeros(len(voxels.centres), bool)
-        hit[own] = True
-        if hit.all():
-            return replace(voxels, point_to_voxel=own)
-        row = np.cumsum(hit) - 1
-        return VoxelFeatures(voxels.centres[hit], voxels.features[hit], row[own])
+        return self.segmenter.run(merged.xyz, merged.intensity).of_points(points)
 
-    def classify(
-        self, features: Float32[np.ndarray, "v c"]
-    ) -> tuple[Int32[np.ndarray, " v"], Float32[np.ndarray, " v"]]:
-        """Class index in the vocabulary (or UNLABELLED), and its probability, of each narrow feature."""
-        words = self.vocabulary
-        label, probability = self._text.classify(features, words.prompt_class, words.logit_scale)
+    def label(self, voxels: NetworkOutput) -> Segmentation:
+        """The label of each point, that of its voxel: class index in the vocabulary or UNLABELLED."""
+        words, rows = self.vocabulary, voxels.point_to_voxel
+        found = self._text.classify(voxels.features, words.prompt_class, words.logit_scale)
+        label, probability = (part[rows].cpu().numpy() for part in found)
         if self.min_probability > 0:
             label = np.where(probability >= self.min_probability, label, UNLABELLED).astype(np.int32)
-        return label, probability
-
-    def label(self, voxels: VoxelFeatures) -> Segmentation:
-        """The label of each point, that of its voxel."""
-        label, probability = self.classify(voxels.features)
-        return Segmentation(label[voxels.point_to_voxel], probability[voxels.point_to_voxel])
+        return Segmentation(label, probability)
 
     def __call__(self, sweeps: Sequence[Sweep]) -> Segmentation:
         """A label for each point of the key sweep ``sweeps[0]``; the sweeps are de-skewed already."""

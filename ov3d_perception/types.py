@@ -156,15 +156,24 @@ class WordEmbeddings:
 
 @dataclass(frozen=True)
 class VoxelFeatures:
-    """What the network says of one (accumulated) cloud, before words come in.
+    """Point features of the occupied voxels of a cloud.
 
-    centres: voxel centres in the cloud's frame; features: narrow features z, before the linear head;
-    point_to_voxel: row of each input point's voxel.
+    coords: voxels of ``voxel_size`` metres in the cloud's frame, floor(xyz / voxel_size); features: z, before the
+    linear head; point_to_voxel: row of each input point's voxel.
     """
 
-    centres: Float32[np.ndarray, "v 3"]
+    coords: Int32[np.ndarray, "v 3"]
+    voxel_size: float
     features: Float32[np.ndarray, "v c"]
     point_to_voxel: Int64[np.ndarray, " n"]
+
+    def __len__(self) -> int:
+        return len(self.coords)
+
+    @property
+    def centres(self) -> Float32[np.ndarray, "v 3"]:
+        """Centres of the voxels, metres."""
+        return ((self.coords + 0.5) * self.voxel_size).astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from real_data import data_dir
 
 from ov3d_perception.errors import BackendError, IdentityError, Ov3dError, PointCloudError
-from ov3d_perception.inference import LiveModel, Segmenter
+from ov3d_perception.inference import LiveModel, NetworkOutput, Segmenter
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.networks.checkpoint import CheckpointInfo, save_checkpoint
 from ov3d_perception.sparse import SparseTensor, quantize
@@ -50,6 +50,22 @@ def segmenter(checkpoint: Path) -> Segmenter:
     return Segmenter.load(checkpoint, device="cpu", precision="fp32")
 
 
+def output(features: np.ndarray) -> NetworkOutput:
+    """A voxel, with one point, for each feature."""
+    rows = torch.arange(len(features))
+    return NetworkOutput(torch.zeros(len(features), 3).long(), 0.1, torch.from_numpy(features).float(), rows)
+
+
+def test_of_some_points_only_their_voxels_stay() -> None:
+    """Points 0 to 3 lie in the voxels 2, 0, 2, 1; of the first three, voxels 0 and 2 remain as rows 0 and 1."""
+    coords, features = torch.arange(9).reshape(3, 3), torch.tensor([[0.0], [1.0], [2.0]])
+    whole = NetworkOutput(coords, 0.5, features, torch.tensor([2, 0, 2, 1]))
+    some, every = whole.of_points(3).cpu(), whole.of_points(4).cpu()
+    assert some.features[:, 0].tolist() == [0, 2] and some.point_to_voxel.tolist() == [1, 0, 1]
+    np.testing.assert_allclose(some.centres, [[0.25, 0.75, 1.25], [3.25, 3.75, 4.25]])
+    assert len(every) == 3 and every.point_to_voxel.tolist() == [2, 0, 2, 1]
+
+
 def test_features_name_each_points_voxel(segmenter: Segmenter) -> None:
     xyz, intensity = cloud()
     voxels = segmenter.features(xyz, intensity)
@@ -69,7 +85,8 @@ def test_labels_are_those_of_the_wide_features(segmenter: Segmenter) -> None:
     likelihood = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     best = words.prompt_class[likelihood.argmax(1)]
     per_class = np.stack([likelihood[:, words.prompt_class == c].sum(1) for c in range(3)], 1)
-    label, probability = LiveModel.of(segmenter, words).classify(z.astype(np.float32))
+    found = LiveModel.of(segmenter, words).label(output(z))
+    label, probability = found.label, found.probability
     assert np.array_equal(label, best)
     np.testing.assert_allclose(probability, per_class[np.arange(len(z)), best], rtol=1e-4)
     segmentation = segmenter(Scan(xyz, intensity), words)
@@ -91,8 +108,8 @@ def test_a_new_vocabulary_takes_effect_at_once(segmenter: Segmenter) -> None:
     first, turned = vocabulary(), vocabulary(embeddings=-vocabulary().embeddings)
     model = LiveModel.of(segmenter, first)
     other = model.with_words(turned)
-    before, changed = model.classify(z)[0], other.classify(z)[0]
-    assert np.array_equal(before, model.classify(z)[0]) and not np.array_equal(before, changed)
+    before, changed = model.label(output(z)).label, other.label(output(z)).label
+    assert np.array_equal(before, model.label(output(z)).label) and not np.array_equal(before, changed)
     assert other.preparation is model.preparation and other.segmenter is segmenter
 
 

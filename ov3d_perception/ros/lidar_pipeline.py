@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from sensor_msgs.msg import PointCloud2
 
 from ov3d_msgs.msg import FeatureCloud
@@ -16,6 +17,7 @@ from ov3d_perception.errors import TransformError
 from ov3d_perception.geometry.deskew import deskew
 from ov3d_perception.geometry.sweeps import SweepAccumulator
 from ov3d_perception.geometry.upright import Gravity, Upright, as_sensed
+from ov3d_perception.geometry.voxels import voxel_coordinates
 from ov3d_perception.inference import LiveModel
 from ov3d_perception.mapping.basis import Basis
 from ov3d_perception.ros import messages
@@ -105,9 +107,8 @@ class LidarPipeline:
             health.value("sweeps", merged.sweeps)
         with health.timed("voxelise+network"):
             voxels = model.features(merged, len(scan))
-            voxels = replace(voxels, centres=as_sensed(scan, voxels.centres))
         health.value("points", len(scan))
-        health.value("voxels", len(voxels.centres))
+        health.value("voxels", len(voxels))
         result = None
         if self._points.wanted:
             with health.timed("classify"):
@@ -117,10 +118,14 @@ class LidarPipeline:
                 rgb = colourise(result.label, model.vocabulary.names)
                 self._points.publisher.publish(messages.labelled_cloud(scan, result, rgb))
             if self._features.wanted:
-                self._features.publisher.publish(self._feature_message(scan, voxels))
+                self._features.publisher.publish(self._feature_message(scan, voxels.cpu()))
 
     def _feature_message(self, scan: Scan, voxels: VoxelFeatures) -> FeatureCloud:
-        return messages.feature_cloud(scan, voxels, self.model.segmenter.info.voxel_size, self.basis, self._encoding)
+        """In the sensor's frame, also where the network saw the scan turned upright."""
+        if scan.R_upright is not None:
+            coords = voxel_coordinates(as_sensed(scan, voxels.centres), voxels.voxel_size)
+            voxels = replace(voxels, coords=coords.astype(np.int32))
+        return messages.feature_cloud(scan, voxels, self.basis, self._encoding)
 
     def _tell(self, cloud: Cloud) -> None:
         """What was decided about a cloud, and what is wrong with it, to the diagnostics."""

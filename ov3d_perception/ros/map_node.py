@@ -121,14 +121,13 @@ class MapNode(GuardedCallbacks, Node):
                     values.map_frame, message.header.frame_id, stamp, values.tf_timeout
                 )
             with self._health.timed("integrate"):
-                voxels = messages.message_to_features(message)
-                centres = transform(T_map_sensor, voxels.centres)
+                centres, features = messages.message_to_features(message)
                 sensor = transform(T_map_sensor, _sensor(message))[0] if values.clear_free_space else None
                 self.session.integrate(
                     message.basis_id,
                     float(message.voxel_size),
-                    centres,
-                    voxels.features,
+                    transform(T_map_sensor, centres),
+                    features,
                     stamp,
                     sensor,
                     values.max_age,

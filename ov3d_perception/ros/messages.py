@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, Pose, Quaternion, Transform, TransformStamped, Vector3
-from jaxtyping import Int8, UInt8
+from jaxtyping import Float32, Int8, UInt8
 from nav_msgs.msg import MapMetaData, OccupancyGrid
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
@@ -182,28 +182,26 @@ def message_to_basis(message: FeatureBasis) -> Basis:
 def feature_cloud(
     scan: types.Scan,
     voxels: types.VoxelFeatures,
-    voxel_size: float,
     basis: Basis,
     encoding: int = FeatureCloud.INT8,
 ) -> FeatureCloud:
-    """Voxel features in the scan's frame. ``voxels.centres`` lie on the grid through the frame's origin."""
+    """Voxel features in the scan's frame, that of ``voxels.coords``. PointCloudError for voxels beyond 16 bits."""
     message = FeatureCloud(
         header=header(scan.stamp, scan.frame_id),
         basis_id=basis.basis_id,
         encoder=identity_to_message(basis.identity),
-        voxel_size=float(voxel_size),
-        count=len(voxels.centres),
+        voxel_size=float(voxels.voxel_size),
+        count=len(voxels),
         channels=int(voxels.features.shape[1]),
         encoding=encoding,
     )
-    indices = np.floor(voxels.centres.astype(np.float64) / voxel_size)
-    limits = np.iinfo(np.int16)
-    if len(indices) and (indices.min() < limits.min or indices.max() > limits.max):
+    coords, limits = voxels.coords, np.iinfo(np.int16)
+    if len(coords) and (coords.min() < limits.min or coords.max() > limits.max):
         raise PointCloudError(
             f"A voxel lies {np.abs(voxels.centres).max():.0f} m from the sensor, beyond what 16-bit indices hold",
-            f"Filter the cloud to {limits.max * voxel_size:.0f} m",
+            f"Filter the cloud to {limits.max * voxels.voxel_size:.0f} m",
         )
-    message.voxels = _bulk("h", indices.astype(np.int16))
+    message.voxels = _bulk("h", coords.astype(np.int16))
     if encoding == FeatureCloud.INT8:
         scale = np.abs(voxels.features).max(axis=1, initial=0.0) / np.float32(_INT8_LIMIT)
         values = np.rint(voxels.features / np.maximum(scale, np.finfo(np.float32).tiny)[:, None]).astype(np.int8)
@@ -214,8 +212,8 @@ def feature_cloud(
     return message
 
 
-def message_to_features(message: FeatureCloud) -> types.VoxelFeatures:
-    """Centres (v, 3) and float32 features (v, c) of a FeatureCloud, in its header's frame.
+def message_to_features(message: FeatureCloud) -> tuple[Float32[np.ndarray, "v 3"], Float32[np.ndarray, "v c"]]:
+    """Voxel centres (metres, in the header's frame) and point features of a FeatureCloud.
 
     MessageError where the lengths do not agree or the encoding is unknown.
     """
@@ -240,7 +238,7 @@ def message_to_features(message: FeatureCloud) -> types.VoxelFeatures:
     features = raw.astype(np.float32)
     if is_int8:
         features *= np.frombuffer(message.scale, np.float32)[:, None]
-    return types.VoxelFeatures(centres, features, np.zeros(0, np.int64))
+    return centres, features
 
 
 def occupancy_grid(layout: Layout, values: Int8[np.ndarray, "h w"], stamp: int, frame_id: str) -> OccupancyGrid:

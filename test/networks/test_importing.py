@@ -238,14 +238,15 @@ def test_a_biased_head_answers_words_exactly(tmp_path: Path) -> None:
     network, report = imported(tmp_path / "m.pth", ImportSpec(CLIP, ("ones",), 0.2))
     xyz = np.random.default_rng(0).uniform(-3, 3, (500, 3)).astype(np.float32)
     segmenter = Segmenter(network, report.info, device="cpu", precision="fp32")
-    voxels = segmenter.features(xyz, np.zeros(500, np.float32))
+    output = segmenter.run(xyz, np.zeros(500, np.float32))
+    voxels = output.cpu()
     text = random(5, 16)
     words = Vocabulary.from_words(list("abcde"), TextBank(list("abcde"), text.numpy(), CLIP))
-    label, _ = LiveModel.of(segmenter, words).classify(voxels.features)
+    found = LiveModel.of(segmenter, words).label(output).label
     narrow = torch.from_numpy(voxels.features[:, :-1])
     assert (voxels.features[:, -1] == 1).all()
     cosine = nn.functional.cosine_similarity((narrow @ source.basis + bias)[:, None], text, dim=2)
-    assert label.tolist() == cosine.argmax(1).tolist()
+    assert found.tolist() == cosine.argmax(1)[output.point_to_voxel].tolist()
     assert (
         nn.functional.cosine_similarity((narrow @ source.basis)[:, None], text, dim=2).argmax(1) != cosine.argmax(1)
     ).any()

@@ -14,6 +14,7 @@ from tf2_msgs.msg import TFMessage
 
 from ov3d_msgs.msg import FeatureBasis, FeatureCloud
 from ov3d_msgs.srv import QueryText
+from ov3d_perception.geometry.voxels import voxel_coordinates
 from ov3d_perception.mapping.basis import Basis
 from ov3d_perception.ros import messages, qos
 from ov3d_perception.types import EncoderIdentity, Scan, VoxelFeatures
@@ -59,9 +60,10 @@ class Mapper:
     ) -> None:
         centres = np.concatenate(list(things.values()))
         features = np.concatenate([np.tile(np.eye(4)[WORDS.index(word)], (len(c), 1)) for word, c in things.items()])
-        voxels = VoxelFeatures(centres, features.astype(np.float32), np.zeros(0, np.int64))
+        coords = voxel_coordinates(centres, VOXEL).astype(np.int32)
+        voxels = VoxelFeatures(coords, VOXEL, features.astype(np.float32), np.zeros(0, np.int64))
         scan = Scan(np.zeros((0, 3), np.float32), np.zeros(0, np.float32), stamp, frame or self.sensor)
-        self._publisher.publish(messages.feature_cloud(scan, voxels, VOXEL, basis or self.basis))
+        self._publisher.publish(messages.feature_cloud(scan, voxels, basis or self.basis))
 
     def ask(self, *words: str, **request: Any) -> QueryText.Response:
         return self.probe.call(QueryText, f"/{self.name}/query", QueryText.Request(words=list(words), **request))

@@ -132,11 +132,11 @@ def test_features_and_basis_answer_words_as_the_network_does(lidar, core) -> Non
     assert messages.message_to_identity(message.encoder) == core.segmenter.identity
     scan = pointcloud2.decode(sent, intensity_scale=1.0)
     voxels = core.segmenter.features(scan.xyz, scan.intensity)
-    received = messages.message_to_features(message)
-    np.testing.assert_allclose(received.centres, voxels.centres, atol=1e-5)
-    np.testing.assert_allclose(received.features, voxels.features, atol=np.abs(voxels.features).max() / 127)
+    centres, features = messages.message_to_features(message)
+    np.testing.assert_allclose(centres, voxels.centres, atol=1e-5)
+    np.testing.assert_allclose(features, voxels.features, atol=np.abs(voxels.features).max() / 127)
     text = core.bank.embed(["tree"])[0]
-    wide, true = received.features @ basis.weights, voxels.features @ core.segmenter.basis
+    wide, true = features @ basis.weights, voxels.features @ core.segmenter.basis
     cosine = wide @ text / np.linalg.norm(wide, axis=1)
     np.testing.assert_allclose(cosine, true @ text / np.linalg.norm(true, axis=1), atol=0.03)
 

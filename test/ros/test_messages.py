@@ -119,49 +119,52 @@ def basis() -> Basis:
     return Basis(np.ones((3, 2), np.float32), IDENTITY, 100.0)
 
 
-def test_voxel_indices_are_those_of_the_grid_through_the_origin() -> None:
-    centres = np.array([[0.1, 0.1, 0.1], [-0.1, 0.3, -0.5]], np.float32)
-    voxels = VoxelFeatures(centres, np.eye(2, 3, dtype=np.float32), np.zeros(0, np.int64))
-    message = messages.feature_cloud(scan_of(centres), voxels, 0.2, basis(), FeatureCloud.FLOAT16)
-    assert list(message.voxels) == [0, 0, 0, -1, 1, -3]
+def voxels_of(coords: list[list[int]], features: np.ndarray, voxel_size: float = 0.2) -> VoxelFeatures:
+    rows = np.zeros(0, np.int64)
+    return VoxelFeatures(np.array(coords, np.int32).reshape(-1, 3), voxel_size, features.astype(np.float32), rows)
+
+
+def test_voxel_coordinates_and_features_by_hand() -> None:
+    voxels = voxels_of([[0, 0, 0], [-1, 1, -3]], np.eye(2, 3))
+    np.testing.assert_allclose(voxels.centres, [[0.1, 0.1, 0.1], [-0.1, 0.3, -0.5]], atol=1e-7)
+    message = messages.feature_cloud(scan_of(voxels.centres), voxels, basis(), FeatureCloud.FLOAT16)
+    assert list(message.voxels) == [0, 0, 0, -1, 1, -3] and message.voxel_size == pytest.approx(0.2)
     assert message.features.tobytes() == np.eye(2, 3, dtype="<f2").tobytes()
     assert (message.count, message.channels, list(message.scale)) == (2, 3, [])
 
 
 @settings(deadline=None)
 @given(
-    hnp.arrays(np.int16, st.tuples(st.integers(0, 20), st.just(3)), elements=st.integers(-30000, 30000)),
+    hnp.arrays(np.int32, st.tuples(st.integers(0, 20), st.just(3)), elements=st.integers(-30000, 30000)),
     st.sampled_from([0.05, 0.1, 0.2]),
     st.sampled_from([FeatureCloud.INT8, FeatureCloud.FLOAT16]),
     st.integers(0, 2**32 - 1),
 )
-def test_feature_clouds_survive(indices: np.ndarray, voxel_size: float, encoding: int, seed: int) -> None:
-    centres = ((indices + 0.5) * voxel_size).astype(np.float32)
-    features = np.random.default_rng(seed).normal(size=(len(indices), 5)).astype(np.float32)
-    voxels = VoxelFeatures(centres, features, np.zeros(0, np.int64))
-    message = messages.feature_cloud(scan_of(centres), voxels, voxel_size, basis(), encoding)
-    again = messages.message_to_features(message)
-    np.testing.assert_allclose(again.centres, centres, atol=voxel_size * 1e-2)
+def test_feature_clouds_survive(coords: np.ndarray, voxel_size: float, encoding: int, seed: int) -> None:
+    features = np.random.default_rng(seed).normal(size=(len(coords), 5)).astype(np.float32)
+    message = messages.feature_cloud(scan_of(coords), voxels_of(coords, features, voxel_size), basis(), encoding)
+    centres, again = messages.message_to_features(message)
+    np.testing.assert_allclose(centres, (coords + 0.5) * voxel_size, atol=voxel_size * 1e-2)
     step = np.abs(features).max(axis=1, initial=0, keepdims=True) / (254 if encoding == FeatureCloud.INT8 else 2000)
-    assert (np.abs(again.features - features) <= step * 1.01).all()
+    assert (np.abs(again - features) <= step * 1.01).all()
 
 
 def test_a_voxel_without_any_feature_stays_zero() -> None:
-    voxels = VoxelFeatures(np.full((1, 3), 0.1, np.float32), np.zeros((1, 4), np.float32), np.zeros(0, np.int64))
-    message = messages.feature_cloud(scan_of(voxels.centres), voxels, 0.2, basis())
-    np.testing.assert_array_equal(messages.message_to_features(message).features, np.zeros((1, 4)))
+    voxels = voxels_of([[0, 0, 0]], np.zeros((1, 4)))
+    message = messages.feature_cloud(scan_of(voxels.centres), voxels, basis())
+    np.testing.assert_array_equal(messages.message_to_features(message)[1], np.zeros((1, 4)))
 
 
 def test_a_voxel_beyond_16_bits_is_refused() -> None:
-    voxels = VoxelFeatures(np.array([[4000.0, 0, 0]], np.float32), np.ones((1, 4), np.float32), np.zeros(0, np.int64))
-    with pytest.raises(PointCloudError, match="Filter the cloud"):
-        messages.feature_cloud(scan_of(voxels.centres), voxels, 0.1, basis())
+    voxels = voxels_of([[40_000, 0, 0]], np.ones((1, 4)), 0.1)
+    with pytest.raises(PointCloudError, match=r"4000 m from the sensor.*Filter the cloud to 3277 m"):
+        messages.feature_cloud(scan_of(voxels.centres), voxels, basis())
 
 
 @pytest.mark.parametrize(("field", "value"), [("count", 3), ("channels", 7), ("encoding", 9)])
 def test_a_feature_cloud_that_contradicts_itself_is_refused(field: str, value: int) -> None:
-    voxels = VoxelFeatures(np.zeros((2, 3), np.float32), np.ones((2, 4), np.float32), np.zeros(0, np.int64))
-    message = messages.feature_cloud(scan_of(voxels.centres), voxels, 0.2, basis())
+    voxels = voxels_of([[0, 0, 0], [1, 0, 0]], np.ones((2, 4)))
+    message = messages.feature_cloud(scan_of(voxels.centres), voxels, basis())
     setattr(message, field, value)
     with pytest.raises(MessageError):
         messages.message_to_features(message)

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ov3d_perception.language import narrow
-from ov3d_perception.language.narrow import NarrowText
+from ov3d_perception.language import text_classifier
+from ov3d_perception.language.text_classifier import TextClassifier
 
 
 @given(st.integers(0, 1000), st.integers(1, 40), st.integers(2, 24), st.integers(1, 9))
@@ -19,13 +20,13 @@ def test_cosines_equal_those_of_the_wide_features(seed: int, count: int, channel
     wide = features.astype(np.float64) @ basis
     wide /= np.linalg.norm(wide, axis=1, keepdims=True)
     expected = wide @ (text / np.linalg.norm(text, axis=1, keepdims=True)).T
-    np.testing.assert_allclose(NarrowText(basis, text).cosines(features), expected, atol=2e-5)
+    np.testing.assert_allclose(TextClassifier(basis, text).cosines(torch.from_numpy(features)), expected, atol=2e-5)
 
 
 def test_by_hand() -> None:
     """Basis = identity, so features are their own wide ones: (3, 4) is at cosine 0.6 to x and 0.8 to y."""
-    text = NarrowText(np.eye(2, dtype=np.float32), np.array([[1, 0], [0, 2], [0, -1]], np.float32))
-    features = np.array([[3, 4], [5, 0]], np.float32)
+    text = TextClassifier(np.eye(2, dtype=np.float32), np.array([[1, 0], [0, 2], [0, -1]], np.float32))
+    features = torch.tensor([[3.0, 4.0], [5.0, 0.0]])
     np.testing.assert_allclose(text.cosines(features), [[0.6, 0.8, -0.8], [1, 0, 0]], atol=1e-6)
     label, probability = text.classify(features, np.array([1, 0, 1]), logit_scale=5.0)
     e = np.exp([3.0, 4.0, -4.0])
@@ -36,26 +37,26 @@ def test_by_hand() -> None:
 
 
 def test_the_best_prompt_decides_not_the_class_with_most_prompts() -> None:
-    text = NarrowText(np.eye(2, dtype=np.float32), np.array([[1, 0], [0.9, 0.3], [0.9, -0.3]], np.float32))
-    label, probability = text.classify(np.array([[1, 0]], np.float32), np.array([0, 1, 1]), logit_scale=1.0)
+    text = TextClassifier(np.eye(2, dtype=np.float32), np.array([[1, 0], [0.9, 0.3], [0.9, -0.3]], np.float32))
+    label, probability = text.classify(torch.tensor([[1.0, 0.0]]), np.array([0, 1, 1]), logit_scale=1.0)
     assert label[0] == 0 and probability[0] < 0.5
 
 
 def test_long_inputs_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(0)
-    text = NarrowText(generator.normal(size=(4, 8)).astype(np.float32), generator.normal(size=(3, 8)))
-    features = generator.normal(size=(100, 4)).astype(np.float32)
+    text = TextClassifier(generator.normal(size=(4, 8)).astype(np.float32), generator.normal(size=(3, 8)))
+    features = torch.from_numpy(generator.normal(size=(100, 4)).astype(np.float32))
     whole = text.classify(features, np.arange(3), 10.0)
-    monkeypatch.setattr(narrow, "_CHUNK", 7)
+    monkeypatch.setattr(text_classifier, "_CHUNK", 7)
     for a, b in zip(whole, text.classify(features, np.arange(3), 10.0), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
 def test_features_of_length_zero_and_huge_ones_stay_finite() -> None:
-    text = NarrowText(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32))
-    features = np.array([[0, 0, 0], [1e15, 0, 0], [1e-15, 0, 0]], np.float32)
+    text = TextClassifier(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32))
+    features = torch.tensor([[0, 0, 0], [1e15, 0, 0], [1e-15, 0, 0]])
     label, probability = text.classify(features, np.arange(3), 100.0)
-    assert np.isfinite(text.cosines(features)).all() and np.isfinite(probability).all()
+    assert text.cosines(features).isfinite().all() and probability.isfinite().all()
     assert label[1] == 0
     empty, nothing = text.classify(features[:0], np.arange(3), 100.0)
     assert empty.shape == nothing.shape == (0,)
