@@ -21,6 +21,7 @@ RUNTIME = [
     "open_clip_torch>=2.24",
     "safetensors",
     "jaxtyping",
+    "cattrs>=23.2",
     "rosbags>=0.10",
     "laspy>=2.5",
     "plyfile>=1.0",

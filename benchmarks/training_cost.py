@@ -29,12 +29,13 @@ from ov3d_perception.language.encoder import load_encoder
 from ov3d_perception.lifting.image_teacher import ImageTeacher
 from ov3d_perception.lifting.sources import open_source, open_vocabulary
 from ov3d_perception.paths import cache_dir
-from ov3d_perception.recipes.specs import load_recipe
+from ov3d_perception.recipes.load import load_recipe
 from ov3d_perception.sparse import SparseTensor
 from ov3d_perception.sparse.modules import Conv3d, ConvTranspose3d
 from ov3d_perception.training.data.clouds import collate
+from ov3d_perception.training.experiment import Run, experiment_of
+from ov3d_perception.training.initialise import network_of
 from ov3d_perception.training.methods.clip2scene import Clip2SceneModule
-from ov3d_perception.training.plans import plan
 
 NUSCENES_KEY_FRAMES = 28130 * 600 // 700
 """Of SLidR's 600 training scenes, at the mean of the 700: 24,111."""
@@ -107,7 +108,8 @@ def measure(path: Path, overrides: Sequence[str], steps: int, device: str, out: 
     teacher = ImageTeacher(encoder, recipe.teacher, cache_dir() / "teacher")
     assert recipe.vocabulary is not None
     vocabulary = open_vocabulary(recipe.vocabulary, teacher.identity)
-    planned = plan(recipe, out, open_source(recipe.train), teacher, vocabulary)
+    network = network_of(recipe, teacher.identity)
+    planned = experiment_of(Run(recipe, network, open_source(recipe.train), teacher, vocabulary, out / "pairs"))
     module = planned.module(steps + 1).to(device).train()
     assert isinstance(module, Clip2SceneModule)
     module.log = lambda *_, **__: None  # type: ignore[method-assign]

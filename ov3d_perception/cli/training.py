@@ -12,6 +12,9 @@ from ov3d_perception.cli.common import TRAINING, CheckpointPath
 Recipe = Annotated[Path, typer.Argument(help="A YAML file of config/train")]
 Out = Annotated[Path, typer.Option(help="The run's folder")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="section.field=value, in YAML")]
+Modules = Annotated[
+    list[str] | None, typer.Option("--module", help="A Python file, or a module, that registers methods of your own")
+]
 Resume = Annotated[bool, typer.Option(help="Go on where the run in --out stopped")]
 Fast = Annotated[bool, typer.Option("--fast-dev-run", help="Two steps and one validated frame")]
 
@@ -22,11 +25,21 @@ def register(app: typer.Typer) -> None:
         app.command(rich_help_panel=TRAINING)(command)
 
 
-def train(recipe: Recipe, out: Out, override: Overrides = None, resume: Resume = False, fast: Fast = False) -> None:
+def train(
+    recipe: Recipe,
+    out: Out,
+    override: Overrides = None,
+    module: Modules = None,
+    resume: Resume = False,
+    fast: Fast = False,
+) -> None:
     """Train a sparse 3D network by the recipe's method, from a data set or a bag. No labels are used."""
-    from ov3d_perception.recipes.specs import load_recipe
+    from ov3d_perception.recipes.load import load_recipe
+    from ov3d_perception.recipes.methods import load_module
     from ov3d_perception.training.run import distill
 
+    for one in module or ():
+        load_module(one)
     print(distill(load_recipe(recipe, override or []), out, resume=resume, fast=fast).to_markdown())
 
 
@@ -40,7 +53,7 @@ def finetune(
     fast: Fast = False,
 ) -> None:
     """Train on labels, from a pre-trained checkpoint or from random weights, and evaluate by class."""
-    from ov3d_perception.recipes.specs import load_recipe
+    from ov3d_perception.recipes.load import load_recipe
     from ov3d_perception.training.finetune import finetune as run
 
     loaded = load_recipe(recipe, override or [])
@@ -59,14 +72,18 @@ def ablate(
     ] = None,
     fold: Annotated[list[str] | None, typer.Option(help="Only this fold of the recipe; several times likewise")] = None,
     override: Overrides = None,
+    module: Modules = None,
 ) -> None:
     """Repeat a paper's table on the recipe's data: mean and spread over seeds. Goes on where it was killed."""
     from ov3d_perception.datasets.splits import parse_seeds
     from ov3d_perception.paths import shipped
-    from ov3d_perception.recipes.specs import load_recipe
+    from ov3d_perception.recipes.load import load_recipe
+    from ov3d_perception.recipes.methods import load_module
     from ov3d_perception.training.ablate import ablate as repeat
     from ov3d_perception.training.ablate import load_table, to_markdown
 
+    for one in module or ():
+        load_module(one)
     numbers = parse_seeds(seeds)
     chosen = load_table(Path(shipped(tables)), table)
     loaded = load_recipe(recipe, override or [])
@@ -80,6 +97,7 @@ def evaluate(
     labelset: Annotated[str, typer.Option(help="Classes and prompts; default: the checkpoint's own")] = "",
     text: Annotated[str, typer.Option(help="Text bank (.npz) or model with a text tower; default: the recipe's")] = "",
     teacher: Annotated[bool, typer.Option(help="Score the image teacher's projection on the same points")] = True,
+    module: Modules = None,
     option: Annotated[
         list[str] | None, typer.Option("--set", "--option", "-o", help="Data set option, name=value in YAML")
     ] = None,
@@ -89,7 +107,10 @@ def evaluate(
     """mIoU, mAcc and per-class IoU of a checkpoint: 3D only, in view and all points, its teacher beside it."""
     from ov3d_perception.datasets.registry import parse_options
     from ov3d_perception.evaluation.checkpoint import evaluate_checkpoint
+    from ov3d_perception.recipes.methods import load_module
 
+    for one in module or ():
+        load_module(one)
     options = parse_options(option or [])
     drawn = (out / "pictures", pictures) if out is not None and pictures > 0 else None
     result = evaluate_checkpoint(

@@ -21,7 +21,9 @@ from ov3d_perception.lifting.sources import LABELS, as_prepared, open_source, op
 from ov3d_perception.networks.checkpoint import CheckpointInfo
 from ov3d_perception.networks.checkpoint_info import words_of_checkpoint
 from ov3d_perception.paths import cache_dir
-from ov3d_perception.recipes.specs import PairSpec, Recipe, SourceSpec, TeacherSpec, VocabularySpec, from_dict
+from ov3d_perception.recipes.former import of_checkpoint
+from ov3d_perception.recipes.parse import from_dict
+from ov3d_perception.recipes.specs import PairSpec, Recipe, SourceSpec, TeacherSpec, VocabularySpec
 
 
 def evaluate_checkpoint(
@@ -60,7 +62,7 @@ def evaluate_checkpoint(
         IdentityError: the words or the teacher belong to another encoder than the checkpoint.
     """
     segmenter = Segmenter.load(checkpoint, device=device)
-    recipe = from_dict(segmenter.info.recipe) if segmenter.info.recipe else None
+    recipe = from_dict(of_checkpoint(segmenter.info.recipe)) if segmenter.info.recipe else None
     source = _source(recipe, dataset, str(root), dict(options or {}), checkpoint)
     source = as_prepared(source, segmenter.info.preparation)
     with_teacher = with_teacher and segmenter.identity.model != LABELS
@@ -107,8 +109,8 @@ def _vocabulary(
 ) -> tuple[Vocabulary, dict[str, Any]]:
     """The words to evaluate in, and where they are from: ``text``, else the checkpoint's bank, else the recipe's."""
     spec = _words(recipe, labelset, text, key)
-    name = labelset or (spec.labelset if spec else "")
-    prompts = LabelSet.load(name).prompts if name else info.vocabulary
+    named = labelset or (spec.labelset if spec else "")
+    prompts = LabelSet.load(named).prompts if named else info.vocabulary
     if not text and info.bank is not None and info.identity.model != LABELS:
         bank = words_of_checkpoint(info, checkpoint)
         if all(word in bank for words in prompts.values() for word in words):

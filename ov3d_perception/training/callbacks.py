@@ -72,13 +72,14 @@ class CheckpointCallback(lightning.Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write ``last.ckpt`` whole or not at all; validate every ``validate_every`` epochs, the last one excepted."""
-        partial = self.out / "last.partial"
+        folder = Path(trainer.default_root_dir)
+        partial = folder / "last.partial"
         trainer.save_checkpoint(partial, weights_only=False)
         if not trainer.is_global_zero:
             return
-        partial.replace(self.out / "last.ckpt")
+        partial.replace(folder / "last.ckpt")
         epoch = trainer.current_epoch + 1
-        if epoch % self.recipe.validate_every == 0 and epoch < self.recipe.optimiser.epochs:
+        if epoch % self.recipe.validate_every == 0 and epoch < (trainer.max_epochs or 0):
             assert isinstance(pl_module, Student)
             result = self.evaluate(pl_module, with_teacher=False)
             scores = {f"miou: {name}": s.miou for name, s in result.modes.items()} if result else {}

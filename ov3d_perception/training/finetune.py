@@ -27,14 +27,15 @@ from ov3d_perception.lifting.sources import (
     require_classes,
 )
 from ov3d_perception.networks.registry import Network
-from ov3d_perception.recipes.specs import Recipe, changed, split_of
+from ov3d_perception.recipes.load import changed, split_of
+from ov3d_perception.recipes.specs import Recipe
 from ov3d_perception.sparse import SparseTensor
 from ov3d_perception.training.callbacks import CheckpointCallback
 from ov3d_perception.training.data.clouds import CloudBatch, CloudDataset, Columns
 from ov3d_perception.training.data.readers import LabelReader
-from ov3d_perception.training.initialise import HEAD
-from ov3d_perception.training.plans import Experiment, network_of
-from ov3d_perception.training.run import claim, fit, trained_sweeps
+from ov3d_perception.training.experiment import Experiment
+from ov3d_perception.training.initialise import HEAD, network_of
+from ov3d_perception.training.run import claim, fit
 from ov3d_perception.training.student import Student
 from ov3d_perception.types import UNLABELLED
 
@@ -64,11 +65,11 @@ def finetune(
     """
     recipe = _for_labels(recipe, split, init, fast)
     assert recipe.vocabulary is not None
-    last = claim(recipe, out, resume)
+    claim(recipe, out, resume)
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)
     vocabulary = class_vocabulary(LabelSet.load(recipe.vocabulary.labelset))
     source = open_source(recipe.train)
-    preparation = preparation_of(source, trained_sweeps(recipe))
+    preparation = preparation_of(source, recipe.method.cloud_sweeps(recipe.pairs.sweeps))
     validation = open_source(as_prepared(recipe.validation, preparation)) if recipe.validation else None
     for labelled in (source, validation):
         if labelled is not None:
@@ -77,11 +78,11 @@ def finetune(
         source = FrameSubset(source, range(min(len(source), 2 * recipe.optimiser.batch)))
         validation = FrameSubset(validation, range(1)) if validation is not None else None
     network = network_of(recipe, vocabulary.identity)
-    dataset = CloudDataset(LabelReader(source), lambda _: recipe, Columns())
+    dataset = CloudDataset(LabelReader(source, recipe.pairs.sweeps), recipe, Columns())
     rate = recipe.finetune.head_rate
-    planned = Experiment(dataset, lambda n: Labelled(network, recipe, n, rate), {})
+    experiment = Experiment(dataset, lambda n: Labelled(network, recipe, n, rate), {})
     keeper = CheckpointCallback(recipe, out, vocabulary.identity, vocabulary, validation, None, preparation)
-    module = fit(recipe, out, planned, keeper, device, last)
+    module = fit(recipe, out, experiment, keeper, device)
     return keeper.finish(module, {"split": split, "labelled frames": len(source), "from": str(init or "random")})
 
 

@@ -1,4 +1,4 @@
-"""Training that starts from another checkpoint's weights instead of random ones."""
+"""The network that a training starts with: random weights, or those of another checkpoint."""
 
 from __future__ import annotations
 
@@ -11,13 +11,26 @@ from torch import Tensor, nn
 
 from ov3d_perception.errors import CheckpointError
 from ov3d_perception.networks.checkpoint import load_checkpoint
-from ov3d_perception.recipes.specs import NetworkSpec
+from ov3d_perception.networks.registry import Network, build_network
+from ov3d_perception.recipes.specs import NetworkSpec, Recipe
 from ov3d_perception.types import EncoderIdentity
 
 log = logging.getLogger(__name__)
 
 HEAD = ("final.", "classifier.")  # of MinkUNet, of SPVCNN
 STEM = {"conv0p1s1.kernel", "stem.0.kernel"}
+
+
+def network_of(recipe: Recipe, identity: EncoderIdentity) -> Network:
+    """The recipe's network with a head into the space of ``identity``, new or from ``network.init``.
+
+    Raises CheckpointError as :func:`start_from`.
+    """
+    spec = recipe.network
+    network = build_network(spec.arch, len(spec.inputs), identity.dim, spec.width)
+    if spec.init is not None:
+        start_from(network, Path(spec.init), spec, identity)
+    return network
 
 
 def start_from(network: nn.Module, path: Path, spec: NetworkSpec, identity: EncoderIdentity) -> None:

@@ -2,7 +2,7 @@
 
 A run's folder holds ``recipe.yaml``, ``pairs/`` (what the frames are good for), ``last.ckpt`` (the state to resume
 from), ``logs/`` (CSV and TensorBoard), ``times.json``, ``student.safetensors`` (renewed at each validation) and
-``evaluation.{json,md}``.
+``evaluation.{json,md}``. A recipe of several phases has pairs, state, logs and times in ``phase1/`` and so on.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
@@ -33,14 +34,20 @@ from ov3d_perception.lifting.sources import (
     skipped_in,
 )
 from ov3d_perception.paths import cache_dir
-from ov3d_perception.recipes.specs import PRECISIONS, Recipe, changed
+from ov3d_perception.recipes.load import changed, phases_of
+from ov3d_perception.recipes.specs import Recipe
+from ov3d_perception.training import methods as _registered  # noqa: F401  # the papers' methods
 from ov3d_perception.training.callbacks import CheckpointCallback
 from ov3d_perception.training.data.clouds import collate
 from ov3d_perception.training.data.sampler import EpochSampler
-from ov3d_perception.training.plans import Experiment, plan
+from ov3d_perception.training.experiment import Experiment, Run, experiment_of
+from ov3d_perception.training.initialise import network_of
 from ov3d_perception.training.processes import Processes, synchronise
 from ov3d_perception.training.student import Student
 from ov3d_perception.training.times import StepTimes
+
+PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+"""Lightning's names."""
 
 
 def distill(recipe: Recipe, out: Path, resume: bool = False, device: str = "auto", fast: bool = False) -> Result:
@@ -59,8 +66,8 @@ def distill(recipe: Recipe, out: Path, resume: bool = False, device: str = "auto
         CheckpointError: ``out`` holds a run already and ``resume`` is False, or holds one of another recipe.
         DatasetError: as the source, the pairs and the teacher's cache raise it.
     """
-    recipe = changed(recipe, {"optimiser.epochs": 1, "repeat": 1}) if fast else recipe
-    last = claim(recipe, out, resume)
+    recipe = shortened(recipe) if fast else recipe
+    claim(recipe, out, resume)
     lightning.seed_everything(recipe.seed, workers=True, verbose=False)
     teacher = ImageTeacher(
         load_encoder(recipe.teacher.model, recipe.teacher.pretrained, device, recipe.teacher.precision),
@@ -68,41 +75,45 @@ def distill(recipe: Recipe, out: Path, resume: bool = False, device: str = "auto
         cache_dir() / "teacher",
     )
     vocabulary = open_vocabulary(recipe.vocabulary, teacher.identity) if recipe.vocabulary else None
-    source = open_source(recipe.train)
-    preparation = preparation_of(source, trained_sweeps(recipe))
+    source, phases = open_source(recipe.train), phases_of(recipe)
+    preparation = preparation_of(source, phases[-1].method.cloud_sweeps(phases[-1].pairs.sweeps))
     validation = open_source(as_prepared(recipe.validation, preparation)) if recipe.validation and vocabulary else None
     if validation is not None and vocabulary is not None:
         require_classes(validation, vocabulary.names)
     if fast:
         source = FrameSubset(source, range(min(len(source), 2 * recipe.optimiser.batch * recipe.optimiser.accumulate)))
         validation = FrameSubset(validation, range(1)) if validation is not None else None
-    planned = plan(recipe, out, source, teacher, vocabulary)
     bank = bank_of(recipe.vocabulary) if recipe.vocabulary else None
     keeper = CheckpointCallback(recipe, out, teacher.identity, vocabulary, validation, teacher, preparation, bank)
-    keeper.lost = skipped_in(source)
-    return keeper.finish(fit(recipe, out, planned, keeper, device, last), planned.counts)
+    network, counts = network_of(recipe, teacher.identity), {}
+    for number, phase in enumerate(phases, 1):
+        folder = out if len(phases) == 1 else out / f"phase{number}"
+        if number > 1:
+            lightning.seed_everything(recipe.seed + number - 1, workers=True, verbose=False)
+        experiment = experiment_of(Run(phase, network, source, teacher, vocabulary, folder / "pairs"))
+        if number == 1:
+            keeper.lost = skipped_in(source)
+        module = fit(phase, folder, experiment, keeper, device)
+        network, counts = module.student.requires_grad_(True), experiment.counts
+    return keeper.finish(module, counts)
 
 
-def trained_sweeps(recipe: Recipe) -> int:
-    """How many sweeps make one cloud in the recipe's training."""
-    method = recipe.method
-    if method.name == "openscene":
-        return recipe.pairs.sweeps
-    return method.sweeps if method.merged and method.name != "labels" else 1
+def shortened(recipe: Recipe) -> Recipe:
+    """The recipe of one epoch, and of one in each phase."""
+    short = {"optimiser.epochs": 1, "repeat": 1}
+    return changed(recipe, {**short, "phases": [{**phase, **short} for phase in recipe.phases]})
 
 
-def fit(
-    recipe: Recipe, out: Path, planned: Experiment, keeper: CheckpointCallback, device: str, last: Path | None
-) -> Student:
-    """Train what is planned, from ``last`` on if given; returns the trained module."""
+def fit(recipe: Recipe, out: Path, experiment: Experiment, keeper: CheckpointCallback, device: str) -> Student:
+    """Train, from ``out/last.ckpt`` on if it is there; returns the trained module."""
     spec = recipe.optimiser
     processes = Processes.of_torchrun()
     sampler = EpochSampler(
-        len(planned.dataset), recipe.repeat, recipe.seed, processes.rank, processes.world, spec.batch
+        len(experiment.dataset), recipe.repeat, recipe.seed, processes.rank, processes.world, spec.batch
     )
     steps = math.ceil(math.ceil(len(sampler) / spec.batch) / spec.accumulate)
     torch.set_float32_matmul_precision("high")
-    module = planned.module(steps * spec.epochs)
+    module = experiment.module(steps * spec.epochs)
     if processes.world > 1:
         synchronise(module.network)
     trainer = lightning.Trainer(
@@ -112,40 +123,45 @@ def fit(
         strategy="ddp" if processes.world > 1 else "auto",
         use_distributed_sampler=False,
         max_epochs=spec.epochs,
-        precision=PRECISIONS[spec.precision],  # type: ignore[arg-type]  # one of Lightning's literals
+        precision=PRECISIONS[spec.precision],
         gradient_clip_val=spec.clip,
         accumulate_grad_batches=spec.accumulate,
         callbacks=[keeper, StepTimes(out)],
         logger=[CSVLogger(out / "logs", name="csv"), TensorBoardLogger(out / "logs", name="tensorboard")],
+        default_root_dir=out,
         enable_checkpointing=False,
         enable_model_summary=False,
         log_every_n_steps=10,
         num_sanity_val_steps=0,
     )
     loader = DataLoader(
-        planned.dataset,
+        experiment.dataset,
         batch_size=spec.batch,
         sampler=sampler,
         collate_fn=collate,
         num_workers=spec.workers,
         persistent_workers=False,
     )
-    trainer.fit(module, loader, ckpt_path=last, weights_only=False if last else None)
+    last = out / "last.ckpt"
+    trainer.fit(module, loader, ckpt_path=last if last.exists() else None, weights_only=False)
     return module
 
 
-def claim(recipe: Recipe, out: Path, resume: bool) -> Path | None:
-    """The state to resume from, if any; the folder is this recipe's from here on."""
+def claim(recipe: Recipe, out: Path, resume: bool) -> None:
+    """Make the folder this recipe's: begun anew, or as an earlier start of the run has left it.
+
+    Raises CheckpointError where it holds a run and ``resume`` is False, or a run of another recipe.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    last, path = out / "last.ckpt", out / "recipe.yaml"
+    path, begun = out / "recipe.yaml", any(out.glob("**/last.ckpt"))
     text = yaml.safe_dump(json.loads(json.dumps(recipe.to_dict())), sort_keys=False)
-    if last.exists() and not resume:
+    if begun and not resume:
         raise CheckpointError(f"{out} holds a run already", "Resume it, or name another folder")
-    if last.exists() and path.exists() and path.read_text() != text:
+    if begun and path.exists() and path.read_text() != text:
         raise CheckpointError(f"{out} holds a run of another recipe ({path})", "Name another folder")
     if Processes.of_torchrun().rank == 0:
-        if not last.exists():
-            shutil.rmtree(out / "pairs", ignore_errors=True)
+        if not begun:
+            for left in (out / "pairs", *out.glob("phase[0-9]*")):
+                shutil.rmtree(left, ignore_errors=True)
             (out / "times.json").unlink(missing_ok=True)
         path.write_text(text)
-    return last if last.exists() else None

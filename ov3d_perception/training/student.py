@@ -1,9 +1,9 @@
-"""The Lightning modules: what every training has (optimiser, average, exact resume), and OpenScene's."""
+"""What every training has: optimiser, schedule, the average of the weights, a state that resumes exactly."""
 
 from __future__ import annotations
 
 import random
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import numpy as np
@@ -13,14 +13,9 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ov3d_perception.language.vocabulary import Vocabulary
-from ov3d_perception.methods import openscene
-from ov3d_perception.methods.kl import agreement_loss
 from ov3d_perception.networks.registry import Network
 from ov3d_perception.recipes.specs import OptimiserSpec
-from ov3d_perception.sparse import SparseTensor
 from ov3d_perception.training.balance import Balance
-from ov3d_perception.training.data.clouds import CloudBatch
 
 
 class Student(lightning.LightningModule):
@@ -62,9 +57,7 @@ class Student(lightning.LightningModule):
     @property
     def student(self) -> Network:
         """What is evaluated and kept: the average of the weights where the recipe asks for it, else the weights."""
-        network = self.network if self.average is None else self.average.module
-        assert isinstance(network, Network)
-        return network
+        return self.network if self.average is None else cast(Network, self.average.module)
 
     def groups(self) -> list[tuple[list[torch.nn.Parameter], float]]:
         """What is trained, and at which rate."""
@@ -114,35 +107,3 @@ class Student(lightning.LightningModule):
         np.random.set_state(tuple(states["numpy"]))
         if self.balance is not None:
             self.balance.total = checkpoint["balance"]
-
-
-class Distillation(Student):
-    """Trains ``network`` to say of a voxel what the teacher's pixels say.
-
-    Args:
-        network, spec, steps: as for :class:`Student`.
-        vocabulary: needed where ``spec`` balances the teacher's classes or asks for agreement over words.
-    """
-
-    text: Tensor
-
-    def __init__(self, network: Network, spec: OptimiserSpec, steps: int, vocabulary: Vocabulary | None = None) -> None:
-        super().__init__(network, spec, steps)
-        if vocabulary is not None:
-            self.logit_scale = vocabulary.logit_scale
-            self.register_buffer("text", torch.from_numpy(vocabulary.embeddings), persistent=False)
-            if spec.balance > 0:
-                self.balance = Balance(vocabulary.prompt_class, spec.balance)
-
-    def training_step(self, batch: CloudBatch, _: int) -> Float[Tensor, ""]:
-        """The loss of one batch."""
-        features = self.network(SparseTensor(batch.feats, batch.coords)).feats
-        assert batch.targets is not None
-        teacher = batch.targets.feature
-        student = self.network.head(features[batch.targets.voxel])
-        weight = self.balance.weights((teacher @ self.text.T).argmax(1)) if self.balance else None
-        (loss,) = openscene.losses(openscene.OpenSceneStep(student, teacher, weight)).values()
-        if self.spec.words == 0:
-            return self.log_loss(loss)
-        agreement = agreement_loss(student, teacher, self.text, self.logit_scale, weight)
-        return self.log_loss(loss + self.spec.words * agreement, agreement=agreement)

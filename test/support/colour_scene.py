@@ -12,9 +12,9 @@ from ov3d_perception.errors import ImageError
 from ov3d_perception.language.bank import TextBank
 from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.networks.checkpoint import load_checkpoint
+from ov3d_perception.recipes.methods import Clip2SceneSpec
 from ov3d_perception.recipes.specs import (
     AugmentSpec,
-    MethodSpec,
     NetworkSpec,
     OptimiserSpec,
     PairSpec,
@@ -136,7 +136,7 @@ def walls_recipe(tmp_path, monkeypatch):
         network=NetworkSpec(width=0.1, voxel_size=0.3, inputs=("ones", "intensity")),
         augment=AugmentSpec(intensity=0.02),
         optimiser=OptimiserSpec(epochs=6, batch=2, learning_rate=0.01),
-        method=MethodSpec("clip2scene", grid=0.3, switch_after=3),
+        method=Clip2SceneSpec(grid=0.3, switch_after=3),
         repeat=4,
     )
 

@@ -8,7 +8,7 @@ import yaml
 from colour_scene import walls_recipe
 
 from ov3d_perception.errors import RecipeError
-from ov3d_perception.recipes.specs import changed, folds_of, load_recipe
+from ov3d_perception.recipes.load import changed, folds_of, load_recipe
 from ov3d_perception.training import ablate as tables
 from ov3d_perception.training.ablate import Figure, Row, Table, ablate, load_table, summarise, to_markdown
 
@@ -130,7 +130,7 @@ def test_the_folds_of_semantickitti_leave_out_what_they_test_on(monkeypatch):
     tested = [sequence for fold in folds.values() for sequence in fold.validation.options["sequences"]]
     assert sorted(tested) == ["00", "01", "02", "03", "05", "06", "09", "10"]
     for fold in folds.values():
-        labelled = [split["options"]["sequences"] for split in fold.finetune.splits.values()]
+        labelled = [split.options["sequences"] for split in fold.finetune.splits.values()]
         for trained in (fold.train.options["sequences"], *labelled):
             assert sorted(trained + fold.validation.options["sequences"]) == sorted(tested)
 
@@ -139,7 +139,7 @@ def test_mistakes_are_named(recipe, tmp_path):
     with pytest.raises(RecipeError, match="no row"):
         ablate(recipe, Table("T", (Row("a"),)), tmp_path, [1], ["b"])
     unread = Table("T", (Row("a", set={"method.name": "openscene", "method.tau": 0.1}),))
-    with pytest.raises(RecipeError, match=r"Row 'a' of the table: method\.tau has no effect: method 'openscene'"):
+    with pytest.raises(RecipeError, match=r"Row 'a' of the table: recipe\.method has no field \['tau'\]"):
         ablate(recipe, unread, tmp_path, [1])
     labels = Table("T", (Row("a"),), finetune=True)
     with pytest.raises(RecipeError, match="no split '2%'"):

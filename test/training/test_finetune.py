@@ -13,12 +13,12 @@ from ov3d_perception.evaluation.score import STUDENT_ALL, classify
 from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.lifting.sources import class_vocabulary
 from ov3d_perception.networks.checkpoint import load_checkpoint
-from ov3d_perception.recipes.specs import changed, split_of
+from ov3d_perception.recipes.load import changed, split_of
 from ov3d_perception.training import run
 from ov3d_perception.training.data.clouds import CloudDataset, Columns, collate
 from ov3d_perception.training.data.readers import LabelReader
 from ov3d_perception.training.finetune import Labelled, finetune
-from ov3d_perception.training.plans import network_of
+from ov3d_perception.training.initialise import network_of
 from ov3d_perception.types import UNLABELLED
 
 
@@ -72,7 +72,7 @@ def test_head_and_body_learn_at_their_own_rates(recipe):
 def test_labels_stay_with_their_points(recipe):
     """Left points shine and are of class 0."""
     still = changed(recipe, {"augment.intensity": 0.0})
-    dataset = CloudDataset(LabelReader(Walls("", 2)), lambda _: still, Columns())
+    dataset = CloudDataset(LabelReader(Walls("", 2), 1), still, Columns())
     batch = collate([dataset[0, 0], dataset[0, 1]])
     shines = batch.feats[batch.voxel, 1] > 0.5
     assert (shines == (batch.label == 0)).float().mean() > 0.97
@@ -86,7 +86,7 @@ def test_points_without_a_label_teach_nothing(recipe):
             frame.labels[10 if index == 0 else 0 :] = UNLABELLED
             return frame
 
-    batch = CloudDataset(LabelReader(Partly("", 2)), lambda _: recipe, Columns())[0, 1]
+    batch = CloudDataset(LabelReader(Partly("", 2), 1), recipe, Columns())[0, 1]
     assert "has no label" in batch.skipped[0]
     label = batch.label[batch.label != UNLABELLED]
     assert 1 <= len(label) <= 10 < len(batch.label)

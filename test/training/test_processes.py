@@ -26,7 +26,7 @@ import pytest, torch
 sys.path.insert(0, {support!r})
 from colour_scene import walls_recipe
 from ov3d_perception.training.run import distill
-from ov3d_perception.recipes.specs import changed
+from ov3d_perception.recipes.load import changed
 torch.set_num_threads(1)
 out, batch, rate = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 own = out.parent / ("files-" + os.environ.get("RANK", "0"))

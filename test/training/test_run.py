@@ -14,16 +14,13 @@ from ov3d_perception.language.encoder import load_encoder
 from ov3d_perception.lifting import image_teacher
 from ov3d_perception.networks.checkpoint import load_checkpoint
 from ov3d_perception.paths import share_dir
-from ov3d_perception.recipes.specs import (
-    MethodSpec,
-    NetworkSpec,
-    OptimiserSpec,
-    SourceSpec,
-    changed,
-)
+from ov3d_perception.recipes.load import changed
+from ov3d_perception.recipes.methods import OpenSceneSpec
+from ov3d_perception.recipes.specs import NetworkSpec, OptimiserSpec, SourceSpec
 from ov3d_perception.training import run
 from ov3d_perception.training.methods.clip2scene import Clip2SceneModule
-from ov3d_perception.training.student import Distillation
+from ov3d_perception.training.methods.kl import KlModule
+from ov3d_perception.training.methods.openscene import OpenSceneModule
 
 
 @pytest.fixture
@@ -32,7 +29,7 @@ def recipe(tmp_path, monkeypatch):
         walls_recipe(tmp_path, monkeypatch),
         train=SourceSpec("walls", "", {"frames": 4, "blind": [3], "corrupt": [0]}),
         optimiser=OptimiserSpec(epochs=10, batch=1, learning_rate=0.01),
-        method=MethodSpec(),
+        method=OpenSceneSpec(),
         validate_every=5,
     )
 
@@ -62,9 +59,11 @@ def test_student_learns_from_colours_to_tell_shine(recipe, tmp_path):
 
 def test_a_killed_run_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch):
     recipe = dataclasses.replace(
-        recipe, optimiser=dataclasses.replace(recipe.optimiser, epochs=4, balance=0.5, words=0.3, average=0.9)
+        recipe,
+        optimiser=dataclasses.replace(recipe.optimiser, epochs=4, average=0.9),
+        method=OpenSceneSpec(balance=0.5, words=0.3),
     )
-    assert_resumes(recipe, tmp_path, monkeypatch, Distillation)
+    assert_resumes(recipe, tmp_path, monkeypatch, OpenSceneModule)
 
 
 @pytest.mark.parametrize("method", ["openscene", "clip2scene"])
@@ -79,7 +78,7 @@ def test_a_run_whose_cache_was_emptied_encodes_again_and_resumes_to_the_same_wei
         for path in maps:
             path.unlink()
 
-    module = Distillation if method == "openscene" else Clip2SceneModule
+    module = OpenSceneModule if method == "openscene" else Clip2SceneModule
     assert_resumes(recipe, tmp_path, monkeypatch, module, between=empty)
     manifest = json.loads((tmp_path / "broken" / "pairs" / "manifest.json").read_text())
     assert not [name for frame in manifest["frames"] for name in frame["maps"] if "/" in name]
@@ -110,7 +109,7 @@ def test_the_shipped_encoder_teaches_a_student(recipe, tmp_path, monkeypatch):
         "vocabulary": {"labelset": "street", "text": str(models / "street_bank.npz")},
         "validation": None,
         "optimiser.epochs": 6,
-        "optimiser.words": 0.1,
+        "method.words": 0.1,
     }
     run.distill(changed(recipe, settings), tmp_path / "out", device="cpu")
     encoder = load_encoder(str(models / "street_clip"), None, "cpu")
@@ -124,6 +123,39 @@ def test_the_shipped_encoder_teaches_a_student(recipe, tmp_path, monkeypatch):
     contrast = torch.nn.functional.normalize(said, dim=1) @ torch.nn.functional.normalize(left - right, dim=0)
     labels = torch.from_numpy(frame.labels)
     assert contrast[labels == 0].mean() - contrast[labels == 1].mean() > 0.3 * float((left - right).norm())
+
+
+PHASES = [
+    {"optimiser.epochs": 3},
+    {"method.name": "kl", "optimiser.epochs": 2, "optimiser.learning_rate": 0.001, "optimiser.average": 0.5},
+]
+
+
+def test_phases_go_on_with_the_weights_of_those_before(recipe, tmp_path, monkeypatch):
+    """Each has its own loss and schedule; the second begins where the first ended; the last one's average is kept."""
+    began, real = [], KlModule.training_step
+
+    def step(self, batch, number):
+        began.append({name: value.detach().clone() for name, value in self.network.named_parameters()})
+        return real(self, batch, number)
+
+    monkeypatch.setattr(KlModule, "training_step", step)
+    run.distill(changed(recipe, {"phases": PHASES}), tmp_path / "out", device="cpu")
+    first, second = (
+        torch.load(tmp_path / "out" / f"phase{number}" / "last.ckpt", weights_only=False) for number in (1, 2)
+    )
+    assert (first["epoch"] + 1, second["epoch"] + 1) == (3, 2)
+    assert first["optimizer_states"][0]["param_groups"][0]["max_lr"] == 0.01
+    assert second["optimizer_states"][0]["param_groups"][0]["max_lr"] == 0.001
+    for name, value in began[0].items():
+        torch.testing.assert_close(value, first["state_dict"][f"network.{name}"], rtol=0, atol=0)
+    kept = load_checkpoint(tmp_path / "out" / "student.safetensors")[0].state_dict()["final.kernel"]
+    torch.testing.assert_close(kept, second["state_dict"]["average.module.final.kernel"].half().float())
+
+
+@pytest.mark.parametrize(("module", "killed"), [(OpenSceneModule, 12), (KlModule, 3)])
+def test_a_run_killed_in_any_phase_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch, module, killed):
+    assert_resumes(changed(recipe, {"phases": PHASES}), tmp_path, monkeypatch, module, killed)
 
 
 def test_a_folder_belongs_to_one_run(recipe, tmp_path):
@@ -156,9 +188,7 @@ def test_without_labels_a_checkpoint_and_the_counts_remain(recipe, tmp_path):
 
 
 def test_options_over_words_need_words(recipe, tmp_path):
-    bare = dataclasses.replace(
-        recipe, validation=None, vocabulary=None, optimiser=dataclasses.replace(recipe.optimiser, words=0.1)
-    )
+    bare = dataclasses.replace(recipe, validation=None, vocabulary=None, method=OpenSceneSpec(words=0.1))
     with pytest.raises(RecipeError, match="vocabulary"):
         run.distill(bare, tmp_path / "out", device="cpu")
 

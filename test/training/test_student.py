@@ -6,13 +6,13 @@ import torch
 
 from ov3d_perception.networks.minkunet import MinkUNet
 from ov3d_perception.recipes.specs import OptimiserSpec
-from ov3d_perception.training.student import Distillation
+from ov3d_perception.training.student import Student
 
 
 @pytest.mark.parametrize("schedule", ["onecycle", "poly", "cosine"])
 def test_rate_ends_near_zero_and_peaks_where_it_should(schedule):
     spec = OptimiserSpec(schedule=schedule, learning_rate=0.01, warmup=0.2)
-    module = Distillation(MinkUNet("MinkUNet14A", 1, 4, 0.1), spec, steps=100)
+    module = Student(MinkUNet("MinkUNet14A", 1, 4, 0.1), spec, steps=100)
     configured = module.configure_optimizers()
     optimiser, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
     rates = []
@@ -31,7 +31,7 @@ def test_rate_ends_near_zero_and_peaks_where_it_should(schedule):
 
 def test_stochastic_gradient_descent_has_the_papers_momentum():
     spec = OptimiserSpec(algorithm="sgd", schedule="cosine", weight_decay=1e-4, learning_rate=0.1)
-    optimiser = Distillation(MinkUNet("MinkUNet14A", 1, 4, 0.1), spec, steps=3).configure_optimizers()["optimizer"]
+    optimiser = Student(MinkUNet("MinkUNet14A", 1, 4, 0.1), spec, steps=3).configure_optimizers()["optimizer"]
     group = optimiser.param_groups[0]
     assert isinstance(optimiser, torch.optim.SGD)
     assert (group["momentum"], group["dampening"], group["weight_decay"], group["lr"]) == (0.9, 0.1, 1e-4, 0.1)
@@ -40,7 +40,7 @@ def test_stochastic_gradient_descent_has_the_papers_momentum():
 def test_the_average_follows_weights_and_statistics():
     """Weights 1, then 0 for two steps, decay 1/2: the first update copies, then 1/2 and 1/4 remain."""
     spec = OptimiserSpec(average=0.5)
-    module = Distillation(MinkUNet("MinkUNet14A", 1, 4, 0.1), spec, steps=3)
+    module = Student(MinkUNet("MinkUNet14A", 1, 4, 0.1), spec, steps=3)
     assert module.student is not module.network
     for value in (1.0, 0.0, 0.0):
         with torch.no_grad():
@@ -54,5 +54,5 @@ def test_the_average_follows_weights_and_statistics():
 
 
 def test_without_an_average_the_weights_are_kept():
-    module = Distillation(MinkUNet("MinkUNet14A", 1, 4, 0.1), OptimiserSpec(), steps=3)
+    module = Student(MinkUNet("MinkUNet14A", 1, 4, 0.1), OptimiserSpec(), steps=3)
     assert module.student is module.network

@@ -7,7 +7,7 @@ A reader (:mod:`.readers`) gives a frame as a :class:`Cloud`; :class:`CloudDatas
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -65,7 +65,7 @@ class Reader(Protocol):
 
     def __len__(self) -> int: ...
 
-    def read(self, index: int, recipe: Recipe, rng: np.random.Generator) -> Cloud:
+    def read(self, index: int, rng: np.random.Generator) -> Cloud:
         """The frame of number ``index``. Raises Ov3dError where it cannot be used."""
 
     def missing(self) -> Counter[str]:
@@ -76,7 +76,7 @@ class Reader(Protocol):
 class Columns:
     """What a batch carries beside its voxels and labels.
 
-    targets: fuse the pairs of each voxel to one target, for at most ``recipe.optimiser.targets`` voxels.
+    targets: fuse the pairs of each voxel to one target, for at most ``recipe.pairs.targets`` voxels.
     grid: edge in metres of the grid cells that pairs are numbered by, 0 without; grid_points: most pairs of a cell.
     """
 
@@ -153,12 +153,12 @@ class CloudDataset(Dataset[CloudBatch]):
 
     Args:
         reader: the frames.
-        recipe_of: the recipe of a turn: seed, inputs, augmentations, limits.
+        recipe: seed, network inputs, augmentations, limits.
         columns: what the method needs.
     """
 
-    def __init__(self, reader: Reader, recipe_of: Callable[[int], Recipe], columns: Columns) -> None:
-        self.reader, self.recipe_of, self.columns = reader, recipe_of, columns
+    def __init__(self, reader: Reader, recipe: Recipe, columns: Columns) -> None:
+        self.reader, self.recipe, self.columns = reader, recipe, columns
 
     def __len__(self) -> int:
         return len(self.reader)
@@ -166,25 +166,25 @@ class CloudDataset(Dataset[CloudBatch]):
     def __getitem__(self, key: tuple[int, int]) -> CloudBatch:
         """Raises DatasetError where no frame can be used."""
         turn, index = key
-        recipe = self.recipe_of(turn)
-        rng = np.random.default_rng((recipe.seed, turn, index))
+        rng = np.random.default_rng((self.recipe.seed, turn, index))
         skipped: list[str] = []
         before = self.reader.missing()
         for number in ((index + step) % len(self) for step in range(len(self))):
             try:
-                batch = self._frame(number, recipe, rng)
+                batch = self._frame(number, rng)
             except Ov3dError as error:
                 skipped.append(f"frame {number}: {error}")
                 continue
             return replace(batch, skipped=tuple(skipped), missing=self.reader.missing() - before)
         raise DatasetError(f"None of {len(self)} frames can be used; {skipped[0]}", "Check the data set")
 
-    def _frame(self, index: int, recipe: Recipe, rng: np.random.Generator) -> CloudBatch:
+    def _frame(self, index: int, rng: np.random.Generator) -> CloudBatch:
         """One frame, or two of them laid over each other (Mix3D)."""
-        clouds = [self.reader.read(index, recipe, rng)]
+        recipe = self.recipe
+        clouds = [self.reader.read(index, rng)]
         parts = _augmented(clouds[0], 0, recipe, rng)
         if self.columns.targets and rng.random() < recipe.augment.mix:
-            clouds.append(self.reader.read(int(rng.integers(len(self))), recipe, rng))
+            clouds.append(self.reader.read(int(rng.integers(len(self))), rng))
             parts += _augmented(clouds[1], 1, recipe, rng)
         coords, feats, row = quantize(
             torch.cat([part.points for part in parts]),
@@ -230,8 +230,8 @@ def _augmented(cloud: Cloud, number: int, recipe: Recipe, rng: np.random.Generat
     """The parts of a cloud, each moved by itself; one point with a label or a pair stays at least."""
     spec, network = recipe.augment, recipe.network
     keep = np.ones(len(cloud.xyz), bool) if spec.wedge >= 1 else in_wedge(cloud.xyz, cloud.taught, spec.wedge, rng)
-    if recipe.optimiser.context is not None:
-        keep &= near(cloud.xyz, cloud.taught, recipe.optimiser.context)
+    if recipe.augment.context is not None:
+        keep &= near(cloud.xyz, cloud.taught, recipe.augment.context)
     taught = np.zeros(len(cloud.xyz), bool)
     taught[cloud.taught] = True
     parts: list[_Part] = []
@@ -258,7 +258,7 @@ def _targets(
     rows = [torch.from_numpy(voxel[cloud.point]) for cloud, voxel in zip(clouds, voxels, strict=True)]
     seen = torch.unique(torch.cat(rows))
     chosen = seen[seen >= 0]
-    if len(chosen) > (limit := recipe.optimiser.targets):
+    if len(chosen) > (limit := recipe.pairs.targets):
         chosen = chosen[torch.from_numpy(np.sort(rng.choice(len(chosen), limit, replace=False)))]
     place = torch.full((count + 1,), -1, dtype=torch.int64)  # the last one is that of dropped points, row -1
     place[chosen] = torch.arange(len(chosen))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float32, Int64, UInt8
 
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.geometry.sweeps import merge
@@ -19,11 +19,17 @@ from ov3d_perception.lifting.frames import Prepared, sample_path
 from ov3d_perception.lifting.pairs import image_size, load_sample, pair
 from ov3d_perception.lifting.sources import skipped_in
 from ov3d_perception.lifting.sweeps import draw_sweeps
+from ov3d_perception.recipes.methods import SweepsSpec
 from ov3d_perception.recipes.specs import Recipe
 from ov3d_perception.training.data.clouds import Cloud
 from ov3d_perception.training.data.crops import draw_crop
-from ov3d_perception.training.data.superpixels import superpixels
 from ov3d_perception.types import UNLABELLED, Frame, PixelPointPairs, View
+
+Segments = Callable[
+    [Callable[[], UInt8[np.ndarray, "h w 3"]], tuple[int, int], Float32[np.ndarray, "m 2"], Path | None],
+    tuple[Int64[np.ndarray, " m"], int],
+]
+"""The segment of each pixel of an image, and how many segments there may be (see :func:`.superpixels.superpixels`)."""
 
 
 class SampleReader:
@@ -41,7 +47,7 @@ class SampleReader:
     def __len__(self) -> int:
         return len(self.prepared)
 
-    def read(self, index: int, recipe: Recipe, rng: np.random.Generator) -> Cloud:
+    def read(self, index: int, rng: np.random.Generator) -> Cloud:
         """The sample of the ``index``-th prepared frame."""
         sample = load_sample(sample_path(self.folder, self.prepared[index].frame))
         alone = np.zeros(len(sample.xyz), np.int64)
@@ -71,28 +77,39 @@ class SweepReader:
         prepared: those of them to use, with the teacher's maps of their images; None uses all, and the training step
             encodes the images (``teacher.online``).
         maps: the teacher's folder.
+        recipe: whose method says how many sweeps; its association and augmentations of images.
+        segments: gives the superpixel of each pixel of an image; none without.
     """
 
-    def __init__(self, source: Sequence[Frame], prepared: Sequence[Prepared] | None, maps: Path) -> None:
+    def __init__(
+        self,
+        source: Sequence[Frame],
+        prepared: Sequence[Prepared] | None,
+        maps: Path,
+        recipe: Recipe,
+        segments: Segments | None = None,
+    ) -> None:
+        assert isinstance(recipe.method, SweepsSpec)
         self.source, self.prepared, self.maps = source, prepared, maps
+        self.recipe, self.method, self.segments = recipe, recipe.method, segments
 
     def __len__(self) -> int:
         return len(self.source if self.prepared is None else self.prepared)
 
-    def read(self, index: int, recipe: Recipe, rng: np.random.Generator) -> Cloud:
+    def read(self, index: int, rng: np.random.Generator) -> Cloud:
         """The ``index``-th frame. Raises DatasetError where no pixel sees a point, and as the source does."""
-        method = recipe.method
+        recipe, method = self.recipe, self.method
         frame = self.source[index if self.prepared is None else self.prepared[index].frame]
         stored = None if self.prepared is None else [self.maps / name for name in self.prepared[index].maps]
         sweeps = draw_sweeps(frame.sweeps, method.sweeps, method.seconds, rng)
         drawn = replace(frame, sweeps=sweeps)
         pairs = pair(drawn, replace(recipe.pairs, sweeps=len(sweeps)))
-        pairs, images, segment = _seen(frame.views, pairs, recipe, stored, rng)
+        pairs, images, segment = self._seen(frame.views, pairs, stored, rng)
         if len(pairs) == 0:
             raise DatasetError(f"No pixel sees a point of {frame.name}", "Check the calibration and the poses")
         merged = merge(sweeps)
         sweep = np.repeat(np.arange(len(sweeps)), [len(s.scan) for s in sweeps])
-        rows = np.sort(rng.permutation(len(pairs))[: recipe.optimiser.targets])
+        rows = np.sort(rng.permutation(len(pairs))[: recipe.pairs.targets])
         size = None if stored else recipe.teacher.size
         return Cloud(
             xyz=merged.xyz,
@@ -109,6 +126,35 @@ class SweepReader:
             images=images,
         )
 
+    def _seen(
+        self, views: Sequence[View], pairs: PixelPointPairs, stored: Sequence[Path] | None, rng: np.random.Generator
+    ) -> tuple[PixelPointPairs, tuple[torch.Tensor, ...], np.ndarray]:
+        """The pairs whose pixels the augmented images still show, these images (none where their maps are ``stored``),
+        and the superpixel of each pair.
+
+        With stored maps a pair's pixel stays where it is in the whole image; else it is moved into the augmented one.
+        """
+        recipe, uv, first = self.recipe, pairs.uv.copy(), 0
+        keep, segment = np.ones(len(pairs), bool), np.zeros(len(pairs), np.int64)
+        images: list[torch.Tensor] = []
+        for number, view in enumerate(views):
+            mine, size = pairs.camera == number, image_size(view)
+            crop = draw_crop(size, recipe.augment, rng)
+            shown = partial(_resized, view, size)
+            if stored is None:
+                target = recipe.teacher.size or size
+                uv[mine], keep[mine] = crop.pixels(uv[mine], target)
+                shown = partial(np.asarray, crop.image(shown(), target))
+                images.append(torch.from_numpy(np.ascontiguousarray(shown().transpose(2, 0, 1))))
+                size = target
+            else:
+                keep[mine] = crop.pixels(uv[mine], size)[1]
+            if self.segments is not None:
+                found, count = self.segments(shown, size, uv[mine], None if stored is None else stored[number])
+                segment[mine], first = found + first, first + count
+        columns = {name: getattr(pairs, name)[keep] for name in ("point", "sweep", "camera", "depth")}
+        return PixelPointPairs(uv=uv[keep], **columns), tuple(images), segment[keep]
+
     def missing(self) -> Counter[str]:
         """What the source has skipped so far."""
         return skipped_in(self.source)
@@ -119,18 +165,19 @@ class LabelReader:
 
     Args:
         source: the frames.
+        sweeps: how many are merged into one cloud.
     """
 
-    def __init__(self, source: Sequence[Frame]) -> None:
-        self.source = source
+    def __init__(self, source: Sequence[Frame], sweeps: int) -> None:
+        self.source, self.sweeps = source, sweeps
 
     def __len__(self) -> int:
         return len(self.source)
 
-    def read(self, index: int, recipe: Recipe, rng: np.random.Generator) -> Cloud:
+    def read(self, index: int, rng: np.random.Generator) -> Cloud:
         """The ``index``-th frame. Raises DatasetError where no point has a label, and as the source does."""
         frame = self.source[index]
-        merged = merge(frame.sweeps[: recipe.pairs.sweeps])
+        merged = merge(frame.sweeps[: self.sweeps])
         label = np.full(len(merged.xyz), UNLABELLED, np.int64)
         if frame.labels is not None:
             label[: len(frame.labels)] = frame.labels
@@ -143,40 +190,6 @@ class LabelReader:
     def missing(self) -> Counter[str]:
         """What the source has skipped so far."""
         return skipped_in(self.source)
-
-
-def _seen(
-    views: Sequence[View],
-    pairs: PixelPointPairs,
-    recipe: Recipe,
-    stored: Sequence[Path] | None,
-    rng: np.random.Generator,
-) -> tuple[PixelPointPairs, tuple[torch.Tensor, ...], np.ndarray]:
-    """The pairs whose pixels the augmented images still show, these images (none where their maps are ``stored``), and
-    the superpixel of each pair.
-
-    With stored maps a pair's pixel stays where it is in the whole image; else it is moved into the augmented one.
-    """
-    method, uv = recipe.method, pairs.uv.copy()
-    keep, segment = np.ones(len(pairs), bool), np.zeros(len(pairs), np.int64)
-    images: list[torch.Tensor] = []
-    for number, view in enumerate(views):
-        mine, size = pairs.camera == number, image_size(view)
-        crop = draw_crop(size, recipe.augment, rng)
-        shown = partial(_resized, view, size)
-        if stored is None:
-            target = recipe.teacher.size or size
-            uv[mine], keep[mine] = crop.pixels(uv[mine], target)
-            shown = partial(np.asarray, crop.image(shown(), target))
-            images.append(torch.from_numpy(np.ascontiguousarray(shown().transpose(2, 0, 1))))
-            size = target
-        else:
-            keep[mine] = crop.pixels(uv[mine], size)[1]
-        if method.name == "slidr":
-            found = superpixels(shown, size, uv[mine], method, None if stored is None else stored[number])
-            segment[mine] = found + number * 2 * method.segments
-    columns = {name: getattr(pairs, name)[keep] for name in ("point", "sweep", "camera", "depth")}
-    return PixelPointPairs(uv=uv[keep], **columns), tuple(images), segment[keep]
 
 
 def _resized(view: View, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:

@@ -11,7 +11,7 @@ from colour_scene import ColourEncoder, Walls
 from ov3d_perception.errors import ImageError
 from ov3d_perception.lifting.frames import prepare_samples, sample_path
 from ov3d_perception.lifting.image_teacher import ImageTeacher
-from ov3d_perception.recipes.specs import NetworkSpec, OptimiserSpec, PairSpec, Recipe, SourceSpec, TeacherSpec
+from ov3d_perception.recipes.specs import NetworkSpec, PairSpec, Recipe, SourceSpec, TeacherSpec
 from ov3d_perception.training.data.augment import near
 from ov3d_perception.training.data.clouds import Cloud, CloudDataset, Columns, collate
 from ov3d_perception.training.data.readers import SampleReader
@@ -34,7 +34,7 @@ def samples(tmp_path):
 
 
 def clouds(reader, recipe=RECIPE, columns=None):
-    return CloudDataset(reader, lambda _: recipe, columns or Columns(targets=True))
+    return CloudDataset(reader, recipe, columns or Columns(targets=True))
 
 
 @pytest.mark.parametrize("turn", range(5))
@@ -61,7 +61,7 @@ def test_a_sample_depends_on_seed_turn_and_index_alone(samples):
 
 
 def test_targets_are_limited(samples):
-    recipe = dataclasses.replace(RECIPE, optimiser=OptimiserSpec(targets=17))
+    recipe = dataclasses.replace(RECIPE, pairs=PairSpec(targets=17))
     batch = clouds(samples, recipe)[0, 0]
     assert batch.targets.voxel.shape == (17,)
     assert batch.targets.feature.shape == (17, 3)
@@ -118,7 +118,7 @@ class Numbered:
     def __len__(self):
         return 3
 
-    def read(self, index, recipe, rng):
+    def read(self, index, rng):
         if index in self.broken:
             raise ImageError(f"image {index} is broken", "Record it again")
         xyz = np.stack([np.arange(20), np.zeros(20), np.zeros(20)], axis=1).astype(np.float32)

@@ -1,6 +1,7 @@
 """Clouds of K sweeps on the wall of two colours: a pixel stays true of its point, whatever is augmented."""
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,11 +12,10 @@ from ov3d_perception.errors import DatasetError
 from ov3d_perception.language.sample import sample_features
 from ov3d_perception.lifting.frames import prepare_maps
 from ov3d_perception.lifting.image_teacher import ImageTeacher
+from ov3d_perception.recipes.methods import Clip2SceneSpec, SlidrSpec
 from ov3d_perception.recipes.specs import (
     AugmentSpec,
-    MethodSpec,
     NetworkSpec,
-    OptimiserSpec,
     PairSpec,
     Recipe,
     SourceSpec,
@@ -23,6 +23,7 @@ from ov3d_perception.recipes.specs import (
 )
 from ov3d_perception.training.data.clouds import CloudDataset, Columns, collate
 from ov3d_perception.training.data.readers import SweepReader
+from ov3d_perception.training.data.superpixels import superpixels
 
 STILL = AugmentSpec(rotate=False, flip=False, scale=0, jitter=0, translate=0, dropout=0, intensity=0)
 RECIPE = Recipe(
@@ -31,7 +32,7 @@ RECIPE = Recipe(
     teacher=TeacherSpec("colour"),
     pairs=PairSpec(occlusion=False),
     network=NetworkSpec(voxel_size=0.3, inputs=("ones", "intensity")),
-    method=MethodSpec("clip2scene", grid=0.3),
+    method=Clip2SceneSpec(grid=0.3),
 )
 
 
@@ -43,8 +44,9 @@ def sweeps(tmp_path, source=None, online=False, **changes):
         teacher = ImageTeacher(ColourEncoder(), recipe.teacher, folder)
         found, folder = prepare_maps(walls, teacher, recipe.pairs)[0], teacher.folder
     method = recipe.method
-    reader = SweepReader(walls, found, folder)
-    return CloudDataset(reader, lambda _: recipe, Columns(grid=method.grid, grid_points=method.grid_points))
+    segments = partial(superpixels, spec=method) if isinstance(method, SlidrSpec) else None
+    reader = SweepReader(walls, found, folder, recipe, segments)
+    return CloudDataset(reader, recipe, Columns(grid=method.grid, grid_points=method.grid_points))
 
 
 def says_red(pairs):
@@ -108,7 +110,7 @@ def test_limits_hold(tmp_path):
     method = dataclasses.replace(RECIPE.method, grid=2.0, grid_points=3)
     batch = sweeps(tmp_path, method=method)[0, 0]
     assert int(torch.bincount(batch.pairs.grid).max()) == 3
-    few = sweeps(tmp_path, optimiser=OptimiserSpec(targets=50))[0, 0]
+    few = sweeps(tmp_path, pairs=PairSpec(occlusion=False, targets=50))[0, 0]
     assert 20 < len(few.pairs.voxel) <= 50
 
 
@@ -151,7 +153,7 @@ def test_batches_number_through(tmp_path):
 
 def test_superpixels_do_not_cross_colours(tmp_path):
     pytest.importorskip("skimage")
-    method = MethodSpec("slidr", sweeps=1, segments=20, sigma=0.5)
+    method = SlidrSpec(sweeps=1, segments=20, sigma=0.5)
     batch = sweeps(tmp_path, method=method, augment=STILL)[0, 0]
     left = batch.pairs.uv[:, 0] < 31.5
     assert len(torch.unique(batch.pairs.segment)) > 8
@@ -163,7 +165,7 @@ def test_superpixels_are_made_once_an_image(tmp_path, monkeypatch):
     segmentation = pytest.importorskip("skimage.segmentation")
     made, real = [], segmentation.slic
     monkeypatch.setattr(segmentation, "slic", lambda *a, **k: (made.append(k["n_segments"]), real(*a, **k))[1])
-    method = MethodSpec("slidr", sweeps=1, segments=20, sigma=0.5)
+    method = SlidrSpec(sweeps=1, segments=20, sigma=0.5)
     first, again = (sweeps(tmp_path, method=method, augment=STILL)[0, 0] for _ in range(2))
     assert made == [20]
     torch.testing.assert_close(first.pairs.segment, again.pairs.segment)

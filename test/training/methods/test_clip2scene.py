@@ -15,7 +15,7 @@ from ov3d_perception.lifting.image_teacher import ImageTeacher
 from ov3d_perception.methods.clip2scene import semantic_consistency
 from ov3d_perception.networks.checkpoint import load_checkpoint
 from ov3d_perception.networks.registry import build_network
-from ov3d_perception.recipes.specs import changed
+from ov3d_perception.recipes.load import changed
 from ov3d_perception.sparse import SparseTensor
 from ov3d_perception.training import run
 from ov3d_perception.training.data.clouds import CloudDataset, Columns, collate
@@ -32,9 +32,9 @@ def recipe(tmp_path, monkeypatch):
 
 def dataset_of(recipe, tmp_path):
     teacher, walls = ImageTeacher(ColourEncoder(), recipe.teacher, tmp_path / "maps"), Walls("", 2, sweeps=3)
-    reader = SweepReader(walls, prepare_maps(walls, teacher, recipe.pairs)[0], teacher.folder)
+    reader = SweepReader(walls, prepare_maps(walls, teacher, recipe.pairs)[0], teacher.folder, recipe)
     columns = Columns(grid=recipe.method.grid, grid_points=recipe.method.grid_points)
-    return CloudDataset(reader, lambda _: recipe, columns)
+    return CloudDataset(reader, recipe, columns)
 
 
 def batch_of(recipe, tmp_path):
@@ -111,7 +111,7 @@ def test_own_words_take_turns_with_the_pixels(recipe, tmp_path, monkeypatch):
 
 def test_balanced_words_weigh_by_how_rare_they_are(recipe, tmp_path, monkeypatch):
     """The release's form: of the pairs' losses each is weighed by the inverse share of its word's class so far."""
-    settings = {"method.spatial": 0.0, "method.form": "release", "optimiser.balance": 1.0}
+    settings = {"method.spatial": 0.0, "method.form": "release", "method.balance": 1.0}
     batch, module = batch_of(recipe, tmp_path), module_of(changed(recipe, settings)).eval()
     narrow = module.network(SparseTensor(batch.feats, batch.coords)).feats[batch.pairs.voxel]
     _, word = module._see(batch.pairs)
@@ -131,7 +131,7 @@ def test_denoised_words_are_not_said(recipe, tmp_path):
     """Half of the image is red; the other half is green rather than blue, but nowhere surely (0.38 at scale 1)."""
     said = {}
     for threshold in (0.0, 0.5):
-        planned = changed(recipe, {"teacher.denoise": threshold})
+        planned = changed(recipe, {"method.denoise": threshold})
         batch, module = batch_of(planned, tmp_path), module_of(planned)
         module.logit_scale = 1.0
         one = torch.zeros_like(batch.pairs.maps[0])
@@ -151,7 +151,7 @@ def test_other_forms_of_equation_1_learn_too(recipe, tmp_path, form):
 def test_soft_words_are_the_pixels_own_softmax_and_own_words_are_hard(recipe, tmp_path, monkeypatch):
     settings = {"method.spatial": 0.0, "method.form": "soft", "method.switch": 1.0, "method.switch_after": 3}
     batch, module = batch_of(recipe, tmp_path), module_of(changed(recipe, settings))
-    module.eval().logit_scale = 5.0
+    module.eval().options = dataclasses.replace(module.options, logit_scale=5.0)
     epoch = [0]
     monkeypatch.setattr(Clip2SceneModule, "current_epoch", property(lambda _: epoch[0]))
     narrow = module.network(SparseTensor(batch.feats, batch.coords)).feats[batch.pairs.voxel]
@@ -227,7 +227,7 @@ def test_students_learn_in_half_precision_and_over_accumulated_batches(recipe, t
 
 
 @pytest.mark.parametrize(
-    ("killed", "settings"), [(2, {}), (19, {"method.form": "release", "optimiser.balance": 0.5}), (32, {})], ids=str
+    ("killed", "settings"), [(2, {}), (19, {"method.form": "release", "method.balance": 0.5}), (32, {})], ids=str
 )
 def test_a_killed_run_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch, settings, killed):
     """Eight steps an epoch: killed in the first, in the middle, and in the very last step."""

@@ -1,4 +1,4 @@
-"""Recipes: defaults, overrides, and complaints that name the field."""
+"""Recipes from files: defaults, overrides, and complaints that name the field."""
 
 from pathlib import Path
 
@@ -6,7 +6,10 @@ import pytest
 import yaml
 
 from ov3d_perception.errors import RecipeError
-from ov3d_perception.recipes.specs import Recipe, SourceSpec, TeacherSpec, changed, from_dict, load_recipe, split_of
+from ov3d_perception.recipes.load import changed, load_recipe, phases_of, split_of
+from ov3d_perception.recipes.methods import KlSpec
+from ov3d_perception.recipes.parse import from_dict
+from ov3d_perception.recipes.specs import Recipe, SourceSpec, TeacherSpec
 
 MINIMAL = {
     "name": "r",
@@ -49,8 +52,9 @@ def test_environment_variables_are_filled_in(tmp_path, monkeypatch):
         ("optimiser.precision=fp8", "fp8"),
         ("optimiser.algorithm=lion", "lion"),
         ("method.name=guess", "guess"),
-        ("method.form=mine", "mine"),
-        ("method.tau=warm", "recipe.method.tau"),
+        ("method={name: clip2scene, form: mine}", r"recipe\.method\.form is 'mine'.*equation, release, soft"),
+        ("method={name: clip2scene, tau: warm}", "recipe.method.tau"),
+        ("method=kl", "recipe.method is 'kl', not a mapping"),
         ("network.arch=PointNet", "PointNet"),
         ("pairs.occlusion=3", "recipe.pairs.occlusion"),
         ("train.root=${SURELY_NOT_SET_ANYWHERE}", "SURELY_NOT_SET_ANYWHERE"),
@@ -114,5 +118,23 @@ def test_splits_are_sources(tmp_path):
     assert split_of(recipe, "1%") == SourceSpec("bag", "x", every=100)
     with pytest.raises(RecipeError, match="are 1%"):
         split_of(recipe, "10%")
-    with pytest.raises(RecipeError, match=r"splits\.1%"):
+    with pytest.raises(RecipeError, match=r"splits.*1%.*rot"):
         split_of(load_recipe(write(tmp_path, data), ["finetune.splits={1%: {dataset: bag, rot: x}}"]), "1%")
+
+
+def test_another_method_keeps_the_fields_that_both_have(tmp_path):
+    recipe = changed(
+        load_recipe(write(tmp_path, MINIMAL)), {"method.name": "clip2scene", "method.sweeps": 5, "method.tau": 0.1}
+    )
+    assert changed(recipe, {"method.name": "kl"}).method == KlSpec(sweeps=5)
+
+
+def test_phases_are_recipes_of_their_own(tmp_path):
+    recipe = load_recipe(write(tmp_path, {**MINIMAL, "phases": [{"optimiser.epochs": 70}, {"optimiser.epochs": 30}]}))
+    assert [phase.optimiser.epochs for phase in phases_of(recipe)] == [70, 30]
+    assert from_dict(recipe.to_dict()) == recipe
+    assert phases_of(load_recipe(write(tmp_path, MINIMAL))) == (load_recipe(write(tmp_path, MINIMAL)),)
+    with pytest.raises(RecipeError, match=r"phase 2: .*colour"):
+        load_recipe(write(tmp_path, {**MINIMAL, "phases": [{}, {"method.colour": 1}]}))
+    with pytest.raises(RecipeError, match=r"teacher\.online has no effect"):
+        load_recipe(write(tmp_path, {**MINIMAL, "phases": [{"teacher.online": True}]}))

@@ -1,0 +1,52 @@
+"""Recipes as they were written before: fields that have moved."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from ov3d_perception.recipes.methods import METHODS, OpenSceneSpec
+
+log = logging.getLogger(__name__)
+
+MOVED = {
+    "optimiser.targets": "pairs.targets",
+    "optimiser.context": "augment.context",
+    "optimiser.balance": "method.balance",
+    "optimiser.words": "method.words",
+    "teacher.denoise": "method.denoise",
+}
+
+
+def renamed(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe's data with each field of :data:`MOVED` where it is now; warns of each. Does not change ``data``."""
+    sections = {name: dict(part) if isinstance(part, Mapping) else part for name, part in data.items()}
+    for former, now in MOVED.items():
+        (section, name), (target, new) = former.split("."), now.split(".")
+        if isinstance(sections.get(section), dict) and name in sections[section]:
+            value = sections[section].pop(name)
+            if isinstance(place := sections.setdefault(target, {}), dict):
+                place.setdefault(new, value)
+                log.warning("The recipe's field %s is called %s now", former, now)
+    return sections
+
+
+def of_checkpoint(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The data of a recipe that a checkpoint carries, without what its method never read.
+
+    Checkpoints of earlier versions hold the fields of all methods.
+    """
+    level = log.level
+    log.setLevel(logging.ERROR)  # its author cannot change it
+    try:
+        sections = renamed(data)
+    finally:
+        log.setLevel(level)
+    method = sections.get("method") or {}
+    spec = METHODS.get(method.get("name", OpenSceneSpec.name))
+    if spec is not None:
+        known = {f.name for f in fields(spec)}
+        sections["method"] = {name: value for name, value in method.items() if name in known}
+    return sections

@@ -1,0 +1,27 @@
+"""The distillation of logits as a training."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+from ov3d_perception.methods import kl
+from ov3d_perception.recipes.methods import KlSpec
+from ov3d_perception.training.experiment import Experiment, Run, register
+from ov3d_perception.training.methods import pixels
+from ov3d_perception.training.methods.pixels import FramePairs, PixelStudent
+
+
+@register(KlSpec)
+def experiment(run: Run) -> Experiment:
+    """Pairs of the sweeps drawn."""
+    return pixels.experiment(run, KlModule)
+
+
+class KlModule(PixelStudent):
+    """See :mod:`ov3d_perception.methods.kl`."""
+
+    def frame_losses(self, taught: FramePairs) -> dict[str, Float[Tensor, ""]]:
+        """The method's one loss."""
+        weight = self.balance.weights(taught.word) if self.balance else None
+        return kl.losses(kl.KlStep(self.points(taught), taught.pixels, self.text, self.logit_scale, weight))

@@ -1,0 +1,66 @@
+"""OpenScene's distillation as a training: samples on disk, one target a voxel."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ov3d_perception.language.vocabulary import Vocabulary
+from ov3d_perception.lifting.frames import prepare_samples
+from ov3d_perception.methods import openscene
+from ov3d_perception.methods.kl import agreement_loss
+from ov3d_perception.networks.registry import Network
+from ov3d_perception.recipes.methods import OpenSceneSpec
+from ov3d_perception.recipes.specs import Recipe
+from ov3d_perception.sparse import SparseTensor
+from ov3d_perception.training.balance import Balance
+from ov3d_perception.training.data.clouds import CloudBatch, CloudDataset, Columns
+from ov3d_perception.training.data.readers import SampleReader
+from ov3d_perception.training.experiment import Experiment, Run, register
+from ov3d_perception.training.student import Student
+
+
+@register(OpenSceneSpec)
+def experiment(run: Run) -> Experiment:
+    """Every frame is associated once; images of neighbouring frames may teach it too."""
+    recipe, folder = run.recipe, run.folder
+    prepared, counts = run.prepared(lambda: prepare_samples(run.source, run.teacher, recipe.pairs, folder))
+    reader = SampleReader(folder, prepared, run.teacher.folder)
+    dataset = CloudDataset(reader, recipe, Columns(targets=True))
+    return Experiment(dataset, lambda steps: OpenSceneModule(run.network, recipe, steps, run.vocabulary), counts)
+
+
+class OpenSceneModule(Student):
+    """Trains ``network`` to say of a voxel what the teacher's pixels say.
+
+    Args:
+        network, steps: as for :class:`~ov3d_perception.training.student.Student`.
+        recipe: method and optimiser.
+        vocabulary: needed where the method balances the teacher's classes or asks for agreement over words.
+    """
+
+    text: Tensor
+
+    def __init__(self, network: Network, recipe: Recipe, steps: int, vocabulary: Vocabulary | None = None) -> None:
+        super().__init__(network, recipe.optimiser, steps)
+        assert isinstance(recipe.method, OpenSceneSpec)
+        self.method = recipe.method
+        if vocabulary is not None:
+            self.logit_scale = vocabulary.logit_scale
+            self.register_buffer("text", torch.from_numpy(vocabulary.embeddings), persistent=False)
+            if self.method.balance > 0:
+                self.balance = Balance(vocabulary.prompt_class, self.method.balance)
+
+    def training_step(self, batch: CloudBatch, _: int) -> Float[Tensor, ""]:
+        """The loss of one batch."""
+        features = self.network(SparseTensor(batch.feats, batch.coords)).feats
+        assert batch.targets is not None
+        teacher = batch.targets.feature
+        student = self.network.head(features[batch.targets.voxel])
+        weight = self.balance.weights((teacher @ self.text.T).argmax(1)) if self.balance else None
+        (loss,) = openscene.losses(openscene.OpenSceneStep(student, teacher, weight)).values()
+        if self.method.words == 0:
+            return self.log_loss(loss)
+        agreement = agreement_loss(student, teacher, self.text, self.logit_scale, weight)
+        return self.log_loss(loss + self.method.words * agreement, agreement=agreement)
