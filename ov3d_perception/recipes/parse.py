@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any, get_args, get_origin
+from typing import Any, get_args
 
 from cattrs import Converter, transform_error
 from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError
@@ -113,7 +113,7 @@ def _converter() -> Converter:
         converter.register_structure_hook(kind, _exactly)
     converter.register_structure_hook(float, _number)
     converter.register_structure_hook_func(lambda kind: "Literal[" in str(kind)[:15], _choice)
-    converter.register_structure_hook_func(lambda kind: get_origin(kind) is tuple, _tuple)
+    converter.register_structure_hook_func(lambda kind: getattr(kind, "__origin__", None) is tuple, _tuple)
     converter.register_structure_hook_func(lambda kind: kind is MethodSpec, _method)
     return converter
 
