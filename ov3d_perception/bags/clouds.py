@@ -1,14 +1,16 @@
-"""What to say where a bag lacks the cloud that is asked for: topic, type and remedy."""
+"""The clouds of a bag, and what to say where it lacks the one that is asked for: topic, type and remedy."""
 
 from __future__ import annotations
 
+from ov3d_perception.bags import livox
 from ov3d_perception.bags.cameras import CLOUD
 from ov3d_perception.bags.reader import Bag
 from ov3d_perception.errors import DatasetError
 
+#: Types that are read as clouds.
+CLOUDS = (CLOUD, *livox.TYPES)
 #: Types that LiDAR drivers send in the place of PointCloud2 (without package), and how to get a PointCloud2.
 _REMEDIES = {
-    "CustomMsg": "Set xfer_format: 0 in the Livox driver's launch file, then it publishes PointCloud2",
     "LaserScan": "A 2D scan is no 3D cloud: record a 3D LiDAR",
     "PointCloud": "Convert it with point_cloud_converter, then record the PointCloud2",
     "VelodyneScan": "Run velodyne_pointcloud's transform node beside the bag, record its PointCloud2",
@@ -18,11 +20,16 @@ _REMEDIES = {
 }
 
 
+def cloud_topics(bag: Bag) -> list[str]:
+    """The topics that are read as clouds, without the simulator's ground truth; sorted."""
+    return [topic for topic in bag.topics_of(*CLOUDS) if not topic.startswith("/ground_truth/")]
+
+
 def no_cloud(bag: Bag, wanted: str | None) -> DatasetError:
     """The error for a bag whose ``wanted`` topic (None: any) is no PointCloud2."""
     if wanted is not None and (topic := bag.topics.get(wanted)) is not None:
         return DatasetError(f"{wanted} of {bag.path} is {topic.msgtype}, not {CLOUD}", _remedy(topic.msgtype))
-    clouds = bag.topics_of(CLOUD)
+    clouds = cloud_topics(bag)
     if wanted is not None and clouds:
         return DatasetError(f"{bag.path} has no topic {wanted}", f"Its clouds are {', '.join(clouds)}: points=NAME")
     near = [topic for topic in bag.topics.values() if topic.msgtype.split("/")[-1] in _REMEDIES]

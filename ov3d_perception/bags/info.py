@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ov3d_perception.bags.cameras import CLOUD, Found, find_cameras
+from ov3d_perception.bags.cameras import Found, find_cameras
+from ov3d_perception.bags.clouds import cloud_topics
 from ov3d_perception.bags.reader import Bag, Topic, open_bag
 from ov3d_perception.bags.salvage import salvage
 from ov3d_perception.bags.sensors import sensor_notes
@@ -67,7 +68,7 @@ def info(path: str | Path) -> BagInfo:
 
 def _sensors_of(bag: Bag) -> tuple[Found, tuple[str, ...]]:
     try:
-        clouds, tree = bag.topics_of(CLOUD), bag.transforms()
+        clouds, tree = cloud_topics(bag), bag.transforms()
         cloud = next(iter(bag.messages(clouds)), None) if clouds else None
         cameras = find_cameras(bag, tree, lidar_frame=cloud.decode().header.frame_id if cloud else None)
         return cameras, tuple(sensor_notes(bag, tree, [camera.images for camera in cameras.cameras]))

@@ -15,6 +15,7 @@ from typing import Any
 
 from rosbags.interfaces import Connection, ConnectionExtRosbag2, MessageDefinitionFormat, Qos
 
+from ov3d_perception.bags import livox
 from ov3d_perception.bags.messages import add_to_tree
 from ov3d_perception.bags.storage import Part, open_parts
 from ov3d_perception.bags.typestore import learn, typestore
@@ -50,13 +51,18 @@ class BagMessage:
     data: bytes
 
     def decode(self) -> Any:
-        """The message as a rosbags dataclass. Raises BagError: type without definition, or bytes that do not fit it."""
+        """The message as a rosbags dataclass, a Livox CustomMsg as a PointCloud2 (:mod:`bags.livox`).
+
+        Raises BagError: type without definition, or bytes that do not fit it.
+        """
         if self.msgtype not in typestore().fielddefs:
             raise BagError(
                 f"No definition of type {self.msgtype} (topic {self.topic})",
                 "Record the bag as mcap, which stores definitions, or leave the topic out",
             )
         with _damage_of(f"A message on {self.topic}", "Leave the message out, or record the bag anew"):
+            if self.msgtype in livox.TYPES:
+                return livox.livox_cloud(self.data)
             return typestore().deserialize_cdr(self.data, self.msgtype)
 
 
@@ -105,9 +111,9 @@ class Bag:
             for connection, stamp, data in ordered:
                 yield BagMessage(connection.topic, connection.msgtype, stamp, data)
 
-    def topics_of(self, msgtype: str) -> list[str]:
-        """Names of the topics of this type, sorted."""
-        return sorted(topic.name for topic in self.topics.values() if topic.msgtype == msgtype)
+    def topics_of(self, *msgtypes: str) -> list[str]:
+        """Names of the topics of one of these types, sorted."""
+        return sorted(topic.name for topic in self.topics.values() if topic.msgtype in msgtypes)
 
     def transforms(self) -> TransformTree:
         """Every transform of the bag's TF topics (those whose name ends in tf or tf_static)."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ov3d_perception.bags.cameras import CLOUD
 from ov3d_perception.bags.cloud_reader import CloudReader, describe, faults
+from ov3d_perception.bags.clouds import cloud_topics
 from ov3d_perception.bags.reader import Bag
 from ov3d_perception.bags.streams import IMU, clock_fault, read_gravity, read_stream, read_tf_stream
 from ov3d_perception.errors import Ov3dError
@@ -18,7 +18,7 @@ _FIRST = 50  # messages of a topic that are looked at
 def sensor_notes(bag: Bag, tree: TransformTree, images: Iterable[str]) -> list[str]:
     """One line a fact. images: topics of the cameras' images. What cannot be read is told, never raised."""
     notes = [f"TF: {fault}" for fault in (*tree.skipped, *tree.parent_faults)]
-    clouds = [topic for topic in bag.topics_of(CLOUD) if not topic.startswith("/ground_truth/")]
+    clouds = cloud_topics(bag)
     for topic in clouds:
         try:
             notes += [f"{topic}: {line}" for line in _of_cloud(bag, tree, topic)]

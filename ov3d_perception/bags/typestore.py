@@ -1,4 +1,4 @@
-"""The message types that bags are read and written with: those of ROS 2 Jazzy and of ov3d_msgs, through rosbags."""
+"""The message types that bags are read and written with: those of ROS 2 Jazzy, ov3d_msgs and Livox, through rosbags."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from pathlib import Path
 from rosbags.typesys import Stores, TypesysError, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+from ov3d_perception.bags import livox
+
 _log = logging.getLogger(__name__)
 INTERFACES = "ov3d_msgs"
 
 
 @cache
 def typestore() -> Typestore:
-    """One store for the process: Jazzy's common interfaces and, where the .msg files are found, ov3d_msgs.
+    """One store for the process: Jazzy's interfaces, Livox's clouds and, where the .msg files are found, ov3d_msgs.
 
     The fields of these types are the same in Humble, Jazzy and Lyrical. Opening a bag adds the definitions that the
     bag stores.
@@ -26,6 +28,9 @@ def typestore() -> Typestore:
     types = {}
     for path in _message_files():
         types.update(get_types_from_msg(path.read_text(), f"{INTERFACES}/msg/{path.stem}"))
+    for package in livox.PACKAGES:
+        types.update(get_types_from_msg(livox.POINT, f"{package}/msg/CustomPoint"))
+        types.update(get_types_from_msg(livox.CLOUD.format(package=package), f"{package}/msg/CustomMsg"))
     store.register(types)
     return store
 

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32
 
-from ov3d_perception.bags.cameras import CLOUD, Axes, BagCamera, find_cameras
+from ov3d_perception.bags.cameras import Axes, BagCamera, find_cameras
 from ov3d_perception.bags.cloud_reader import CloudReader, describe, faults
-from ov3d_perception.bags.clouds import no_cloud
+from ov3d_perception.bags.clouds import cloud_topics, no_cloud
 from ov3d_perception.bags.images import Levels, decode_image, grey_levels, is_sixteen_bit
 from ov3d_perception.bags.messages import stamp_ns
 from ov3d_perception.bags.pointcloud2 import Cloud, has_field, structured
@@ -146,7 +146,7 @@ class Bag(FrameSource):
     # -- what there is -----------------------------------------------------------------------------------------------
 
     def _points_topic(self, wanted: str | None) -> str:
-        clouds = [name for name in self._open().topics_of(CLOUD) if not name.startswith("/ground_truth/")]
+        clouds = cloud_topics(self._open())
         chosen = wanted or ("/points" if "/points" in clouds else clouds[0] if len(clouds) == 1 else None)
         if not clouds or (wanted is not None and wanted not in clouds):
             raise no_cloud(self._open(), wanted)

@@ -6,7 +6,6 @@ Topics, parameters and diagnostics are described in ``docs/nodes.md``.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
 
@@ -29,12 +28,12 @@ from ov3d_perception.ros import messages, parameters, qos
 from ov3d_perception.ros.diagnostics import STALE, WARN, DiagnosticsPublisher, Health
 from ov3d_perception.ros.lidar_parameters import LidarParameters
 from ov3d_perception.ros.lidar_pipeline import Arrived, LidarPipeline, Output
+from ov3d_perception.ros.points_input import Points, PointsInput
 from ov3d_perception.ros.run import run
 from ov3d_perception.ros.transforms import listen
 from ov3d_perception.ros.worker import NewestWorker
 from ov3d_perception.types import Preparation
 
-_CLOUD = "sensor_msgs/msg/PointCloud2"
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -71,7 +70,7 @@ class LidarNode(LifecycleNode):
         self._basis_output = self.create_lifecycle_publisher(FeatureBasis, "~/output/basis", qos.LATCHED)
         self._label_output = self.create_lifecycle_publisher(LabelInfo, "~/output/label_info", qos.LATCHED)
         group = MutuallyExclusiveCallbackGroup()
-        self.create_subscription(PointCloud2, "~/input/points", self._on_points, qos.SENSOR, callback_group=group)
+        self._points_input = PointsInput(self, self._on_points, self._refuse)
         self.create_subscription(Imu, "~/input/imu", self._on_imu, qos.SENSOR, callback_group=group)
         self.create_service(SetVocabulary, "~/set_vocabulary", self._on_set_vocabulary)
 
@@ -142,7 +141,7 @@ class LidarNode(LifecycleNode):
         if self.trigger_configure() == _SUCCESS:
             self.trigger_activate()
 
-    def _on_points(self, message: PointCloud2) -> None:
+    def _on_points(self, message: Points) -> None:
         worker = self._worker  # may be taken away meanwhile, by a transition in another thread
         if worker is None:
             return
@@ -185,9 +184,7 @@ class LidarNode(LifecycleNode):
         health.value("state", self._state_machine.current_state[1])
         waited = time.monotonic() - self._last_arrival
         if self._worker is not None and waited > self._values.stale_after:
-            topic = self.resolve_topic_name("~/input/points")
-            types = {publisher.topic_type for publisher in self.get_publishers_info_by_topic(topic)}
-            health.set("input", STALE, f"No scan for {waited:.1f} s. {reason_of_silence(topic, types)}.")
+            health.set("input", STALE, f"No scan for {waited:.1f} s. {self._points_input.why_silent()}.")
         else:
             health.clear("input")
         health.value("TF age [s]", self._tf_age())
@@ -235,23 +232,16 @@ class LidarNode(LifecycleNode):
             return f"'{self._frame_id}' not connected to '{self._values.fixed_frame}'"
         return f"{(self._now() - newest) * 1e-9:.3f}" if newest else "static"
 
+    def _refuse(self, error: Ov3dError) -> None:
+        self._health.count("refused")
+        self._report(self._health.fail("scan", error))
+
     def _report(self, text: str) -> None:
         if self.context.ok():  # else the process is ending, and publishing had to fail
             self.get_logger().error(f"A scan was not labelled. {text}", throttle_duration_sec=5.0)
 
     def _now(self) -> int:
         return int(self.get_clock().now().nanoseconds)
-
-
-def reason_of_silence(topic: str, types: Collection[str]) -> str:
-    """Why no scan comes, and what to do. types: of the topic's publishers; DDS does not connect two of one topic."""
-    if not types:
-        return f"Nobody publishes {topic}: start the driver, or remap ~/input/points"
-    if _CLOUD in types:
-        return f"{topic} has a publisher that sends nothing: look at the driver's log and the sensor's cable"
-    found = ", ".join(sorted(types))
-    remedy = "set xfer_format: 0 in the Livox driver" if "CustomMsg" in found else "let its driver convert it"
-    return f"{topic} is published as {found}, not as {_CLOUD}: {remedy}, or remap ~/input/points"
 
 
 def _requested(request: SetVocabulary.Request) -> dict[str, list[str]]:

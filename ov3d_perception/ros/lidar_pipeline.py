@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from sensor_msgs.msg import PointCloud2
 
 from ov3d_msgs.msg import FeatureCloud
 from ov3d_perception.bags.cloud_reader import CloudReader, faults
@@ -23,6 +22,7 @@ from ov3d_perception.mapping.basis import Basis
 from ov3d_perception.ros import messages
 from ov3d_perception.ros.diagnostics import WARN, Health
 from ov3d_perception.ros.lidar_parameters import LidarParameters
+from ov3d_perception.ros.points_input import Points
 from ov3d_perception.ros.transforms import Transforms
 from ov3d_perception.types import Pose, Preparation, Scan, VoxelFeatures
 from ov3d_perception.viz.palette import colourise
@@ -34,7 +34,7 @@ _STALE_NS = 1_000_000_000
 class Arrived:
     """A message and the moment it came (time.perf_counter)."""
 
-    message: PointCloud2
+    message: Points
     at: float
 
 
@@ -94,7 +94,7 @@ class LidarPipeline:
             health.count("refused")
             self._report(health.fail("scan", error))
 
-    def _work(self, message: PointCloud2) -> None:
+    def _work(self, message: Points) -> None:
         health, model = self._health, self.model
         with health.timed("convert"):
             cloud = self._reader.read(message)

@@ -7,6 +7,7 @@ rclpy checks assigned fields one by one, so numbers are wrapped in int() or floa
 from __future__ import annotations
 
 import array
+import importlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,6 +33,15 @@ from ov3d_perception.mapping.navigation.costmap import Layout
 
 _NS = 1_000_000_000
 _INT8_LIMIT = 127
+
+
+def message_class(msgtype: str) -> type[Any] | None:
+    """The rclpy class of "package/msg/Name"; None where it is not installed."""
+    package, _, name = msgtype.split("/")
+    try:
+        return getattr(importlib.import_module(f"{package}.msg"), name, None)
+    except ImportError:
+        return None
 
 
 def stamp_to_ns(stamp: Any) -> int:

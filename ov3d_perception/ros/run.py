@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -16,7 +17,7 @@ from rclpy.exceptions import (
     InvalidParameterValueException,
     ParameterImmutableException,
 )
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import ExternalShutdownException, InvalidHandle, MultiThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from ov3d_perception.errors import Ov3dError
@@ -76,7 +77,10 @@ def run(make_node: Callable[[], Any], arguments: list[str] | None = None) -> Non
 def _serve(executor: MultiThreadedExecutor, stop: threading.Event, failures: list[BaseException]) -> None:
     """Serve callbacks until the executor is shut down; an exception that leaves one of them is kept, and stops it."""
     try:
-        executor.spin()
+        while not stop.is_set():
+            with suppress(InvalidHandle):  # of a subscription that was replaced while the executor waited (rclpy 1284)
+                executor.spin()
+                break
     except ExternalShutdownException:
         pass
     except BaseException as error:

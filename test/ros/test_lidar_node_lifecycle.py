@@ -15,8 +15,6 @@ from rclpy.parameter import Parameter
 from ros_harness import Inbox, Lidar, random_cloud, values_of
 from sensor_msgs.msg import PointCloud2
 
-from ov3d_perception.ros.lidar_node import reason_of_silence
-
 pytestmark = pytest.mark.live
 
 NAME = "lidar_states"
@@ -142,21 +140,6 @@ def test_silence_of_the_sensor_is_stale(managed: Managed, diagnostics: Inbox) ->
     assert managed.configure() and managed.change(Transition.TRANSITION_ACTIVATE)
     status = managed.lidar.status(diagnostics, lambda s: s.level == DiagnosticStatus.STALE)
     assert f"/{NAME}/input/points has a publisher that sends nothing" in status.message  # ours, which the test holds
-
-
-@pytest.mark.parametrize(
-    ("types", "told", "not_told"),
-    [
-        ([], "Nobody publishes /points: start the driver", "sends nothing"),
-        (["sensor_msgs/msg/PointCloud2"], "sends nothing", "start the driver"),
-        (["sensor_msgs/msg/LaserScan"], "published as sensor_msgs/msg/LaserScan, not as sensor_msgs/msg/Po", "start"),
-        (["livox_ros_driver2/msg/CustomMsg"], "xfer_format: 0", "start the driver"),
-        (["sensor_msgs/msg/LaserScan", "sensor_msgs/msg/PointCloud2"], "sends nothing", "published as"),
-    ],
-)
-def test_why_no_scan_comes(types: list[str], told: str, not_told: str) -> None:
-    reason = reason_of_silence("/points", types)
-    assert told in reason and not_told not in reason
 
 
 def test_parameters_describe_and_defend_themselves(managed: Managed) -> None:

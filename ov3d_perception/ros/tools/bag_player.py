@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import rclpy
 from rclpy.duration import Duration
@@ -22,7 +20,7 @@ from rosgraph_msgs.msg import Clock
 from ov3d_perception.bags.reader import Bag, BagMessage, Topic, open_bag
 from ov3d_perception.bags.restamp import shift_stamps
 from ov3d_perception.errors import BagError
-from ov3d_perception.ros.messages import ns_to_stamp
+from ov3d_perception.ros.messages import message_class, ns_to_stamp
 from ov3d_perception.ros.process import own_context
 
 _INTERNAL = ("/clock", "/rosout", "/parameter_events")
@@ -237,15 +235,6 @@ def loop_period(bag: Bag) -> int:
     counts = [bag.topics[name].count for name in clouds] or [topic.count for topic in bag.topics.values()]
     duration = bag.end - bag.start
     return duration + max(duration // max(1, max(counts) - 1), 1_000_000)
-
-
-def message_class(msgtype: str) -> type[Any] | None:
-    """The rclpy class of "package/msg/Name"; None where it is not installed."""
-    package, _, name = msgtype.split("/")
-    try:
-        return getattr(importlib.import_module(f"{package}.msg"), name, None)
-    except ImportError:
-        return None
 
 
 def _is_latched(topic: Topic) -> bool:

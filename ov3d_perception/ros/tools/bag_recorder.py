@@ -19,16 +19,16 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 
+from ov3d_perception.bags.clouds import CLOUDS
 from ov3d_perception.bags.typestore import typestore
 from ov3d_perception.bags.writer import BagWriter
 from ov3d_perception.errors import BagError
+from ov3d_perception.ros.messages import message_class
 from ov3d_perception.ros.process import own_context
-from ov3d_perception.ros.tools.bag_player import message_class
 
-CLOUD = "sensor_msgs/msg/PointCloud2"
 _CAMERA_INFO, _TF = "sensor_msgs/msg/CameraInfo", "tf2_msgs/msg/TFMessage"
 _IMAGES = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")
-_TRAINING_TYPES = (CLOUD, _CAMERA_INFO, _TF, *_IMAGES, "nav_msgs/msg/Odometry", "sensor_msgs/msg/Imu")
+_TRAINING_TYPES = (*CLOUDS, _CAMERA_INFO, _TF, *_IMAGES, "nav_msgs/msg/Odometry", "sensor_msgs/msg/Imu")
 _PATIENCE_S = 5.0
 _NO_CLOUD = "Start the LiDAR driver with a PointCloud2 output, or name what to record: --topic NAME"
 _DISCOVERY_S = 0.25
@@ -42,7 +42,7 @@ class RecordReport:
     """What was recorded.
 
     dropped: messages lost because the disk was slower than the queue is long, by topic. left_out: topics of a type that
-    training uses, or without a definition, that were not recorded, and why. clouds: recorded PointCloud2 topics.
+    training uses, or without a definition, that were not recorded, and why. clouds: recorded topics of clouds.
     chosen: topics were chosen by type, so a bag without clouds is a failure.
     """
 
@@ -250,7 +250,7 @@ class _Recorder:
         if kind is None or msgtype not in typestore().fielddefs:
             self._leave_out(topic, f"no definition of type {msgtype}")
             return
-        if msgtype == CLOUD:
+        if msgtype in CLOUDS:
             self._report.clouds.add(topic)
         profile = subscription_profile(offered)
         self._bag.add_topic(topic, msgtype, [_stored(profile)])
