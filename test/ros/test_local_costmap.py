@@ -14,10 +14,11 @@ import pytest
 import yaml
 
 from ov3d_perception.geometry.poses import transform
-from ov3d_perception.inference import LiveModel, Segmenter, words_of_checkpoint
+from ov3d_perception.inference import LiveModel, Segmenter
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.mapping.navigation.obstacles import obstacles
 from ov3d_perception.models import shipped_checkpoint
+from ov3d_perception.networks.checkpoint_info import words_of_checkpoint
 from ov3d_perception.paths import share_dir
 from ov3d_perception.ros.cloud_filter_node import CloudFilterParameters
 from ov3d_perception.sim import classes
