@@ -12,12 +12,16 @@ from jaxtyping import Float, Float32, Int32, Shaped
 from ov3d_perception.bags import messages
 from ov3d_perception.bags.pointcloud2 import decode
 from ov3d_perception.errors import IdentityError, PointCloudError
+from ov3d_perception.geometry.poses import transform
 from ov3d_perception.inference import Segmenter
 from ov3d_perception.language.text_classifier import TextClassifier
 from ov3d_perception.language.vocabulary import TextSource, Vocabulary, load_text_source
+from ov3d_perception.mapping.basis import Basis
+from ov3d_perception.mapping.map_words import MapWords
+from ov3d_perception.mapping.session import MapSession, MapSettings
 from ov3d_perception.models import shipped_checkpoint
 from ov3d_perception.networks.checkpoint_info import words_of_checkpoint
-from ov3d_perception.types import UNLABELLED, Scan
+from ov3d_perception.types import UNLABELLED, Pose, Scan
 
 Words = Sequence[str] | Mapping[str, Sequence[str]]
 
@@ -95,6 +99,31 @@ class Perception:
         rows = slice(None) if scan.source_index is None else scan.source_index
         found[rows] = cosines.cpu().numpy()
         return found[:, 0] if isinstance(words, str) else found
+
+    def start_map(self, settings: MapSettings | None = None) -> MapSession:
+        """An empty map of this network's features, to be asked in this model's words; :meth:`integrate` fills it."""
+        session = MapSession(settings, MapWords.of(self.text, self.default_words))
+        session.basis = Basis(self.segmenter.basis, self.segmenter.identity, self.segmenter.info.logit_scale)
+        return session
+
+    def integrate(
+        self,
+        session: MapSession,
+        points: Shaped[np.ndarray, "n c"],
+        T_map_lidar: Pose,
+        stamp: int,
+        intensity_scale: float | None = None,
+    ) -> None:
+        """Add a scan to a map of :meth:`start_map`, and forget what the scan looks through.
+
+        points, intensity_scale: as for :meth:`label`; T_map_lidar: (4, 4), from the sensor's frame to the map's; stamp:
+        ns. Raises PointCloudError, MapError.
+        """
+        assert session.basis is not None
+        scan = scan_of(points, intensity_scale or self.segmenter.info.preparation.intensity_scale or None)
+        voxels = self.segmenter.features(scan.xyz, scan.intensity)
+        centres, sensor = transform(T_map_lidar, voxels.centres), np.asarray(T_map_lidar, np.float64)[:3, 3]
+        session.integrate(session.basis.basis_id, voxels.voxel_size, centres, voxels.features, stamp, sensor)
 
 
 def load(

@@ -60,6 +60,10 @@ class UnknownWordError(Ov3dError):
         self.near = near
 
 
+class VocabularyError(Ov3dError):
+    """A list of classes that is empty, names a class twice or without a word, or is a string."""
+
+
 class BackendError(Ov3dError):
     """A sparse convolution backend that is unknown, not installed, or cannot serve the device."""
 

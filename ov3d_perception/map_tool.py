@@ -10,50 +10,35 @@ from PIL import Image
 
 from ov3d_perception.clouds.write import write_cloud
 from ov3d_perception.files import replacing
-from ov3d_perception.mapping.query import Match, TextQuery, question
+from ov3d_perception.language.labelset import LabelSet
+from ov3d_perception.mapping.map_words import MapWords
+from ov3d_perception.mapping.persistence import read_words
+from ov3d_perception.mapping.query import TextQuery, question
 from ov3d_perception.mapping.scoring import Scorer
 from ov3d_perception.mapping.semantic_map import SemanticMap
-from ov3d_perception.mapping.session import MapSession, MapWords
+from ov3d_perception.mapping.session import Answer, MapSession
 from ov3d_perception.models import shipped_bank
 from ov3d_perception.viz.bev import Annotations, bird_eye
 from ov3d_perception.viz.palette import colourise
 
 
-def query_file(
-    path: Path,
-    words: Sequence[str],
-    negatives: Sequence[str] = (),
-    threshold: float = 0.0,
-    limit: int = 0,
-    text: str = "",
-    vocabulary: str = "street",
-) -> list[Match]:
-    """Ask a map file, as ``~/query`` asks the running map with its default parameters.
+def query_file(path: Path, query: TextQuery, text: str = "", vocabulary: str = "") -> Answer:
+    """Ask a map file, as ``~/query`` asks the running map.
 
-    text: bank or model (default: the bank shipped); vocabulary: what the words compete with when there are no
-    negatives. Raises MapFileError, IdentityError, UnknownWordError, DatasetError.
+    text: bank or model; vocabulary: label set that the words compete with when there are no negatives; where empty,
+    those saved with the map, else the bank shipped and its label set.
+    Raises MapFileError, IdentityError, UnknownWordError, DatasetError.
     """
-    query = TextQuery(words, tuple(negatives), limit=limit, threshold=threshold or TextQuery.threshold)
-    return list(_open(path, text, vocabulary).ask(query).matches)
+    return _open(path, text, vocabulary).ask(query)
 
 
-def describe(words: Sequence[str], matches: Sequence[Match]) -> str:
-    """A line a match; and for a word without any, that nothing like it is there."""
-    lines = []
-    for word in words:
-        own = [match for match in matches if match.word == word]
-        lines.append(f"{word}: {len(own) or 'nothing like that here'}")
-        for match in own:
-            at, size = match.centroid, match.box.size
-            lines.append(
-                f"  score {match.score:.2f} at ({at[0]:.1f}, {at[1]:.1f}, {at[2]:.1f}) m, "
-                f"box {size[0]:.1f} x {size[1]:.1f} x {size[2]:.1f} m, {match.count} voxels"
-            )
-    return "\n".join(lines)
+def describe(answer: Answer) -> str:
+    """The answer in a line, then a line a match."""
+    return "\n".join([str(answer), *(f"  {match.word}: {match}" for match in answer.matches)])
 
 
 def export_file(
-    path: Path, out: Path, words: Sequence[str] = (), text: str = "", vocabulary: str = "street"
+    path: Path, out: Path, words: Sequence[str] = (), text: str = "", vocabulary: str = ""
 ) -> tuple[int, str]:
     """A cloud (``.ply``, ``.pcd``) or a top-down picture (``.png``) of a map file; number of voxels, and what is in it.
 
@@ -96,4 +81,8 @@ def _probabilities(
 
 def _open(path: Path, text: str, vocabulary: str) -> MapSession:
     """The file's map and the words. Raises MapFileError; IdentityError if they do not belong together."""
-    return MapSession.open(path, MapWords.load(text or str(shipped_bank()), vocabulary))
+    saved = read_words(path)
+    if saved is not None and not text:
+        classes = LabelSet.load(vocabulary).prompts if vocabulary else saved.classes
+        return MapSession.open(path, MapWords.of(saved.text, classes))
+    return MapSession.open(path, MapWords.load(text or str(shipped_bank()), vocabulary or "street"))

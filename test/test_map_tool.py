@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,9 @@ from PIL import Image
 from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.language.vocabulary import TextBank
 from ov3d_perception.map_tool import export_file, query_file
+from ov3d_perception.mapping.map_words import MapWords
 from ov3d_perception.mapping.persistence import load_map, read_info, save_map
+from ov3d_perception.mapping.query import Match, TextQuery
 from ov3d_perception.mapping.semantic_map import SemanticMap
 from ov3d_perception.models import shipped_bank
 from ov3d_perception.types import EncoderIdentity
@@ -49,6 +53,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("site") / "site.ov3dmap")
 
 
+def asked(path: Path, words: list[str], **options: Any) -> Sequence[Match]:
+    return query_file(path, TextQuery(words, **options)).matches
+
+
 def test_info(site: Path) -> None:
     result = ov3d("info", site)
     assert result.returncode == 0
@@ -59,17 +67,41 @@ def test_info(site: Path) -> None:
 
 def test_query(site: Path) -> None:
     result = ov3d("query", site, "car")
-    assert result.returncode == 0 and "car: 1\n" in result.stdout and "at (2.0, 0.9, 0.7) m" in result.stdout
-    assert "1260 voxels" in result.stdout
+    best, match = result.stdout.splitlines()
+    assert best.startswith("car: 1, best ") and "at (2.0, 0.9, 0.7) in map, 0.2 m from the origin of map" in best
+    assert match.startswith("  car: score ") and "at (2.0, 0.9, 0.7) m" in match and "1260 voxels" in match
     absent = ov3d("query", site, "person")
     assert absent.returncode == 1 and absent.stdout == "person: nothing like that here\n"
 
 
-def test_a_query_has_limits_and_negatives(site: Path) -> None:
-    assert [match.word for match in query_file(site, ["tree", "car"])] == ["tree", "car"]
-    (match,) = query_file(site, ["car"], negatives=["tree", "road"], threshold=0.5)
+def test_a_query_says_from_where_its_metres_are_and_which_words_are_unknown(site: Path) -> None:
+    """From (10, 0.9, 0.7), the car's nearest voxel has its centre at x = 3.9: 6.1 m."""
+    result = ov3d("query", site, "car", "flurb", "--position", "10", "0.9", "0.7", "--nearest")
+    assert result.returncode == 0, result.stderr
+    line = result.stdout.splitlines()[0]
+    assert "in map, 6.1 m from (10, 0.9, 0.7) in map; flurb: unknown to the text bank" in line
+
+
+def test_a_map_is_asked_in_the_words_saved_with_it(tmp_path: Path) -> None:
+    """A bank of another encoder than the one shipped: its word "sedan" lies where "car" does."""
+    other = EncoderIdentity("other", "test", BANK.identity.dim)
+    semantic_map = load_map(write(tmp_path / "site.ov3dmap", identity=other))
+    bank = TextBank(["sedan", "oak", "asphalt"], BANK.embed(list(THINGS)), other, BANK.logit_scale)
+    words = MapWords.of(bank, {"vehicle": ["sedan"], "plant": ["oak"], "ground": ["asphalt"]})
+    save_map(semantic_map, tmp_path / "own.ov3dmap", words)
+    (match,) = asked(tmp_path / "own.ov3dmap", ["sedan"])
     assert match.count == 1260
-    assert query_file(site, ["car"], negatives=["tree", "road"], threshold=1.0) == []
+    export_file(tmp_path / "own.ov3dmap", tmp_path / "own.ply")
+    assert b"comment label 0 vehicle\n" in (tmp_path / "own.ply").read_bytes()
+    result = ov3d("merge", tmp_path / "own.ov3dmap", tmp_path / "site.ov3dmap", "--out", tmp_path / "both")
+    assert result.returncode == 0 and [m.count for m in asked(tmp_path / "both", ["sedan"])] == [1260]
+
+
+def test_a_query_has_limits_and_negatives(site: Path) -> None:
+    assert [match.word for match in asked(site, ["tree", "car"])] == ["tree", "car"]
+    (match,) = asked(site, ["car"], negatives=["tree", "road"], threshold=0.5)
+    assert match.count == 1260
+    assert not asked(site, ["car"], negatives=["tree", "road"], threshold=1.0)
 
 
 def test_known_errors_are_one_line(site: Path, tmp_path: Path) -> None:
@@ -115,7 +147,7 @@ def test_merge(site: Path, tmp_path: Path) -> None:
     result = ov3d("merge", site, other, "--out", tmp_path / "both.ov3dmap")
     assert result.returncode == 0 and "8070 voxels" in result.stdout, result.stderr
     assert read_info(tmp_path / "both.ov3dmap").voxels == len(load_map(tmp_path / "both.ov3dmap")) == 8070
-    assert len(query_file(tmp_path / "both.ov3dmap", ["car"])) == 2
+    assert len(asked(tmp_path / "both.ov3dmap", ["car"])) == 2
     refused = ov3d(
         "merge", site, write(tmp_path / "x", identity=EncoderIdentity("o", "t", 512)), "--out", tmp_path / "y"
     )

@@ -26,6 +26,13 @@ def test_the_page_runs(tmp_path: Path) -> None:
     ground = np.column_stack([rng.uniform(-20, 20, (4000, 2)), np.full(4000, -1.7), rng.uniform(20, 60, 4000)])
     ground[7, :3] = np.nan
     np.save(tmp_path / "scan.npy", ground)
+    moving = """
+drive = []
+for metres in range(3):
+    T_map_lidar = np.eye(4)
+    T_map_lidar[:3, 3] = metres, 0, 1.7
+    drive.append((np.load("scan.npy") - np.array([metres, 0, 0, 0]), T_map_lidar))
+"""
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
     checks = """
 assert labels.label[7] == 65535 and np.isnan(cosine[7]) and len(labels) == len(points) == len(cosine)
@@ -34,6 +41,10 @@ assert labels.names == ("vehicle", "ground") and labels.of("ground").mean() > 0.
 assert cloud.points.shape == (4000, 4)
 assert Path("labelled.ply").read_bytes().startswith(b"ply")
 """
-    code = "\n".join([_NO_ROS, *blocks, checks])
+    checks += """
+assert [match.word for match in again.matches][:1] == ["grass"] and abs(again.matches[0].centroid[2]) < 0.2, str(again)
+assert "grass: " in str(answer) and "in map" in str(answer) and len(site.map) > 1000
+"""
+    code = "\n".join([_NO_ROS, "import numpy as np", moving, *blocks, checks])
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

@@ -15,8 +15,11 @@ FILES = "Files: bags, maps, words, networks"
 Words = Annotated[list[str], typer.Argument(help="What to look for")]
 Negatives = Annotated[list[str] | None, typer.Option("--negative", help="What it may be instead")]
 Limit = Annotated[int, typer.Option(help="Most matches a word; 0: all")]
-Text = Annotated[str, typer.Option(help="Text bank (.npz) or model with a text tower; default: the bank shipped")]
-Background = Annotated[str, typer.Option("--vocabulary", help="Label set: classes, and what words compete with")]
+Nearest = Annotated[bool, typer.Option(help="Nearest first, not best first")]
+Text = Annotated[str, typer.Option(help="Text bank (.npz) or model with a text tower; default: the map's words")]
+Background = Annotated[
+    str, typer.Option("--vocabulary", help="Label set: classes, and what words compete with; default: the map's")
+]
 CheckpointPath = Annotated[Path, typer.Argument(help="A .safetensors checkpoint of ours")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="name=value, the value in YAML; several times")]
 

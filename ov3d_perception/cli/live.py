@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ov3d_perception.cli.common import LIVE, Limit, Negatives, Settings, Words, finish, timeout
+from ov3d_perception.cli.common import LIVE, Limit, Nearest, Negatives, Settings, Words, finish, timeout
 
 
 def register(app: typer.Typer) -> None:
@@ -34,7 +34,7 @@ def query(
     negative: Negatives = None,
     threshold: Annotated[float, typer.Option(help="Probability of a voxel that is sure; 0: the node's default")] = 0.0,
     limit: Limit = 10,
-    nearest: Annotated[bool, typer.Option(help="Nearest first, not best first")] = False,
+    nearest: Nearest = False,
     position: Annotated[
         tuple[float, float, float], typer.Option(help="Where distances are measured from, m in --frame")
     ] = (0.0, 0.0, 0.0),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ov3d_perception.cli.common import FILES, Background, Limit, Negatives, Text, Words, finish, timeout
+from ov3d_perception.cli.common import FILES, Background, Limit, Nearest, Negatives, Text, Words, finish, timeout
 
 group = typer.Typer(no_args_is_help=True, help="Maps: save and load the running one; ask, export, merge files.")
 
@@ -57,15 +57,30 @@ def query(
     negative: Negatives = None,
     threshold: Annotated[float, typer.Option(help="Probability of a voxel that is sure; 0: the default")] = 0.0,
     limit: Limit = 10,
+    nearest: Nearest = False,
+    position: Annotated[
+        tuple[float, float, float], typer.Option(help="Where distances are measured from, m in the map's frame")
+    ] = (0.0, 0.0, 0.0),
     text: Text = "",
-    background: Background = "street",
+    background: Background = "",
 ) -> None:
     """Ask a map file: where is a ...?"""
-    from ov3d_perception.map_tool import describe, query_file
+    import numpy as np
 
-    matches = query_file(path, words, negative or [], threshold, limit, text, background)
-    print(describe(words, matches))
-    raise typer.Exit(0 if matches else 1)
+    from ov3d_perception.map_tool import describe, query_file
+    from ov3d_perception.mapping.query import TextQuery
+
+    query = TextQuery(
+        words,
+        tuple(negative or ()),
+        threshold=threshold or TextQuery.threshold,
+        limit=limit,
+        position=np.array(position),
+        order="nearest" if nearest else "best",
+    )
+    answer = query_file(path, query, text, background)
+    print(describe(answer))
+    raise typer.Exit(0 if answer.matches else 1)
 
 
 @group.command("export")
@@ -74,7 +89,7 @@ def export(
     out: Annotated[Path, typer.Argument(help="The .ply, .pcd (clouds) or .png (seen from above) to write")],
     word: Annotated[list[str] | None, typer.Option(help="Add this word's probability to a cloud, as p_word")] = None,
     text: Text = "",
-    background: Background = "street",
+    background: Background = "",
 ) -> None:
     """Make a cloud or a picture of a map file."""
     from ov3d_perception.map_tool import export_file

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from ov3d_perception.errors import IdentityError, UnknownWordError
+from ov3d_perception.errors import IdentityError, VocabularyError
 from ov3d_perception.language.bank import TextBank
 from ov3d_perception.language.text import TextSource, TextTower, load_text_source
+from ov3d_perception.language.words import normalise_word
 from ov3d_perception.types import EncoderIdentity
 
 __all__ = ["TextBank", "TextSource", "TextTower", "Vocabulary", "load_text_source"]
@@ -37,14 +38,11 @@ class Vocabulary:
     def from_words(cls, words: Sequence[str] | Mapping[str, Sequence[str]], text: TextSource) -> Vocabulary:
         """Classes from words, each its own prompt, or from a mapping of class name to prompt words.
 
-        Raises :class:`UnknownWordError` for an empty vocabulary, an empty word, or a word outside a text bank.
+        Raises VocabularyError as :func:`classes_of`, and for a string; UnknownWordError for a word outside a text bank.
         """
-        table = {n: list(p) for n, p in words.items()} if isinstance(words, Mapping) else {w: [w] for w in words}
-        empty = [name for name, prompts in table.items() if not prompts or not all(p.strip() for p in prompts)]
-        if not table or empty:
-            raise UnknownWordError(
-                f"The vocabulary is empty, or these classes have no word: {empty}", "Name at least one word a class"
-            )
+        if isinstance(words, str):
+            raise VocabularyError(f"The words are the string '{words}'", f"Give a list: ['{words}']")
+        table = classes_of(words.items() if isinstance(words, Mapping) else [(word, [word]) for word in words])
         prompts = [prompt for group in table.values() for prompt in group]
         owner = np.repeat(np.arange(len(table), dtype=np.int32), [len(group) for group in table.values()])
         return cls(tuple(table), tuple(prompts), owner, text.embed(prompts), text.identity, text.logit_scale)
@@ -56,3 +54,24 @@ class Vocabulary:
                 f"The words were embedded by {self.identity}, but the {what} belong to {identity}",
                 "Embed the words with the same image-text model (its text tower, or a bank stored with it)",
             )
+
+
+def classes_of(pairs: Iterable[tuple[str, Sequence[str]]]) -> dict[str, list[str]]:
+    """Classes with their prompt words. A class's id is its place in the list.
+
+    Raises VocabularyError where there is none, a class without a word, or a class twice.
+    """
+    classes = [(name, list(prompts)) for name, prompts in pairs]
+    empty = [name for name, prompts in classes if not prompts or not all(prompt.strip() for prompt in prompts)]
+    if not classes or empty:
+        raise VocabularyError(
+            f"The vocabulary is empty, or these classes have no word: {empty}", "Name at least one word a class"
+        )
+    names = [normalise_word(name) for name, _ in classes]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise VocabularyError(
+            f"The vocabulary {[name for name, _ in classes]} holds {', '.join(map(repr, twice))} more than once",
+            "Name each class once; a class may have several prompts",
+        )
+    return dict(classes)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 
+from ov3d_perception.errors import VocabularyError
+
 _ARTICLES = ("a", "an", "the")
 #: Plural endings and what replaces them. Several may apply: "buses" gives "buse" and "bus".
 _PLURALS = (("ies", "y"), ("ves", "f"), ("es", ""), ("s", ""))
@@ -53,12 +55,14 @@ def is_ground(word: str) -> bool:
 
 def distinct_words(words: Sequence[str]) -> list[str]:
     """The words in their order, each once: "car" and "a Car" are one."""
-    return list({normalise_word(word): word for word in reversed(words)}.values())[::-1]
+    found: dict[str, str] = {}
+    for word in words:
+        found.setdefault(normalise_word(word), word)
+    return list(found.values())
 
 
-def misread_list(words: Sequence[str]) -> str:
-    """Cause and remedy where a string was given for a list of words (``{words: car}`` becomes c, a, r); else ""."""
-    if len(words) < 2 or any(len(word) > 1 for word in words):
-        return ""
-    text = "".join(words)
-    return f"The words are the single letters of '{text}'. Write a list: {{words: [{text}]}}."
+def require_list(words: Sequence[str]) -> None:
+    """Raise VocabularyError where a string was given for a list of words: ``{words: car}`` becomes c, a, r."""
+    if len(words) > 1 and all(len(word) <= 1 for word in words):
+        text = "".join(words)
+        raise VocabularyError(f"The words are the single letters of '{text}'", f"Write a list: {{words: [{text}]}}")

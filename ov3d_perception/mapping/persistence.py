@@ -17,21 +17,25 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
 from ov3d_perception.errors import IdentityError, MapFileError
+from ov3d_perception.language.bank import TextBank
 from ov3d_perception.mapping import map_file
 from ov3d_perception.mapping.basis import basis_hash
 from ov3d_perception.mapping.columns import MapState, VoxelRecords
 from ov3d_perception.mapping.compact import Projection, Quantiser, restored
 from ov3d_perception.mapping.map_file import MapFile
+from ov3d_perception.mapping.map_words import MapWords
 from ov3d_perception.mapping.products import product
 from ov3d_perception.mapping.semantic_map import SemanticMap
 from ov3d_perception.types import EncoderIdentity
 
 _BOOK = "codebook."
+_WORDS = "text_bank"
 _SAME_BASIS = 1e-4  # difference of two bases that are one, computed by different machines
 _LIVE_ROWS = 4096  # voxels merged into a map in use at a time: about 10 ms
 _PAUSE = 0.002  # seconds between them, for whoever waits for the lock
@@ -69,13 +73,14 @@ class MapInfo:
         )
 
 
-def save_map(semantic_map: SemanticMap, path: Path | str) -> MapInfo:
+def save_map(semantic_map: SemanticMap, path: Path | str, words: MapWords | None = None) -> MapInfo:
     """Write the map while it may be in use; ``path`` holds the old file or the new one at any time, never a part.
 
+    words: written with it, unless they are of another encoder.
     Raises WriteError if the disk is full or the folder cannot be written to.
     """
     state = semantic_map.state()
-    header = {
+    header: dict[str, Any] = {
         "encoder": {key: getattr(state.identity, key) for key in ("model", "pretrained", "dim", "sha256")},
         "network": basis_hash(state.head),
         "logit_scale": state.logit_scale,
@@ -89,6 +94,10 @@ def save_map(semantic_map: SemanticMap, path: Path | str) -> MapInfo:
     }
     book = ((_BOOK + name, array) for _ in (0,) for name, array in semantic_map.book().items())  # taken when asked for
     arrays = {"head": state.head, "basis": semantic_map.basis}
+    if words is not None and words.text.identity.compatible(state.identity):
+        bank = words.bank()
+        header |= {"words": bank.words, "classes": words.classes}
+        arrays[_WORDS] = bank.embeddings
     map_file.write(path, header, arrays, semantic_map.records(), book)
     return read_info(path)
 
@@ -97,6 +106,17 @@ def read_info(path: Path | str) -> MapInfo:
     """What a map file says of itself. Raises MapFileError; the voxels are not read."""
     with MapFile(path) as file:
         return _info(file)
+
+
+def read_words(path: Path | str) -> MapWords | None:
+    """The words that were saved with a map, None where there are none. Raises MapFileError."""
+    with MapFile(path) as file:
+        if "words" not in file.header:
+            return None
+        file.verify()
+        info = _info(file)
+        bank = TextBank(file.header["words"], file.array(_WORDS), info.identity, info.logit_scale)
+        return MapWords.of(bank, file.header["classes"])
 
 
 def load_map(path: Path | str, max_voxels: int = 0, eviction: str = "") -> SemanticMap:
@@ -148,7 +168,8 @@ def merge_maps(paths: Sequence[Path | str], out: Path | str, max_voxels: int = 0
         bound = max_voxels or most["max_voxels"]
         state = replace(state, max_voxels=bound, weight_cap=most["weight_cap"], newest=most["newest"])
         every = itertools.chain.from_iterable(_readable(file, state) for file in files)
-        return save_map(SemanticMap.restored(state, _bounded(every, _kept(files, bound))), out)
+        words = next((words for words in map(read_words, paths) if words is not None), None)
+        return save_map(SemanticMap.restored(state, _bounded(every, _kept(files, bound))), out, words)
 
 
 def _info(file: MapFile) -> MapInfo:

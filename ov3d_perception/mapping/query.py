@@ -90,6 +90,14 @@ class Match:
         """Number of voxels."""
         return len(self.keys)
 
+    def __str__(self) -> str:
+        """Score, centre and box of a match, metres."""
+        (x, y, z), (length, width, height) = self.centroid, self.box.size
+        return (
+            f"score {self.score:.2f} at ({x:.1f}, {y:.1f}, {z:.1f}) m, "
+            f"box {length:.1f} x {width:.1f} x {height:.1f} m, {self.count} voxels"
+        )
+
 
 def ask(semantic_map: SemanticMap, query: TextQuery, text: TextSource) -> list[Match]:
     """Matches grouped in the order of the words, each word's in the query's. No match: nothing like that is there.

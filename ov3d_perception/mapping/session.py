@@ -7,6 +7,7 @@ several threads. A reader takes the map once and works on that one, while :meth:
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,13 +17,13 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from ov3d_perception.errors import IdentityError, MapFileError, UnknownWordError
-from ov3d_perception.language.labelset import LabelSet
-from ov3d_perception.language.vocabulary import TextSource, Vocabulary, load_text_source
+from ov3d_perception.language.vocabulary import TextSource
 from ov3d_perception.language.words import distinct_words
 from ov3d_perception.mapping.basis import Basis
 from ov3d_perception.mapping.labels import LabelledMap, MapLabels
-from ov3d_perception.mapping.persistence import MapInfo, load_map, merge_into, read_info, save_map
-from ov3d_perception.mapping.query import Match, TextQuery, ask, known_classes
+from ov3d_perception.mapping.map_words import MapWords
+from ov3d_perception.mapping.persistence import MapInfo, load_map, merge_into, read_info, read_words, save_map
+from ov3d_perception.mapping.query import Match, TextQuery, ask
 from ov3d_perception.mapping.semantic_map import SemanticMap
 
 
@@ -37,37 +38,41 @@ class MapSettings:
 
 
 @dataclass(frozen=True)
-class MapWords:
-    """What a map is asked in. classes: those of a label set, with the words that the text source can embed."""
-
-    text: TextSource
-    classes: Mapping[str, Sequence[str]]
-    vocabulary: Vocabulary
-
-    @classmethod
-    def of(cls, text: TextSource, classes: Mapping[str, Sequence[str]]) -> MapWords:
-        """classes: names with their words, of which those remain that ``text`` can embed. Raises UnknownWordError."""
-        known = known_classes(classes, text)
-        return cls(text, known, Vocabulary.from_words(known, text))
-
-    @classmethod
-    def load(cls, source: str, label_set: str) -> MapWords:
-        """source: as :func:`load_text_source`; label_set: as :meth:`LabelSet.load`.
-
-        Raises EncoderError, DatasetError or UnknownWordError; an encoder's library may raise errors of its own.
-        """
-        return cls.of(load_text_source(source), LabelSet.load(label_set).prompts)
-
-
-@dataclass(frozen=True)
 class Answer:
-    """What a map answers. words: those that were asked, each once; unknown: of these, those that the text source does
-    not know, and the nearest ones that it does; note: why nothing may have been found, or ""."""
+    """What a map answers; as text, a line.
+
+    words: those that were asked, each once. unknown: of these, those that the text source does not know, and the
+    nearest ones that it does. note: why nothing may have been found, or "". frame_id: of the matches. measured_from:
+    the place that distances are measured from, for people.
+    """
 
     words: Sequence[str]
     matches: Sequence[Match]
     unknown: Mapping[str, Sequence[str]]
     note: str = ""
+    frame_id: str = "map"
+    measured_from: str = ""
+
+    def __str__(self) -> str:
+        """A clause a word, with its best match: "car: 3, best 0.61 at (13.1, -4.7, 0.6) in map, 13.9 m from the origin
+        of base_link; giraffe: nothing like that here"; then the note."""
+        clauses = []
+        for word in self.words:
+            found = [match for match in self.matches if match.word == word]
+            if word in self.unknown:
+                near = ", ".join(self.unknown[word])
+                clauses.append(f"{word}: unknown to the text bank" + (f", nearest: {near}" if near else ""))
+            elif not found:
+                clauses.append(f"{word}: nothing like that here")
+            else:
+                best = max(found, key=lambda match: match.score)
+                x, y, z = best.centroid
+                away = "" if math.isnan(best.distance) else f", {best.distance:.1f} m from {self.measured_from}"
+                clauses.append(
+                    f"{word}: {len(found)}, best {best.score:.2f} at ({x:.1f}, {y:.1f}, {z:.1f}) in "
+                    f"{self.frame_id}{away}"
+                )
+        return "; ".join(clauses) + (f". {self.note}." if self.note else "")
 
 
 class MapSession:
@@ -87,9 +92,14 @@ class MapSession:
         self._labelling = threading.Lock()  # held while the labels are brought up to date
 
     @classmethod
-    def open(cls, path: Path | str, words: MapWords) -> MapSession:
-        """A session on a file's map. Raises MapFileError; IdentityError if the words are of another encoder."""
-        semantic_map = load_map(path)
+    def open(cls, path: Path | str, words: MapWords | None = None) -> MapSession:
+        """A session on a file's map. words: None takes those saved with it.
+
+        Raises MapFileError, also where none were saved; IdentityError if the words are of another encoder.
+        """
+        semantic_map, words = load_map(path), words or read_words(path)
+        if words is None:
+            raise MapFileError(f"{path} was saved without words", "Name a text bank of its encoder")
         semantic_map.require(words.text.identity, "words")
         session = cls(MapSettings(semantic_map.frame_id, semantic_map.voxel_size), words)
         session.adopt(semantic_map)
@@ -183,7 +193,7 @@ class MapSession:
         if semantic_map is None:
             raise MapFileError("Nothing has been mapped yet", "Drive on, or see /diagnostics for what hinders")
         revision = semantic_map.revision
-        return save_map(semantic_map, path), semantic_map, revision
+        return save_map(semantic_map, path, self.words), semantic_map, revision
 
     def load(self, path: Path | str) -> tuple[MapInfo, SemanticMap]:
         """Make a file's map the map. Raises MapFileError or IdentityError; then nothing has changed."""
@@ -204,26 +214,30 @@ class MapSession:
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
-    def ask(self, query: TextQuery) -> Answer:
+    def ask(self, query: TextQuery | Sequence[str] | str, measured_from: str = "") -> Answer:
         """The matches of all words that the text source knows. A query without a background gets the words' classes.
 
-        Raises UnknownWordError if it knows none of them, or if there is no text source; otherwise as :func:`ask`.
+        query: or its words alone; one string is one word. measured_from: names the query's position in the answer.
+        Raises UnknownWordError if it knows none of the words, or if there is no text source; else as :func:`ask`.
         """
-        words, semantic_map = self.words, self._map
+        words, semantic_map, frame = self.words, self._map, self.settings.frame_id
         if words is None:
             raise UnknownWordError(
                 "There is no text source", "Set the parameter `text`; /diagnostics says what is wrong with it"
             )
+        if not isinstance(query, TextQuery):
+            query = TextQuery([query] if isinstance(query, str) else query)
         asked = distinct_words(query.words)
         unknown = _unknown(asked, words.text)
         if asked and len(unknown) == len(asked):
             words.text.embed(asked)  # raises with the full list
         known = [word for word in asked if word not in unknown]
         if semantic_map is None:
-            return Answer(asked, (), unknown)
+            return Answer(asked, (), unknown, "Nothing has been mapped yet", frame)
         query = replace(query, words=known, background=query.background or words.classes)
         matches = ask(semantic_map, query, words.text)
-        return Answer(asked, matches, unknown, "" if matches else self.shortage(query.min_observations))
+        note = "" if matches else self.shortage(query.min_observations)
+        return Answer(asked, matches, unknown, note, frame, measured_from or place(query.position, frame))
 
     def shortage(self, min_observations: int) -> str:
         """Why a query finds nothing wherever it looks: no voxel has been seen often enough; "" where one has."""
@@ -248,6 +262,13 @@ class MapSession:
             if labels is None or labels.semantic_map is not semantic_map or labels.vocabulary is not words.vocabulary:
                 labels = self._labels = MapLabels(semantic_map, words.vocabulary)
             return semantic_map, labels.update(), words.vocabulary.names
+
+
+def place(position: Sequence[float] | Float64[np.ndarray, " 3"] | None, frame: str) -> str:
+    """A position for people: "(1, 2, 0) in map", "the origin of base_link"."""
+    if position is None or not np.any(position):
+        return f"the origin of {frame}"
+    return f"({', '.join(f'{value:.4g}' for value in position)}) in {frame}"
 
 
 def _unknown(words: Sequence[str], text: TextSource) -> dict[str, Sequence[str]]:

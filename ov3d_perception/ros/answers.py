@@ -9,7 +9,7 @@ from rclpy.node import Node
 from ov3d_msgs.srv import ApproachPose, QueryText
 from ov3d_perception.errors import IdentityError, TransformError, UnknownWordError
 from ov3d_perception.mapping.query import Match
-from ov3d_perception.mapping.session import MapSession
+from ov3d_perception.mapping.session import MapSession, place
 from ov3d_perception.ros import map_messages, parameters
 from ov3d_perception.ros.map_parameters import MapParameters
 from ov3d_perception.ros.transforms import Transforms, newest
@@ -35,7 +35,8 @@ class Answers:
         frame: Any = getattr(request, "position_frame", "")
         try:
             T = newest(self._transforms, values.map_frame, frame) if frame else None
-            answer = self.session.ask(map_messages.request_to_query(request, values.query(), T))
+            query = map_messages.request_to_query(request, values.query(), T)
+            answer = self.session.ask(query, _measured_from(request) if frame else "")
         except TransformError as error:
             return status.BAD_REQUEST, str(error), []
         except UnknownWordError as error:
@@ -43,4 +44,9 @@ class Answers:
         except IdentityError as error:
             return status.IDENTITY_MISMATCH, str(error), []
         found = status.OK if answer.matches else status.NOTHING_FOUND
-        return found, map_messages.summary(answer, values.map_frame), list(answer.matches)
+        return found, str(answer), list(answer.matches)
+
+
+def _measured_from(request: QueryText.Request) -> str:
+    position = request.position
+    return place((position.x, position.y, position.z), request.position_frame)

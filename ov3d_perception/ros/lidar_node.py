@@ -22,7 +22,8 @@ from ov3d_perception.errors import Ov3dError, UnknownWordError
 from ov3d_perception.geometry.transform_tree import PARENTS_REMEDY
 from ov3d_perception.geometry.upright import Gravity
 from ov3d_perception.inference import LiveModel, Segmenter
-from ov3d_perception.language.vocabulary import TextSource, Vocabulary, load_text_source
+from ov3d_perception.language.vocabulary import TextSource, Vocabulary, classes_of, load_text_source
+from ov3d_perception.language.words import require_list
 from ov3d_perception.networks.checkpoint_info import words_of_checkpoint
 from ov3d_perception.ros import messages, parameters, qos
 from ov3d_perception.ros.diagnostics import STALE, WARN, DiagnosticsPublisher, Health
@@ -245,9 +246,10 @@ class LidarNode(LifecycleNode):
 
 
 def _requested(request: SetVocabulary.Request) -> dict[str, list[str]]:
-    """Class names to prompt words, in the order of their ids."""
-    table = {word: [word] for word in request.words}
-    return table | {entry.name: list(entry.prompts) or [entry.name] for entry in request.classes}
+    """Class names to prompt words, in the order of their ids. Raises VocabularyError."""
+    require_list(request.words)
+    classes = [(entry.name, list(entry.prompts) or [entry.name]) for entry in request.classes]
+    return classes_of([*((word, [word]) for word in request.words), *classes])
 
 
 def _load_segmenter(values: LidarParameters) -> Segmenter:
@@ -263,7 +265,7 @@ def _load_segmenter(values: LidarParameters) -> Segmenter:
 
 def _initial_vocabulary(values: LidarParameters, segmenter: Segmenter, text: TextSource) -> Vocabulary:
     """The words of the parameter, else those that the checkpoint was trained to tell apart."""
-    words = {word: [word] for word in values.vocabulary} or segmenter.info.vocabulary
+    words = values.vocabulary or segmenter.info.vocabulary
     if not words:
         raise UnknownWordError(
             f"The checkpoint {values.checkpoint_path} names no classes",

@@ -17,11 +17,11 @@ from ov3d_msgs.msg import ObjectMatch
 from ov3d_msgs.srv import ApproachPose, QueryText
 from ov3d_perception import types
 from ov3d_perception.bags.pointcloud2 import pack_rgb
+from ov3d_perception.errors import VocabularyError
 from ov3d_perception.geometry.poses import transform
-from ov3d_perception.language.words import misread_list
+from ov3d_perception.language.words import require_list
 from ov3d_perception.mapping.labels import LabelledMap
 from ov3d_perception.mapping.query import Match, Region, TextQuery
-from ov3d_perception.mapping.session import Answer
 from ov3d_perception.ros import messages
 from ov3d_perception.viz.palette import colour, colourise
 
@@ -35,8 +35,11 @@ def problem_of(request: QueryText.Request | ApproachPose.Request) -> str:
     centre, size = request.region_centre, request.region_size
     if not request.words or not all(word.strip() for word in request.words):
         return "The query has no word, or an empty one. Ask for something, such as 'car'."
-    if misread := misread_list(request.words) or misread_list(request.negatives):
-        return misread
+    try:
+        require_list(request.words)
+        require_list(request.negatives)
+    except VocabularyError as error:
+        return str(error)
     if not 0.0 <= request.threshold <= 1.0:
         return f"The threshold is {request.threshold}. Give a probability in (0, 1], or 0 for the node's own."
     if not all(math.isfinite(v) for v in (centre.x, centre.y, centre.z, size.x, size.y, size.z)):
@@ -75,27 +78,6 @@ def request_to_query(
         position=(position if T_map_position is None else transform(T_map_position, position))[0],
         order="nearest" if request.order == QueryText.Request.NEAREST_FIRST else "best",
     )
-
-
-def summary(answer: Answer, frame_id: str) -> str:
-    """The answer in a line, a clause a word, with its best match: "car: 3, best 0.61 at (13.1, -4.7, 0.6) in map,
-    13.9 m; giraffe: nothing like that here"; and what may be wrong."""
-    clauses = []
-    for word in answer.words:
-        found = [match for match in answer.matches if match.word == word]
-        if word in answer.unknown:
-            near = ", ".join(answer.unknown[word])
-            clauses.append(f"{word}: unknown to the text bank" + (f", nearest: {near}" if near else ""))
-        elif not found:
-            clauses.append(f"{word}: nothing like that here")
-        else:
-            best = max(found, key=lambda match: match.score)
-            x, y, z = best.centroid
-            away = "" if math.isnan(best.distance) else f", {best.distance:.1f} m"
-            clauses.append(
-                f"{word}: {len(found)}, best {best.score:.2f} at ({x:.1f}, {y:.1f}, {z:.1f}) in {frame_id}{away}"
-            )
-    return "; ".join(clauses) + (f". {answer.note}." if answer.note else "")
 
 
 def match_to_message(match: Match) -> ObjectMatch:

@@ -20,7 +20,8 @@ from ov3d_msgs.msg import FeatureBasis, FeatureCloud
 from ov3d_msgs.srv import QueryText
 from ov3d_perception.geometry.poses import transform
 from ov3d_perception.language.labelset import LabelSet
-from ov3d_perception.mapping.session import MapSession, MapSettings, MapWords
+from ov3d_perception.mapping.map_words import MapWords
+from ov3d_perception.mapping.session import MapSession, MapSettings
 from ov3d_perception.networks.checkpoint_info import load_info, open_text
 from ov3d_perception.ros import map_messages, messages, parameters, qos
 from ov3d_perception.ros.answers import Answers

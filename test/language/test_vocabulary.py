@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from real_data import data_dir
 
-from ov3d_perception.errors import EncoderError, IdentityError, UnknownWordError
+from ov3d_perception.errors import EncoderError, IdentityError, UnknownWordError, VocabularyError
 from ov3d_perception.language.encoder import Encoder
 from ov3d_perception.language.text import store
 from ov3d_perception.language.vocabulary import TextBank, TextTower, Vocabulary, load_text_source
@@ -100,8 +100,19 @@ def test_vocabulary_of_classes_with_several_prompts(bank: TextBank):
 
 @pytest.mark.parametrize("words", [[], {"a": []}, {"a": ["car", " "]}])
 def test_empty_vocabularies(bank: TextBank, words):
-    with pytest.raises(UnknownWordError, match="empty"):
+    with pytest.raises(VocabularyError, match="empty"):
         Vocabulary.from_words(words, bank)
+
+
+@pytest.mark.parametrize("words", [["car", "tree", "car"], ["car", "Car"], {"a_b": ["car"], "a b": ["tree"]}])
+def test_a_class_twice_would_shift_the_ids_of_those_after_it(bank: TextBank, words):
+    with pytest.raises(VocabularyError, match=r"more than once\..*Name each class once"):
+        Vocabulary.from_words(words, bank)
+
+
+def test_a_string_is_no_list_of_words(bank: TextBank):
+    with pytest.raises(VocabularyError, match=r"the string 'tree'\. Give a list: \['tree'\]"):
+        Vocabulary.from_words("tree", bank)
 
 
 def test_identity_is_required(bank: TextBank):

@@ -171,9 +171,13 @@ def test_an_unknown_word_is_refused_and_the_old_words_stay(lidar, labelled, diag
     np.testing.assert_array_equal(points["label"], expected(core, sent, core.vocabulary)[1].label)
 
 
-def test_no_words_at_all_are_refused(lidar, core, default_words) -> None:
-    answer = lidar.set_vocabulary()
-    assert not answer.success
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [([], "empty"), (["person", "tree", "Person"], "'person' more than once"), (list("tree"), "[tree]")],
+)
+def test_no_words_a_word_twice_and_a_string_are_refused(lidar, core, default_words, words, why) -> None:
+    answer = lidar.set_vocabulary(words)
+    assert not answer.success and why in answer.message
     assert answer.class_names == list(core.vocabulary.names)
 
 

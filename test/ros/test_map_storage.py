@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from map_harness import IDENTITY, Mapper, block
 from ros_harness import NodeProcess, values_of
+from sensor_msgs.msg import PointCloud2
 
 from ov3d_msgs.srv import LoadMap, QueryText, SaveMap
 from ov3d_perception.mapping.basis import Basis
@@ -72,6 +74,30 @@ def test_saved_cleared_and_loaded_it_answers_the_same(empty: Mapper, tmp_path: P
     assert after.matches == before.matches and after.header.stamp == before.header.stamp
     status = empty.drive({"car": CAR}, x=120.0)
     assert int(values_of(status)["voxels"]) == len(CAR) * 2 + len(TREE), "the map goes on"
+
+
+def test_cleared_and_loaded_again_and_again_while_scans_come_and_the_map_is_shown(
+    empty: Mapper, tmp_path: Path
+) -> None:
+    site = made(tmp_path / "site", empty.map_frame, {0: CAR, 1: TREE})
+    both = len(CAR) + len(TREE)
+    assert load(empty, site).success
+    with empty.probe.listening(PointCloud2, f"/{empty.name}/output/map") as shown:
+        shown.wait(lambda cloud: cloud.width == both)
+        for _ in range(10):
+            stamp = time.time_ns()
+            empty.publish_pose(stamp)
+            empty.publish_features({"car": CAR}, stamp)
+            assert empty.clear().success
+            assert empty.ask("car").status in (Answer.OK, Answer.NO_MAP, Answer.NOTHING_FOUND)
+            assert load(empty, site).success
+        shown.clear()
+        shown.wait(lambda cloud: cloud.width == both)
+        emptied = empty.probe.until(empty.clear, shown, lambda cloud: cloud.width == 0)
+    assert emptied.header.frame_id == empty.map_frame
+    values = values_of(empty.status())
+    assert values["voxels"] == "0" and values["failures"] == "0", values
+    assert empty.ask("car").status == Answer.NO_MAP
 
 
 def test_merging_adds_to_what_is_there(empty: Mapper, tmp_path: Path) -> None:
