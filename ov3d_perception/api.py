@@ -23,6 +23,7 @@ from ov3d_perception.models import shipped_checkpoint
 from ov3d_perception.networks.checkpoint_info import words_of_checkpoint
 from ov3d_perception.types import UNLABELLED, Pose, Scan
 
+UNNAMED = "unlabelled"
 Words = Sequence[str] | Mapping[str, Sequence[str]]
 
 
@@ -44,6 +45,11 @@ class Labels:
     def of(self, name: str) -> np.ndarray:
         """Which points have the class ``name``: a mask. Raises ValueError for a name that was not asked for."""
         return self.label == self.names.index(name)
+
+    def counts(self) -> dict[str, int]:
+        """How many points have each class, and how many have none under :data:`UNNAMED`."""
+        each = np.bincount(self.label[self.label != UNLABELLED], minlength=len(self.names))
+        return {**dict(zip(self.names, each.tolist(), strict=True)), UNNAMED: len(self) - int(each.sum())}
 
 
 class Perception:

@@ -1,18 +1,39 @@
-"""Label a file offline: what ``ov3d label`` does."""
+"""Label a file or a bag offline: what ``ov3d label`` does."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
-from ov3d_perception.api import Labels, Perception
+from ov3d_perception.api import UNNAMED, Labels, Perception
+from ov3d_perception.bags import messages
+from ov3d_perception.bags.clouds import cloud_topics
+from ov3d_perception.bags.pointcloud2 import labelled_columns
+from ov3d_perception.bags.reader import open_bag
+from ov3d_perception.bags.typestore import typestore
+from ov3d_perception.bags.writer import BagWriter
 from ov3d_perception.clouds.read import CloudFile, read_cloud
 from ov3d_perception.clouds.write import FORMATS, write_cloud
-from ov3d_perception.errors import PointCloudError
+from ov3d_perception.datasets.bag import Bag
+from ov3d_perception.errors import DatasetError, Ov3dError, PointCloudError
 from ov3d_perception.files import replacing
+from ov3d_perception.inference import LiveModel
+from ov3d_perception.language.vocabulary import Vocabulary
+from ov3d_perception.lifting.sources import as_prepared
+from ov3d_perception.recipes.specs import SourceSpec
 from ov3d_perception.viz.palette import colourise
+
+LABELLED, LABEL_INFO = "/lidar_node/output/points", "/lidar_node/output/label_info"
+"""Topics of a labelled bag: those of lidar_node."""
+_TF = "tf2_msgs/msg/TFMessage"
+_LABEL_INFO = "vision_msgs/msg/LabelInfo"
+_log = logging.getLogger(__name__)
 
 
 def label_file(
@@ -38,13 +59,65 @@ def label_file(
     return labels
 
 
-def describe(labels: Labels) -> str:
-    """A line for each class that points have, most points first."""
-    counts = {name: int(labels.of(name).sum()) for name in labels.names}
-    lines = [f"{100 * n / max(len(labels), 1):5.1f} %  {name}" for name, n in counts.items() if n]
-    unlabelled = len(labels) - sum(counts.values())
-    lines.sort(reverse=True, key=lambda line: float(line.split()[0]))
-    return "\n".join([*lines, *([f"{100 * unlabelled / len(labels):5.1f} %  unlabelled"] if unlabelled else [])])
+def label_bag(
+    perception: Perception,
+    path: Path,
+    out: Path,
+    words: Sequence[str] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Counter[str]:
+    """Label every scan of the bag ``path`` as lidar_node does, and write a bag ``out`` of labelled clouds and TF.
+
+    options: of :class:`~ov3d_perception.datasets.bag.Bag`. A bag that does not tell how the LiDAR moved is labelled
+    scan by scan, without de-skewing. A scan that cannot be read is left out, with a warning.
+    Returns how many points have each class. Raises BagError, DatasetError, UnknownWordError.
+    """
+    vocabulary = Vocabulary.from_words(perception.default_words if words is None else words, perception.text)
+    named = SourceSpec("bag", str(path), dict(options or {}))
+    prepared = as_prepared(named, perception.segmenter.info.preparation)
+    source = _scans(path, prepared.options, "fixed_frame" in named.options)
+    model = LiveModel.of(perception.segmenter, vocabulary)
+    counts: Counter[str] = Counter()
+    with BagWriter(out) as bag:
+        first = True
+        with open_bag(path) as recorded:
+            for message in recorded.messages(topics) if (topics := recorded.topics_of(_TF)) else ():
+                bag.write_raw(message.topic, message.msgtype, message.data, message.stamp)
+        for number in tqdm(range(len(source)), desc="scans", unit="scan"):
+            try:
+                frame = source[number]
+            except Ov3dError as error:
+                _log.warning("Scan %d left out: %s", number, error)
+                continue
+            scan, found = frame.sweeps[0].scan, model(frame.sweeps)
+            if first and _LABEL_INFO in typestore().fielddefs:
+                bag.write(LABEL_INFO, messages.label_info(vocabulary.names, scan.stamp), scan.stamp)
+            columns = labelled_columns(scan, found, colourise(found.label, vocabulary.names))
+            bag.write(LABELLED, messages.point_cloud(columns, scan.stamp, scan.frame_id), scan.stamp)
+            counts.update(Labels(vocabulary.names, found.label, found.probability).counts())
+            first = False
+    return counts
+
+
+def _scans(path: Path, options: dict[str, Any], framed: bool) -> Bag:
+    """The scans of a bag without images; in the LiDAR's own frame where no other is known and none was named."""
+    try:
+        return Bag(path, images=False, **options)
+    except DatasetError as error:
+        if framed or "has a pose in" not in error.cause:
+            raise
+        with open_bag(path) as bag:
+            topic = options.get("points") or cloud_topics(bag)[0]
+            frame = next(iter(bag.messages([topic]))).decode().header.frame_id
+        _log.warning("%s: %s. The scans are labelled one by one, not de-skewed", path, error.cause)
+        return Bag(path, images=False, **{**options, "fixed_frame": frame, "deskew": False, "sweeps": 1})
+
+
+def describe(counts: Mapping[str, int]) -> str:
+    """A line for each class that points have, most points first; the unlabelled last."""
+    total = max(sum(counts.values()), 1)
+    ranked = sorted(counts.items(), key=lambda item: (item[0] == UNNAMED, -item[1]))
+    return "\n".join(f"{100 * count / total:5.1f} %  {name}" for name, count in ranked if count)
 
 
 def _write(out: Path, cloud: CloudFile, labels: Labels) -> None:

@@ -8,9 +8,16 @@ import numpy as np
 import pytest
 
 from ov3d_perception.api import Labels, Perception, load
+from ov3d_perception.bags.messages import stamp_ns
+from ov3d_perception.bags.pointcloud2 import structured
+from ov3d_perception.bags.reader import open_bag
+from ov3d_perception.bags.writer import BagWriter
 from ov3d_perception.cli import main
-from ov3d_perception.errors import PointCloudError
-from ov3d_perception.label_tool import describe, label_file
+from ov3d_perception.datasets.bag import Bag
+from ov3d_perception.errors import DatasetError, PointCloudError
+from ov3d_perception.inference import LiveModel
+from ov3d_perception.label_tool import LABEL_INFO, LABELLED, describe, label_bag, label_file
+from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.types import UNLABELLED
 
 plyfile = pytest.importorskip("plyfile")
@@ -64,7 +71,7 @@ def test_a_nameless_format_is_refused_before_the_network_runs(model: Perception,
 
 def test_shares_most_first() -> None:
     labels = Labels(("car", "road", "tree"), np.int32([1, 1, 0, UNLABELLED]), np.float32([1, 1, 1, 0]))
-    assert describe(labels).splitlines() == [" 50.0 %  road", " 25.0 %  car", " 25.0 %  unlabelled"]
+    assert describe(labels.counts()).splitlines() == [" 50.0 %  road", " 25.0 %  car", " 25.0 %  unlabelled"]
 
 
 def test_from_the_shell(
@@ -76,3 +83,55 @@ def test_from_the_shell(
         main()
     assert end.value.code in (0, None)
     assert "road" in capsys.readouterr().out and out.exists()
+
+
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four scans of the simulated street."""
+    from ov3d_perception.sim.bag import write_drive
+    from ov3d_perception.sim.drive import simulate
+
+    return write_drive(tmp_path_factory.mktemp("bag") / "drive", simulate(2000, 0.4, image_every=100))
+
+
+def test_a_bag_is_labelled_as_its_evaluation_says(model: Perception, drive: Path, tmp_path: Path) -> None:
+    """Every scan, in its own frame and with its stamp; the same labels as the data set's frames get."""
+    counts = label_bag(model, drive, tmp_path / "out")
+    source = Bag(drive, images=False)
+    live = LiveModel.of(model.segmenter, Vocabulary.from_words(model.default_words, model.text))
+    with open_bag(tmp_path / "out") as bag:
+        clouds = [message.decode() for message in bag.messages([LABELLED])]
+        (info,) = [message.decode() for message in bag.messages([LABEL_INFO])]
+        assert bag.topics["/tf"].count > 10 and bag.topics["/tf_static"].count == 1
+    assert len(clouds) == len(source) == 4
+    assert tuple(one.class_name for one in info.class_map) == tuple(model.default_words)
+    for cloud, frame in zip(clouds, (source[i] for i in range(4)), strict=True):
+        scan, table = frame.sweeps[0].scan, structured(cloud)
+        assert (stamp_ns(cloud), cloud.header.frame_id) == (scan.stamp, "lidar")
+        np.testing.assert_array_equal(table["label"], live(frame.sweeps).label)
+        np.testing.assert_array_equal(table["x"], scan.xyz[:, 0])
+    assert sum(counts.values()) == sum(cloud.width for cloud in clouds)
+
+
+def test_a_bag_without_motion_is_labelled_scan_by_scan(
+    model: Perception,
+    drive: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with open_bag(drive) as recorded, BagWriter(tmp_path / "still") as bag:
+        for message in recorded.messages(["/points"]):
+            bag.write_raw(message.topic, message.msgtype, message.data, message.stamp)
+    monkeypatch.setattr(
+        "sys.argv", ["ov3d", "label", str(tmp_path / "still"), "-o", str(tmp_path / "out"), "road", "car"]
+    )
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert "one by one" in caplog.text
+    with open_bag(tmp_path / "out") as bag:
+        assert bag.topics[LABELLED].count == 4
+    with pytest.raises(DatasetError, match="pose in 'map'"):
+        label_bag(model, tmp_path / "still", tmp_path / "other", options={"fixed_frame": "map"})
+    assert not (tmp_path / "other").exists()

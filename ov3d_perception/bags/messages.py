@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,14 @@ def point_cloud(columns: Mapping[str, np.ndarray], stamp: int, frame_id: str) ->
         data=cloud.data,
         is_dense=cloud.is_dense,
     )
+
+
+def label_info(names: Sequence[str], stamp: int, threshold: float = 0.0) -> Any:
+    """vision_msgs/LabelInfo: the names of the class ids 0.. and the least probability of a label."""
+    classes = [
+        build("vision_msgs/msg/VisionClass", class_id=index, class_name=name) for index, name in enumerate(names)
+    ]
+    return build("vision_msgs/msg/LabelInfo", header=header(stamp, ""), class_map=classes, threshold=threshold)
 
 
 def compressed_image(data: UInt8[np.ndarray, " bytes"], format: str, stamp: int, frame_id: str) -> Any:

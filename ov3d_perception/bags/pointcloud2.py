@@ -17,7 +17,7 @@ from jaxtyping import Float32, UInt8
 
 from ov3d_perception.errors import PointCloudError
 from ov3d_perception.geometry.scan_time import PointTimes, interpret
-from ov3d_perception.types import Scan
+from ov3d_perception.types import Scan, Segmentation
 
 DATATYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 DATATYPE_OF = {np.dtype(code): number for number, code in DATATYPES.items()}
@@ -211,6 +211,16 @@ def encode(columns: Mapping[str, np.ndarray], height: int = 1) -> CloudLayout:
         points.view(np.uint8).reshape(-1),
         is_dense=finite,
     )
+
+
+def labelled_columns(scan: Scan, result: Segmentation, rgb: UInt8[np.ndarray, "n 3"]) -> dict[str, np.ndarray]:
+    """A labelled scan for :func:`encode`: x y z label(uint16, UNLABELLED as 65535) probability(float32) rgb."""
+    return {
+        **dict(zip("xyz", scan.xyz.T, strict=True)),
+        "label": result.label.astype(np.uint16),
+        "probability": result.probability.astype(np.float32),
+        "rgb": pack_rgb(rgb),
+    }
 
 
 def pack_rgb(rgb: UInt8[np.ndarray, "n 3"]) -> Float32[np.ndarray, " n"]:

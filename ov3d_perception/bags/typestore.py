@@ -14,20 +14,22 @@ from rosbags.typesys.store import Typestore
 from ov3d_perception.bags import livox
 
 _log = logging.getLogger(__name__)
-INTERFACES = "ov3d_msgs"
+PACKAGES = {"ov3d_msgs": "ov3d_msgs", "vision_msgs": "pip_ros/vision_msgs"}
+"""Whose .msg files are looked for, and where they are in the source tree."""
 
 
 @cache
 def typestore() -> Typestore:
-    """One store for the process: Jazzy's interfaces, Livox's clouds and, where the .msg files are found, ov3d_msgs.
+    """One store for the process: Jazzy's interfaces, Livox's clouds and, where found, those of :data:`PACKAGES`.
 
     The fields of these types are the same in Humble, Jazzy and Lyrical. Opening a bag adds the definitions that the
     bag stores.
     """
     store = get_typestore(Stores.ROS2_JAZZY)
     types = {}
-    for path in _message_files():
-        types.update(get_types_from_msg(path.read_text(), f"{INTERFACES}/msg/{path.stem}"))
+    for package in PACKAGES:
+        for path in _message_files(package):
+            types.update(get_types_from_msg(path.read_text(), f"{package}/msg/{path.stem}"))
     for package in livox.PACKAGES:
         types.update(get_types_from_msg(livox.POINT, f"{package}/msg/CustomPoint"))
         types.update(get_types_from_msg(livox.CLOUD.format(package=package), f"{package}/msg/CustomMsg"))
@@ -52,9 +54,9 @@ def learn(msgtype: str, definition: str, idl: bool = False) -> bool:
     return msgtype in store.fielddefs
 
 
-def _message_files() -> list[Path]:
-    """The .msg files of ov3d_msgs: in the source tree beside this package, or under a share folder."""
+def _message_files(package: str) -> list[Path]:
+    """The .msg files of a package: in the source tree beside this package, or under a share folder."""
     prefixes = [sys.prefix, *os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)]
-    folders = [Path(__file__).resolve().parents[2] / INTERFACES / "msg"]
-    folders += [Path(prefix) / "share" / INTERFACES / "msg" for prefix in prefixes if prefix]
+    folders = [Path(__file__).resolve().parents[2] / PACKAGES[package] / "msg"]
+    folders += [Path(prefix) / "share" / package / "msg" for prefix in prefixes if prefix]
     return next((files for folder in folders if (files := sorted(folder.glob("*.msg")))), [])

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ov3d_perception.cli.common import OFFLINE
+from ov3d_perception.cli.common import OFFLINE, Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -17,8 +17,8 @@ def register(app: typer.Typer) -> None:
 
 
 def label(
-    path: Annotated[Path, typer.Argument(help="A cloud: .pcd .ply .las .bin .npy")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="What to write: .pcd, .ply or .npy")],
+    path: Annotated[Path, typer.Argument(help="A cloud (.pcd .ply .las .bin .npy) or a bag")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="What to write: .pcd, .ply or .npy; of a bag a bag")],
     words: Annotated[list[str] | None, typer.Argument(help="Classes; default: those of the checkpoint")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Default: the network shipped")] = None,
     text: Annotated[str, typer.Option(help="Text bank (.npz) or model; default: the checkpoint's words")] = "",
@@ -26,13 +26,27 @@ def label(
         float, typer.Option(help="Factor that brings the intensity to 0..1; 0: estimated from the values")
     ] = 0.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    settings: Settings = None,
 ) -> None:
-    """Label a cloud in a file: every point gets one of the words."""
+    """Label a cloud in a file, or every scan of a bag: each point gets one of the words.
+
+    --set names how the bag is read: points=/velodyne_points, fixed_frame=map, every=5, ...
+    """
     from ov3d_perception.api import load
-    from ov3d_perception.label_tool import describe, label_file
+    from ov3d_perception.bags.writer import STORAGE
+    from ov3d_perception.datasets.registry import parse_options
+    from ov3d_perception.label_tool import describe, label_bag, label_file
 
     perception = load(checkpoint, text or None, device)
-    print(describe(label_file(perception, path, out, words or None, intensity_scale or None)))
+    if path.is_dir() or path.suffix in STORAGE:
+        options = parse_options(settings or [])
+        if intensity_scale:
+            options["intensity_scale"] = intensity_scale
+        print(describe(label_bag(perception, path, out, words or None, options)))
+        return
+    if settings:
+        raise typer.BadParameter("--set is about how a bag is read, and this is no bag")
+    print(describe(label_file(perception, path, out, words or None, intensity_scale or None).counts()))
 
 
 def simulate(

@@ -127,15 +127,7 @@ def point_cloud(columns: Mapping[str, np.ndarray], stamp: int, frame_id: str) ->
 
 def labelled_cloud(scan: types.Scan, result: types.Segmentation, rgb: UInt8[np.ndarray, "n 3"]) -> PointCloud2:
     """The scan's points, in their order, with fields x y z label(uint16) probability(float32) rgb."""
-    columns = {
-        "x": scan.xyz[:, 0],
-        "y": scan.xyz[:, 1],
-        "z": scan.xyz[:, 2],
-        "label": result.label.astype(np.uint16),
-        "probability": result.probability.astype(np.float32),
-        "rgb": pointcloud2.pack_rgb(rgb),
-    }
-    return point_cloud(columns, scan.stamp, scan.frame_id)
+    return point_cloud(pointcloud2.labelled_columns(scan, result, rgb), scan.stamp, scan.frame_id)
 
 
 def label_info(names: Sequence[str], threshold: float, stamp: int) -> LabelInfo:
