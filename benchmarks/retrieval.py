@@ -141,7 +141,7 @@ def overlap_of(one: Box, other: Box) -> float:
     return common / (float(np.prod(one.size)) + float(np.prod(other.size)) - common)
 
 
-def tally(world: World, kind: int, matches: Sequence[Match], into: Tally) -> None:
+def count_by_code(world: World, kind: int, matches: Sequence[Match], into: Tally) -> None:
     """Compare the matches, best first, with the objects of a class."""
     boxes = world.boxes[kind]
     overlaps = [np.array([overlap_of(match.box, box) for box in boxes]) for match in matches]

@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 from ov3d_perception.geometry.boxes import Box
 from ov3d_perception.geometry.voxels import BITS, HALF, MASK
-from ov3d_perception.mapping.ordering import ascending
+from ov3d_perception.mapping.sorting import argsort_counting
 
 
 def cluster(centres: Float32[np.ndarray, "n 3"], gap: float, vertical_gap: float) -> Int64[np.ndarray, " n"]:
@@ -25,7 +25,7 @@ def cluster(centres: Float32[np.ndarray, "n 3"], gap: float, vertical_gap: float
     if not len(centres):
         return np.empty(0, np.int64)
     packed, width, height = _packed_cells(centres, gap, vertical_gap)
-    order = ascending(packed)
+    order = argsort_counting(packed)
     packed = packed.take(order)
     first = np.flatnonzero(np.diff(packed, prepend=-9) > 1)  # cells one above the other are one column from the start
     last = np.append(first[1:], len(packed)) - 1
@@ -54,12 +54,12 @@ def _packed_cells(
 
 
 def members_of(
-    group: Int64[np.ndarray, " n"], wanted: Bool[np.ndarray, " k"]
+    group: Int64[np.ndarray, " n"], chosen: Bool[np.ndarray, " k"]
 ) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " g"]]:
-    """The members of the ``wanted`` groups, one group after the other, and where each begins."""
-    rows = np.flatnonzero(wanted.take(group))
+    """The members of the ``keep`` groups, one group after the other, and where each begins."""
+    rows = np.flatnonzero(chosen.take(group))
     numbers = group.take(rows)
-    order = ascending(numbers)
+    order = argsort_counting(numbers)
     return rows.take(order), np.flatnonzero(np.diff(numbers.take(order), prepend=-1))
 
 

@@ -1,8 +1,8 @@
-"""A short list of directions that stands for the features of millions of voxels.
+"""A codebook of unit vectors: 16 bits a voxel stand for its feature when words are scored.
 
-A word is scored against the list, and each voxel looks its score up by a 16-bit number: 10 MB to read for 5 million
-voxels, however many rival words there are, where 48 bytes a voxel against 60 words would be 240 MB and 29 GFLOP. What
-the list leaves out is known (:attr:`Codebook.spread`), so that the few voxels near a threshold can be scored exactly.
+A word is scored against the codebook, and each voxel looks its score up by its code. For 5 million voxels that reads 10
+MB, however many words compete; their own features against 60 words would be 240 MB and 29 GFLOP. The quantisation error
+is measured (:attr:`Codebook.spread`), so that the voxels near a threshold can be scored by their own features.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt16
 
-from ov3d_perception.mapping.products import gram, product
+from ov3d_perception.mapping.linear_algebra import gram, product
 from ov3d_perception.mapping.thread_pool import WRITER
 
-GROUPS, SIZE = 256, 64  # lists of lists: a search costs GROUPS + SIZE products instead of GROUPS * SIZE
-NEAR = 0.995  # cosine: what lies nearer to an entry than this needs no entry of its own
-_LEARN = 256  # new entries a call, at most
-_SAMPLE = 4  # of the rows seen, one in so many moves its entry and is measured
-_MEMORY = 2e4  # rows that the spread remembers
+GROUPS, SIZE = 256, 64  # two levels: a search costs GROUPS + SIZE products instead of GROUPS * SIZE
+NEAR = 0.995  # cosine: a vector nearer to an entry than this needs no entry of its own
+_LEARN = 256  # most new entries a call
+_SAMPLE = 4  # one row in so many moves its entry and is measured
+_MEMORY = 2e4  # rows over which the spread is averaged
 _BY_GROUP = ("centre", "vector", "seen", "off", "size", "closed")
-_ROWS = 1024  # whose groups are looked for at a time
-_PIECE = 64  # rows that are compared at a time: so few that OpenBLAS wakes no threads (see products.py)
-_DOUBT = 8  # an entry's own distances count as much as the spread once it has seen that many
+_ROWS = 1024  # searched at a time
+_PIECE = 64  # rows compared at a time: few enough for OpenBLAS to start no threads (see linear_algebra.py)
+_DOUBT = 8  # rows after which an entry's own error counts as much as the spread
 
 
 @dataclass(frozen=True)
 class CodeList:
     """The entries by code, for scoring: unit vectors, zeros where there is none (code 0, and gaps).
 
-    spread: second moment of what they leave out; looseness: by code, that entry's own, as a ratio of lengths; empty:
-    codes that no voxel has.
+    spread: second moment of the quantisation error; looseness: by code, the entry's own error relative to the spread (a
+    ratio of lengths); empty: codes that no voxel has.
     """
 
     vectors: Float32[np.ndarray, "k c"]
@@ -42,13 +42,12 @@ class CodeList:
 
 
 class Codebook:
-    """Unit vectors of ``channels`` that grow with what is seen: an entry is added for what is near none.
+    """Unit vectors that grow in number with the data: a vector that is near no entry becomes one.
 
-    Code 0 means nothing; code 1 + i belongs to :meth:`vectors`' row 1 + i. An entry is never taken away, and moves to
-    the mean of what was given its code. There are 256 groups of 64; where all near ones are taken, the nearest has to
-    do.
+    Code 0 means no code; code k has row k of :meth:`vectors`. An entry is never removed; it moves to the mean of the
+    vectors with its code. There are 256 groups of 64; when a group is full, its nearest entry is used.
 
-    spread: second moment of (unit feature - entry), (c, c): how far scores by code are off, on the whole.
+    spread: second moment of (unit feature - entry), (c, c).
     """
 
     def __init__(self, channels: int) -> None:
@@ -72,13 +71,13 @@ class Codebook:
         return self._centre.nbytes + self._vector.nbytes + self._seen.nbytes + self._off.nbytes
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Copies of all that the list is, for files."""
+        """Copies of all arrays, for files."""
         used = {name: getattr(self, f"_{name}")[: self._groups].copy() for name in _BY_GROUP}
         return {**used, "spread": self.spread.copy(), "measured": np.array([self._measured])}
 
     @classmethod
-    def restored(cls, arrays: Mapping[str, np.ndarray]) -> Codebook:
-        """The list that gave these :meth:`arrays`."""
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Codebook:
+        """The inverse of :meth:`arrays`."""
         result = cls(arrays["spread"].shape[1])
         result._groups = len(arrays["size"])
         for name in _BY_GROUP:
@@ -92,18 +91,18 @@ class Codebook:
         return np.concatenate([np.zeros((1, flat.shape[1]), np.float32), flat])
 
     def empty(self) -> Bool[np.ndarray, " k"]:
-        """By code: whether no vector has it."""
+        """By code: True where no vector has it."""
         return np.concatenate([np.ones(1, bool), self._seen.ravel() == 0])
 
     def looseness(self) -> Float32[np.ndarray, " k"]:
-        """By code: how far the vectors of an entry are off, as a multiple of the spread (a ratio of lengths)."""
+        """By code: quantisation error of the entry, relative to the spread (a ratio of lengths)."""
         usual = max(float(np.trace(self.spread)), 1e-12)
         off, seen = self._off.ravel(), self._seen.ravel()
         ratio = np.sqrt((off / usual + _DOUBT) / (seen + _DOUBT))
         return np.concatenate([np.ones(1, np.float32), ratio.astype(np.float32)])
 
     def encode(self, unit: Float32[np.ndarray, "n c"]) -> UInt16[np.ndarray, " n"]:
-        """Code of each unit vector, after the list has learned those that are near no entry."""
+        """Code of each unit vector; those that are near no entry are learned first."""
         code, cosine = self._nearest(unit)
         far = np.flatnonzero((cosine < NEAR) & ~self._closed[code // SIZE])
         if len(far) and self._learn(unit[far]):
@@ -112,7 +111,7 @@ class Codebook:
         return (code + 1).astype(np.uint16)
 
     def fits(self, unit: Float32[np.ndarray, "n c"], code: UInt16[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-        """True where a code that was given before is still near its vector; a tenth of the work of encoding."""
+        """True where a vector is still near the entry of its code; a tenth of the work of encoding."""
         vectors = self._vector.reshape(-1, unit.shape[1])[np.maximum(code, 1) - 1]
         return (np.einsum("nc,nc->n", unit, vectors) >= NEAR) & (code > 0)
 
@@ -141,7 +140,7 @@ class Codebook:
         return entry, cosine
 
     def _learn(self, unit: Float32[np.ndarray, "n c"]) -> bool:
-        """New entries from vectors that are near none, nearer to each other than NEAR only once; True if any fit."""
+        """Add entries for vectors that are near none, one for those near each other; True if any was added."""
         chosen = unit[:: -(-len(unit) // _LEARN)]
         near = product(chosen, chosen.T) >= NEAR
         covered, learned = np.zeros(len(chosen), bool), False
@@ -152,7 +151,7 @@ class Codebook:
         return learned
 
     def _add(self, vector: Float32[np.ndarray, " c"]) -> bool:
-        """To the group of the nearest centre; if that is full, the vector becomes the centre of a group of its own."""
+        """Add to the group of the nearest centre; if that is full, start a new group with the vector as its centre."""
         group = int(product(self._centre[: self._groups], vector[:, None]).argmax()) if self._groups else 0
         if self._groups == 0 or self._size[group] == SIZE:
             if self._groups == GROUPS:
@@ -166,7 +165,7 @@ class Codebook:
         return True
 
     def _follow(self, unit: Float32[np.ndarray, "n c"], entry: Int64[np.ndarray, " n"]) -> None:
-        """Move the entries towards the vectors that they stand for, and measure how far these are off."""
+        """Move the entries to the mean of their vectors, and measure the quantisation error."""
         if not len(unit):
             return
         order = np.argsort(entry, kind="stable")

@@ -56,7 +56,7 @@ def seen_through(
     return _through(_images(_axes(returns)), _axes(places), size)
 
 
-def passed(
+def passed_voxels(
     keys: Int64[np.ndarray, " n"],
     voxel_size: float,
     sensor: Float64[np.ndarray, " 3"],

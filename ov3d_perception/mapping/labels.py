@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float32, Int32
 
 from ov3d_perception.language.vocabulary import Vocabulary
-from ov3d_perception.mapping.compact import normalised
-from ov3d_perception.mapping.products import lengths, product
+from ov3d_perception.mapping.linear_algebra import product, row_lengths
+from ov3d_perception.mapping.quantisation import normalise_rows
 from ov3d_perception.mapping.semantic_map import SemanticMap
 
 _ROWS = 4096  # at a time: scores of 200 prompts then stay in the cache
@@ -31,7 +31,7 @@ class MapLabels:
         vocabulary.require(semantic_map.identity, "map's features")
         self.semantic_map = semantic_map
         self.vocabulary = vocabulary
-        self._text = product(semantic_map.basis, normalised(vocabulary.embeddings).T)
+        self._text = product(semantic_map.basis, normalise_rows(vocabulary.embeddings).T)
         self._label = np.zeros(semantic_map.max_voxels, np.int32)
         self._probability = np.zeros(semantic_map.max_voxels, np.float32)
         self._revision = 0
@@ -53,7 +53,7 @@ class MapLabels:
     ) -> tuple[Int32[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
         """Class of the best prompt, and the softmax over all prompts summed over that class's."""
         words, rows = self.vocabulary, np.arange(len(features))
-        scale = np.float32(words.logit_scale) / np.maximum(lengths(features), 1e-12)
+        scale = np.float32(words.logit_scale) / np.maximum(row_lengths(features), 1e-12)
         logits = product(features, self._text) * scale[:, None]
         prompt = logits.argmax(1)
         logits -= logits[rows, prompt][:, None]

@@ -23,7 +23,7 @@ import numpy as np
 
 from ov3d_perception.errors import MapFileError
 from ov3d_perception.files import replacing
-from ov3d_perception.mapping.columns import VoxelRecords
+from ov3d_perception.mapping.voxel_table import VoxelRecords
 
 MAGIC = b"\x89OV3DMAP\r\n\x1a\n"  # as PNG's: a transfer as text spoils it
 VERSION = 1

@@ -1,12 +1,11 @@
 """Maps to files and back, and two maps into one.
 
-**Saving does not stop the map.** The voxels leave it in chunks of 65536, each copied under the map's lock in a few
-milliseconds; checksum and disk come after the lock is free, and both release the interpreter's. So integration and
-queries wait for one chunk's copy at most, and a save needs memory for one chunk and not for a second map. The price:
-a scan that is integrated meanwhile may be in the file with some of its voxels. Each voxel is whole, and its code stays
-true, as the codebook is written last and never takes an entry away.
+**Saving does not stop the map.** It copies 65536 voxels at a time under the map's lock, a few milliseconds; the
+checksum and the disk come after. A save needs memory for one chunk, not for a second map. A scan that is integrated
+meanwhile may be saved in part. Each voxel is whole, and its code valid: the codebook is written last and never drops an
+entry.
 
-**Loading changes nothing until the file has been read to its end** and all checksums hold; a new map is built aside.
+**Loading builds a new map** and replaces nothing before the whole file is read and all checksums hold.
 """
 
 from __future__ import annotations
@@ -26,19 +25,19 @@ from ov3d_perception.errors import IdentityError, MapFileError
 from ov3d_perception.language.bank import TextBank
 from ov3d_perception.mapping import map_file
 from ov3d_perception.mapping.basis import basis_hash
-from ov3d_perception.mapping.columns import MapState, VoxelRecords
-from ov3d_perception.mapping.compact import Projection, Quantiser, restored
+from ov3d_perception.mapping.linear_algebra import product
 from ov3d_perception.mapping.map_file import MapFile
 from ov3d_perception.mapping.map_words import MapWords
-from ov3d_perception.mapping.products import product
+from ov3d_perception.mapping.quantisation import Projection, Quantiser, dequantise
 from ov3d_perception.mapping.semantic_map import SemanticMap
+from ov3d_perception.mapping.voxel_table import MapState, VoxelRecords
 from ov3d_perception.types import EncoderIdentity
 
 _BOOK = "codebook."
 _WORDS = "text_bank"
-_SAME_BASIS = 1e-4  # difference of two bases that are one, computed by different machines
+_SAME_BASIS = 1e-4  # largest difference between one basis computed on two machines
 _LIVE_ROWS = 4096  # voxels merged into a map in use at a time: about 10 ms
-_PAUSE = 0.002  # seconds between them, for whoever waits for the lock
+_PAUSE = 0.002  # seconds between them, for the threads that wait for the lock
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,9 @@ def save_map(semantic_map: SemanticMap, path: Path | str, words: MapWords | None
         "newest": state.newest,
         "saved": time.time_ns(),
     }
-    book = ((_BOOK + name, array) for _ in (0,) for name, array in semantic_map.book().items())  # taken when asked for
+    book = (
+        (_BOOK + name, array) for _ in (0,) for name, array in semantic_map.codebook().items()
+    )  # taken when asked for
     arrays = {"head": state.head, "basis": semantic_map.basis}
     if words is not None and words.text.identity.compatible(state.identity):
         bank = words.bank()
@@ -133,8 +134,8 @@ def load_map(path: Path | str, max_voxels: int = 0, eviction: str = "") -> Seman
         turn = _turn(file, state)
         records = _bounded(file.records(), _kept([file], state.max_voxels))
         if turn is None:
-            return SemanticMap.restored(state, records, book)
-        return SemanticMap.restored(state, _turned(records, turn))
+            return SemanticMap.from_records(state, records, book)
+        return SemanticMap.from_records(state, _turned(records, turn))
 
 
 def merge_into(semantic_map: SemanticMap, path: Path | str) -> MapInfo:
@@ -147,7 +148,7 @@ def merge_into(semantic_map: SemanticMap, path: Path | str) -> MapInfo:
         file.verify()
         for records in _readable(file, semantic_map.state()):
             for start in range(0, len(records), _LIVE_ROWS):
-                semantic_map.absorb(records.of(np.arange(start, min(start + _LIVE_ROWS, len(records)))))
+                semantic_map.merge(records.of(np.arange(start, min(start + _LIVE_ROWS, len(records)))))
                 time.sleep(_PAUSE)
         return _info(file)
 
@@ -169,7 +170,7 @@ def merge_maps(paths: Sequence[Path | str], out: Path | str, max_voxels: int = 0
         state = replace(state, max_voxels=bound, weight_cap=most["weight_cap"], newest=most["newest"])
         every = itertools.chain.from_iterable(_readable(file, state) for file in files)
         words = next((words for words in map(read_words, paths) if words is not None), None)
-        return save_map(SemanticMap.restored(state, _bounded(every, _kept(files, bound))), out, words)
+        return save_map(SemanticMap.from_records(state, _bounded(every, _kept(files, bound))), out, words)
 
 
 def _info(file: MapFile) -> MapInfo:
@@ -211,10 +212,10 @@ def _require_same(info: MapInfo, state: MapState, other: str) -> None:
 
 
 def _turn(file: MapFile, state: MapState) -> Float32[np.ndarray, "c d"] | None:
-    """What the file's coordinates are multiplied by to be this machine's; None where they are the same.
+    """The matrix that takes the file's coordinates to this machine's; None where they are the same.
 
-    They follow from W by a singular value decomposition, whose signs are the linear algebra library's own. Those of a
-    file may be fewer: as many as were kept when it was written.
+    Both follow from W by a singular value decomposition, whose signs depend on the linear algebra library. A file of
+    an earlier version may have fewer coordinates.
     """
     here, there = Projection(state.head).basis, file.array("basis")
     if here.shape == there.shape and np.allclose(here, there, atol=_SAME_BASIS):
@@ -229,7 +230,7 @@ def _turned(records: Iterable[VoxelRecords], turn: Float32[np.ndarray, "c d"]) -
     """The same voxels in other coordinates, rounded again."""
     quantise = Quantiser(turn.shape[1])
     for chunk in records:
-        values = product(restored(chunk.features, chunk.factor), turn)
+        values = product(dequantise(chunk.features, chunk.factor), turn)
         features, factor = quantise(values, np.arange(len(chunk)), 0)
         yield replace(chunk, features=features, factor=factor)
 
@@ -255,7 +256,7 @@ def _kept(files: Sequence[MapFile], bound: int) -> Int64[np.ndarray, " b"] | Non
 
 
 def _bounded(records: Iterable[VoxelRecords], keys: Int64[np.ndarray, " b"] | None) -> Iterator[VoxelRecords]:
-    """Those of the keys; all if None."""
+    """The records with these keys; all if None."""
     for chunk in records:
         if keys is None:
             yield chunk

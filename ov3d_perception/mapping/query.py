@@ -13,10 +13,10 @@ from ov3d_perception.geometry.boxes import Box
 from ov3d_perception.language.vocabulary import TextSource
 from ov3d_perception.language.words import same_word
 from ov3d_perception.mapping.clusters import boxes_around, cluster, members_of
-from ov3d_perception.mapping.columns import MapChunk
-from ov3d_perception.mapping.products import product
+from ov3d_perception.mapping.linear_algebra import product
 from ov3d_perception.mapping.scoring import Hits, Question, Scorer
 from ov3d_perception.mapping.semantic_map import SemanticMap
+from ov3d_perception.mapping.voxel_table import MapChunk
 
 CANONICAL = ("object", "things", "stuff", "texture")  # what anything may be called (LERF, section 3.4)
 ORDERS = ("best", "nearest")
@@ -115,7 +115,7 @@ def ask(semantic_map: SemanticMap, query: TextQuery, text: TextSource) -> list[M
     if not len(semantic_map):
         return []
 
-    def wanted(chunk: MapChunk) -> Bool[np.ndarray, " n"]:
+    def counts(chunk: MapChunk) -> Bool[np.ndarray, " n"]:
         """Rows that count."""
         enough = chunk.weight >= query.min_observations
         return enough if query.region is None else enough & query.region.holds(semantic_map.centres(chunk.key))
@@ -124,7 +124,7 @@ def ask(semantic_map: SemanticMap, query: TextQuery, text: TextSource) -> list[M
         match
         for asked in questions
         for match in _matches(
-            semantic_map, query, asked.word, Scorer(semantic_map, asked).hits(query.threshold * query.extent, wanted)
+            semantic_map, query, asked.word, Scorer(semantic_map, asked).hits(query.threshold * query.extent, counts)
         )
     ]
 

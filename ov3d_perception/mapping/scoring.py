@@ -1,10 +1,10 @@
-"""How well words fit the voxels of a map: softmax probabilities, by code for all voxels and exactly where it matters.
+"""Softmax probabilities of words at the voxels of a map: by code for all voxels, by feature near the threshold.
 
-For a word t and rivals r, the probability at a feature with the direction u is 1 / (1 + sum_r exp(s (r - t) . u)). The
-log-odds of a code's voxels are known to about s |g| where g is the mean rival less the word, and |.| the metric of what
-the codes leave out (:meth:`SemanticMap.codes`); on the whole they are lower than its entry's own, which is corrected.
-Codes three times as far below the threshold are not looked at. The voxels of the others are scored by their own
-features, those nearest to the threshold first, as many as keep a query quick.
+For a word t and rivals r, the probability at a feature of direction u is 1 / (1 + sum_r exp(s (r - t) . u)). A code
+gives the log-odds of its voxels with a standard deviation of about s |g|, where g is the mean rival less the word and
+|.| the metric of the quantisation error (:meth:`SemanticMap.codes`); a bias of second order is corrected. Where a code
+is three deviations or more from the threshold, it decides for its voxels. The others are scored by their own features,
+those nearest to the threshold first, up to a number that keeps a query fast.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from ov3d_perception.mapping.codebook import CodeList
-from ov3d_perception.mapping.columns import Wanted
-from ov3d_perception.mapping.products import lengths, product
+from ov3d_perception.mapping.linear_algebra import product, row_lengths
 from ov3d_perception.mapping.semantic_map import SemanticMap
 from ov3d_perception.mapping.thread_pool import QUERIES
+from ov3d_perception.mapping.voxel_table import ChunkFilter
 
-_SURE = 3.0  # standard deviations of a code's log-odds: nearer than that to the threshold, voxels are scored exactly
-_BEND = 1.0  # log-odds: the most that a code is corrected by
-_ROWS = 4096  # at a time: their logits stay in the cache
-_CHUNK = 32768  # rows that are read at a time, so long the writer waits
-_FEW = 50_000  # so many voxels are scored by their own features whatever their codes say,
-_MANY, _HIT = 240_000, 0.7  # and at most so many, less what the hits take: in a match, one costs so much of a score
-_TIE = 0.1  # log-odds: a rival that is ahead by less is no likelier
-_NEGLIGIBLE = 1e-5  # share of what rivals have; those below it at all codes in doubt are left out
+_SURE = 3.0  # standard deviations: a code nearer than that to the threshold does not decide for its voxels
+_BEND = 1.0  # log-odds: largest correction of a code
+_ROWS = 4096  # at a time, so that their logits stay in the cache
+_CHUNK = 32768  # rows read under the map's lock at a time
+_FEW = 50_000  # voxels that are always scored by their own features, if there are as many
+_MANY, _HIT = 240_000, 0.7  # at most; a voxel that its code decides to be a hit takes 0.7 of the time of a score
+_TIE = 0.1  # log-odds: a rival ahead by less does not count as likelier
+_NEGLIGIBLE = 1e-5  # rivals with a smaller share at all codes in doubt are dropped
 
 
 @dataclass(frozen=True)
 class Question:
-    """A word and its embedding in row 0, what competes with it in the others."""
+    """A word. embeddings: the word's in row 0, its rivals' in the others."""
 
     word: str
     embeddings: Float32[np.ndarray, "p d"]
@@ -67,12 +67,12 @@ class Scorer:
         parts = [self._map.take(part).features for part in _chunks(rows)]
         return np.concatenate([probability_of(part, self._rivals, self._scale) for part in parts])
 
-    def hits(self, threshold: float, wanted: Wanted) -> Hits:
-        """The voxels that reach the threshold and that no rival fits better, of those ``wanted``."""
+    def hits(self, threshold: float, keep: ChunkFilter) -> Hits:
+        """The voxels that reach the threshold and that no rival fits better, of those that ``keep`` accepts."""
         codes = self._codes
         doubt = codes.doubt(threshold)
         above = (codes.probability >= threshold) & codes.best
-        voxels = self._map.tally(len(doubt))
+        voxels = self._map.count_by_code(len(doubt))
         most = max(_FEW, _MANY - int(_HIT * voxels[above].sum()))
         looked_at = np.isfinite(doubt)
         looked_at[looked_at] = doubt[looked_at] <= _limit(doubt[looked_at], voxels[looked_at], most)
@@ -88,23 +88,23 @@ class Scorer:
 
         def look(one: slice) -> None:
             part, own = parts[one.start]
-            found[one.start] = self._by_feature(part, wanted, threshold, rivals) if own else self._by_code(part, wanted)
+            found[one.start] = self._by_feature(part, keep, threshold, rivals) if own else self._by_code(part, keep)
 
         QUERIES.map_slices(len(parts), 1, look)
         ordered = [found[number] for number in range(len(parts))]
         columns = zip(*((part.key, part.probability, part.last_seen) for part in ordered), strict=True)
         return Hits(*(np.concatenate(column) for column in columns))
 
-    def _by_code(self, rows: Int64[np.ndarray, " n"], wanted: Wanted) -> Hits:
-        """All of these rows that are wanted: their codes are sure."""
-        chunk = self._map.take(rows, wanted=wanted, features=False)
+    def _by_code(self, rows: Int64[np.ndarray, " n"], keep: ChunkFilter) -> Hits:
+        """All of these rows that ``keep`` accepts: their codes decide."""
+        chunk = self._map.take(rows, keep=keep, features=False)
         return Hits(chunk.key, self._codes.probability[chunk.code], chunk.last_seen)
 
     def _by_feature(
-        self, rows: Int64[np.ndarray, " n"], wanted: Wanted, threshold: float, rivals: Float32[np.ndarray, "r c"]
+        self, rows: Int64[np.ndarray, " n"], keep: ChunkFilter, threshold: float, rivals: Float32[np.ndarray, "r c"]
     ) -> Hits:
         """The hits of these rows by their own features."""
-        chunk = self._map.take(rows, wanted=wanted)
+        chunk = self._map.take(rows, keep=keep)
         exact, best = _fit(chunk.features, rivals, self._scale)
         hit = np.flatnonzero((exact >= threshold) & best)
         return Hits(chunk.key[hit], exact[hit], chunk.last_seen[hit])
@@ -112,8 +112,8 @@ class Scorer:
 
 @dataclass(frozen=True)
 class _CodeScores:
-    """What a question says of each code. log_odds: of the word, -inf at codes that no voxel had yet; deviation: how far
-    those of its voxels are off, on the whole; best: no rival is likelier; shares: of the rivals, summing to 1.
+    """Scores of a question by code. log_odds: of the word, -inf for codes that no voxel has had; deviation: standard
+    deviation of the log-odds of a code's voxels; best: no rival is likelier; shares: of the rivals, summing to 1.
     """
 
     log_odds: Float32[np.ndarray, " k"]
@@ -126,8 +126,8 @@ class _CodeScores:
     def of(cls, codes: CodeList, rivals: Float32[np.ndarray, "r c"], scale: float) -> _CodeScores:
         """Score all codes.
 
-        With shares w and the metric M of what the codes leave out, the log-odds of an entry's voxels have a variance of
-        w M w, and a mean that is lower than the entry's own by half of (w diag M - w M w), to second order.
+        With shares w and the metric M of the quantisation error, the log-odds of an entry's voxels have the variance
+        w M w, and a mean below the entry's own by (w diag M - w M w) / 2, to second order.
         """
         against = np.float32(scale) * rivals
         metric = product(product(against, codes.spread), against.T)
@@ -151,7 +151,7 @@ class _CodeScores:
         return cls(log_odds, 1 / (1 + np.exp(-log_odds)), deviation, best, shares)
 
     def doubt(self, threshold: float) -> Float32[np.ndarray, " k"]:
-        """How far each code is from the threshold, either side, in deviations; inf where there is no voxel."""
+        """Distance of each code from the threshold in standard deviations; inf where there is no voxel."""
         away = np.abs(self.log_odds - np.float32(np.log(threshold / max(1 - threshold, 1e-7))))
         return away / (self.deviation + np.float32(1e-3))
 
@@ -161,15 +161,15 @@ def _chunks(rows: Int64[np.ndarray, " n"]) -> list[Int64[np.ndarray, " m"]]:
 
 
 def _limit(doubt: Float32[np.ndarray, " k"], voxels: Float64[np.ndarray, " k"], most: int) -> float:
-    """The least certainty (in deviations) at which a code decides for its voxels.
+    """The distance from the threshold, in standard deviations, from which on a code decides for its voxels.
 
-    _SURE; less where that would be more than ``most`` voxels; more while they are fewer than _FEW.
+    _SURE; less where more than ``most`` voxels would be scored, more where fewer than _FEW would be.
     """
     order = np.argsort(doubt)
     held = np.cumsum(voxels[order])
 
     def reached(count: int) -> float:
-        """The certainty of the last codes that have no more voxels than that together."""
+        """The distance within which the codes have at most ``count`` voxels together."""
         codes = int(np.searchsorted(held, count, side="right"))
         return float("inf") if codes == len(order) else float(doubt[order[codes - 1]]) if codes else 0.0
 
@@ -191,7 +191,7 @@ def _fit(
     for start in range(0, len(features), _ROWS):
         rows = slice(start, start + _ROWS)
         part = features[rows]
-        odds = _odds(part, rivals, logit_scale, 1 / np.maximum(lengths(part), 1e-12))
+        odds = _odds(part, rivals, logit_scale, 1 / np.maximum(row_lengths(part), 1e-12))
         result[rows] = 1 / (1 + np.einsum("nr->n", odds))
         best[rows] = ~(odds > np.exp(_TIE)).any(1)
     return result, best

@@ -1,4 +1,4 @@
-"""A bounded voxel map of narrow features: what the robot has seen, kept so that any word can be asked later."""
+"""A bounded voxel map of point features, which can be asked any word later."""
 
 from __future__ import annotations
 
@@ -12,36 +12,44 @@ from jaxtyping import Float32, Float64, Int32, Int64, Shaped
 from ov3d_perception.errors import IdentityError, MapError
 from ov3d_perception.geometry.voxels import voxel_centres
 from ov3d_perception.mapping.basis import basis_hash
-from ov3d_perception.mapping.blending import blend, observed
 from ov3d_perception.mapping.codebook import Codebook, CodeList
-from ov3d_perception.mapping.columns import NEVER, Columns, MapChunk, MapState, VoxelRecords, Wanted, oldest
-from ov3d_perception.mapping.compact import Projection, Quantiser, restored
-from ov3d_perception.mapping.free_space import REACH, passed
+from ov3d_perception.mapping.free_space import REACH, passed_voxels
+from ov3d_perception.mapping.integration import blend, observe
+from ov3d_perception.mapping.quantisation import Projection, Quantiser, dequantise
 from ov3d_perception.mapping.thread_pool import WRITER
 from ov3d_perception.mapping.tiles import Tiles
 from ov3d_perception.mapping.voxel_index import VoxelIndex
+from ov3d_perception.mapping.voxel_table import (
+    NEVER,
+    ChunkFilter,
+    MapChunk,
+    MapState,
+    VoxelRecords,
+    VoxelTable,
+    oldest_rows,
+)
 from ov3d_perception.types import EncoderIdentity
 
 CHUNK = 65536  # rows that a reader takes at a time
 EVICTIONS = ("oldest", "farthest")
-_EVICT_FRACTION = 0.01  # room made at once when the map is full, so that eviction is rare
-_TALLIED = 1 << 18  # rows from which it is judged how many voxels have a code
-_TURNS = 4  # a new voxel gets its code at once, one that has moved away from its code a better one at every fourth hit
+_EVICT_FRACTION = 0.01  # of the map is evicted at once, so that eviction is rare
+_COUNTED_ROWS = 1 << 18  # at most, to estimate how many voxels have each code
+_CODE_PERIOD = 4  # hits after which a voxel's code is checked again; a new voxel gets its code at once
 
 
 class SemanticMap:
-    """Voxels in one fixed frame, each with the mean of the narrow features z that hit it.
+    """Voxels in one fixed frame, each with the mean of the point features z that fell into it.
 
     Each feature is scaled to ``|z W| = 1`` before it is averaged, so the mean of z stands for the mean of unit
-    embeddings. A voxel counts at most ``weight_cap`` integrations: after that the mean forgets exponentially and
-    follows what changes. A voxel that later scans look through goes (see :meth:`integrate`). Never more than
-    ``max_voxels``: when full, a hundredth goes, those seen longest ago or those farthest from the sensor.
+    embeddings. A voxel counts at most ``weight_cap`` integrations; after that the mean forgets exponentially. A voxel
+    that later scans look through is removed (see :meth:`integrate`). The map never holds more than ``max_voxels``: when
+    it is full, it evicts a hundredth, those seen longest ago or those farthest from the sensor.
 
-    A voxel takes less than 100 bytes: its mean in a byte a channel (:mod:`compact`), a :mod:`codebook` entry for
+    A voxel takes less than 100 bytes: its mean at one byte a channel (:mod:`quantisation`), a :mod:`codebook` entry for
     scoring, key, stamps, weights, and its share of the index and the tiles.
 
     Safe for one writer and many readers. The writer holds the lock for one integration (tens of ms), readers for one
-    chunk at a time (a few ms); codes are looked up without it, and every voxel that is found is read again under it.
+    chunk at a time (a few ms). Codes are looked up without the lock; voxels that match are read again with it.
 
     voxel_size: edge in metres. head: W (C, D) of the network. identity: the encoder whose space z W lies in.
     logit_scale: that encoder's factor from cosines to logits. frame_id: frame of the map. basis_id: hash of W. basis:
@@ -75,13 +83,13 @@ class SemanticMap:
         self._quantise = Quantiser(self._projection.channels)
         self._lock = RLock()
         self._revision = 0
-        self._columns = Columns(self.max_voxels, self._projection.channels)
+        self._columns = VoxelTable(self.max_voxels, self._projection.channels)
         self._forget()
 
     def _forget(self) -> None:
-        """What is derived from the voxels, for none of them."""
+        """Empty everything that is derived from the voxels."""
         self._used = 0  # rows below this have been in use
-        self._free = np.empty(0, np.int64)  # of these, the ones given back
+        self._free = np.empty(0, np.int64)  # of these, the ones free again
         self._index = VoxelIndex(self.max_voxels, self._columns.key)
         self._tiles = Tiles(self.voxel_size)
         self._codebook = Codebook(self._projection.channels)
@@ -106,7 +114,7 @@ class SemanticMap:
 
     @property
     def nbytes(self) -> int:
-        """Bytes in use: the rows written to so far, and all that helps to find and score them."""
+        """Bytes in use: rows written so far, index, tiles and codebook."""
         with self._lock:
             helpers = self._index.nbytes + self._tiles.nbytes + self._codebook.nbytes + self._free.nbytes
             return self._columns.bytes_a_row * self._used + helpers
@@ -123,9 +131,9 @@ class SemanticMap:
         """Add voxel features whose ``centres`` are in the map's frame (metres), seen at ``stamp`` (ns).
 
         Several features in one map voxel (a turned grid) count together as one observation. Rows that are not finite
-        are left out. sensor: where the scan was taken from, in the map's frame; with it, voxels that the scan's rays
-        pass through are missed, and those missed at least twice and as often as they were hit are forgotten: what has
-        driven away does not stay. Raises MapError if the number of channels is not that of the head.
+        are skipped. sensor: position of the sensor in the map's frame. With it, voxels that the scan's rays pass count
+        a miss; those missed at least twice and as often as they were hit are removed, so that a car that drives away
+        does not stay. Raises MapError if the number of channels is not that of the head.
         """
         if features.shape != (len(centres), len(self.head)):
             raise MapError(
@@ -134,7 +142,7 @@ class SemanticMap:
                 "Give the map the basis of the network that makes the features",
             )
         looking = self._look(centres, np.asarray(sensor, np.float64)) if sensor is not None else None
-        keys, means = observed(self._projection, self.voxel_size, centres, features)
+        keys, means = observe(self._projection, self.voxel_size, centres, features)
         if not len(keys):
             return
         with self._lock:
@@ -144,14 +152,14 @@ class SemanticMap:
             if looking is not None:
                 self._clear(rows[rows >= 0], *looking())
 
-    def absorb(self, records: VoxelRecords) -> None:
+    def merge(self, records: VoxelRecords) -> None:
         """Add voxels of a map with this one's head, voxel size and frame; those of both become weighted means.
 
-        Keys must be distinct. Voxels that are new here are kept to the bit. Beyond the bound, the usual ones go.
+        Keys must be distinct. New voxels are copied to the bit. Beyond the bound, voxels are evicted as usual.
         """
         order = np.argsort(records.key)
         key, weight = records.key[order], records.weight[order].astype(np.int64)
-        means = restored(records.features[order], records.factor[order])
+        means = dequantise(records.features[order], records.factor[order])
         with self._lock:
             self._revision += 1
             self.newest = max(self.newest, int(records.last_seen.max(initial=0)))
@@ -187,20 +195,22 @@ class SemanticMap:
             if len(chunk.row):
                 yield chunk
 
-    def take(self, rows: Int64[np.ndarray, " n"], *, wanted: Wanted | None = None, features: bool = True) -> MapChunk:
-        """The voxels of these rows, less those that have gone meanwhile or are not ``wanted`` (which is asked before
+    def take(
+        self, rows: Int64[np.ndarray, " n"], *, keep: ChunkFilter | None = None, features: bool = True
+    ) -> MapChunk:
+        """The voxels of these rows, less those that have gone meanwhile or are not ``keep`` (which is asked before
         any feature is read); without features, those have no columns."""
         columns = self._columns
         with self._lock:
             rows = rows.compress(np.take(columns.weight, rows) > 0)
             others = (np.take(column, rows) for column in (columns.last_seen, columns.weight, columns.code))
             chunk = MapChunk(rows, np.take(columns.key, rows), np.empty((0, self._projection.channels), "f4"), *others)
-            if wanted is not None:
-                kept = wanted(chunk)
+            if keep is not None:
+                kept = keep(chunk)
                 chunk = chunk if kept.all() else chunk.of(kept)
             read = chunk.row if features else chunk.row[:0]
             values, factor = np.take(columns.features, read, axis=0), np.take(columns.factor, read)
-        return replace(chunk, features=restored(values, factor))
+        return replace(chunk, features=dequantise(values, factor))
 
     def occupied(self) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
         """Rows and keys of all voxels."""
@@ -214,18 +224,19 @@ class SemanticMap:
             return int(np.count_nonzero(self._columns.weight[: self._used] >= max(1, min(times, self._cap - 1))))
 
     def codes(self) -> CodeList:
-        """What the voxels' directions are rounded to, for scoring."""
+        """The codebook's entries, for scoring."""
         with self._lock:
             book = self._codebook
             return CodeList(book.vectors(), book.spread.copy(), book.looseness(), book.empty())
 
     def look_up(self, table: Shaped[np.ndarray, " k"]) -> Shaped[np.ndarray, " r"]:
-        """table[code] for each row in use, taken or not. No lock: what changes meanwhile counts as it was or is."""
+        """table[code] for each row in use, with or without a voxel. Takes no lock: a row that changes meanwhile gives
+        its old or its new value."""
         return self._columns.look_up(table, self._used)
 
-    def tally(self, codes: int) -> Float64[np.ndarray, " k"]:
-        """About how many voxels have each code; judged from a sample where the map is large."""
-        step = max(1, self._used // _TALLIED)
+    def count_by_code(self, codes: int) -> Float64[np.ndarray, " k"]:
+        """About how many voxels have each code; estimated from a sample where the map is large."""
+        step = max(1, self._used // _COUNTED_ROWS)
         return step * np.bincount(self._columns.code[: self._used : step], minlength=codes).astype(np.float64)
 
     def centres(self, keys: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n 3"]:
@@ -243,21 +254,21 @@ class SemanticMap:
     # -- to and from files -------------------------------------------------------------------------------------------
 
     def state(self) -> MapState:
-        """What the map is, besides its voxels."""
+        """All that the map is, besides its voxels."""
         with self._lock:
             fixed = self.voxel_size, self.head, self.identity, self.logit_scale, self.frame_id
             return MapState(*fixed, self.max_voxels, self._cap, self.eviction, self.newest, len(self))
 
-    def book(self) -> dict[str, np.ndarray]:
-        """What the codes of the records mean, those of records taken before included."""
+    def codebook(self) -> dict[str, np.ndarray]:
+        """The codebook's arrays, valid for all records taken before, too."""
         with self._lock:
             return self._codebook.arrays()
 
     def records(self) -> Iterator[VoxelRecords]:
-        """All voxels as they are kept, in chunks of at most 65536, each consistent in itself; the lock is free between.
+        """All voxels as they are stored, in chunks of at most 65536; the lock is free between two chunks.
 
-        What is integrated meanwhile may or may not be in them. A voxel that goes and comes again meanwhile may be there
-        twice, in two chunks.
+        Each chunk is consistent in itself. A scan that is integrated meanwhile may be in them in part. A voxel that is
+        removed and added again meanwhile may come twice, in two chunks.
         """
         names = [field.name for field in fields(VoxelRecords)]
         for start in range(0, self._used, CHUNK):
@@ -268,25 +279,25 @@ class SemanticMap:
                 yield found
 
     @classmethod
-    def restored(
+    def from_records(
         cls, state: MapState, records: Iterable[VoxelRecords], book: Mapping[str, np.ndarray] | None = None
     ) -> SemanticMap:
-        """A map from what :meth:`state`, :meth:`records` and :meth:`book` gave. Without the book, codes are made anew:
-        that takes longer, and what is scored by code comes out a little different.
+        """A map from :meth:`state`, :meth:`records` and :meth:`codebook`. Without the last, codes are computed anew:
+        that takes longer, and scores by code differ a little.
         """
         limits = state.max_voxels, state.frame_id, state.weight_cap, state.eviction
         result = cls(state.voxel_size, state.head, state.identity, state.logit_scale, *limits)
         if book is not None:
-            result._codebook = Codebook.restored(book)
+            result._codebook = Codebook.from_arrays(book)
         for chunk in records:
-            result.absorb(chunk) if book is None else result._put(chunk)
+            result.merge(chunk) if book is None else result._put(chunk)
         result.newest = max(result.newest, state.newest)
         return result
 
     # -- with the lock held ------------------------------------------------------------------------------------------
 
     def _put(self, records: VoxelRecords) -> None:
-        """Voxels whose codes are of this map's own list, as they are. Those that are there already stay."""
+        """Insert voxels whose codes belong to this map's codebook. Existing voxels stay as they are."""
         with self._lock:
             self._revision += 1
             records = records.of(self._index.find(records.key) < 0)
@@ -311,7 +322,7 @@ class SemanticMap:
         new = rows < 0
         columns.last_seen[rows[~new]] = np.maximum(columns.last_seen[rows[~new]], stamps[~new])
         rows[new] = self._insert(keys[new], sensor)
-        rows[columns.key[rows] != keys] = -1  # what had to make room for the new ones
+        rows[columns.key[rows] != keys] = -1  # evicted for the new ones
         there = np.flatnonzero(rows >= 0)
         at, before = rows[there], columns.weight[rows[there]].astype(np.float32)
         share = weights[there] / (before + weights[there])
@@ -319,7 +330,7 @@ class SemanticMap:
         columns.weight[at] = np.minimum(before + weights[there], self._cap - 1)
         columns.last_seen[at] = np.maximum(columns.last_seen[at], stamps[there])
         columns.changed[at] = self._revision
-        due = np.flatnonzero((before == 0) | ((at + self._revision) % _TURNS == 0))
+        due = np.flatnonzero((before == 0) | ((at + self._revision) % _CODE_PERIOD == 0))
         loose = due[~self._codebook.fits(unit.take(due, 0), columns.code[at[due]])]
         columns.code[at[loose]] = self._codebook.encode(unit.take(loose, 0))
         return rows
@@ -327,14 +338,15 @@ class SemanticMap:
     def _look(
         self, centres: Float32[np.ndarray, "v 3"], sensor: Float64[np.ndarray, " 3"]
     ) -> Callable[[], tuple[Int32[np.ndarray, " m"], Int64[np.ndarray, " m"]]]:
-        """Rows and keys of the voxels that rays from the sensor to the centres pass, from another core.
+        """Start to look for the voxels that rays from the sensor to the centres pass; the result is their rows and
+        keys.
 
-        It goes on without the lock: whether a row is still what it was is seen from its key.
+        It runs without the lock: the keys tell later whether a row still holds the same voxel.
         """
 
         def look() -> tuple[Int32[np.ndarray, " m"], Int64[np.ndarray, " m"]]:
             keys = self._columns.key.take(near)
-            through = passed(keys, self.voxel_size, sensor, centres)
+            through = passed_voxels(keys, self.voxel_size, sensor, centres)
             return near.take(through), keys.take(through)
 
         with self._lock:
@@ -344,7 +356,7 @@ class SemanticMap:
     def _clear(
         self, hit: Int64[np.ndarray, " k"], through: Int32[np.ndarray, " m"], keys: Int64[np.ndarray, " m"]
     ) -> None:
-        """Count a miss for each voxel that was passed and not hit; remove what is gone."""
+        """Count a miss for each voxel that was passed and not hit; remove those missed too often."""
         columns = self._columns
         columns.missed[hit] -= np.minimum(columns.missed[hit], 1)
         there = (columns.changed[through] != self._revision) & (columns.weight[through] > 0)
@@ -375,7 +387,7 @@ class SemanticMap:
         if self.eviction == "farthest" and sensor is not None:
             gone = self._tiles.farthest(sensor, count)[:count].astype(np.int64)
         else:
-            gone = oldest(self._columns.last_seen[: self._used], count)
+            gone = oldest_rows(self._columns.last_seen[: self._used], count)
         self._remove(gone)
         self.evicted += len(gone)
 

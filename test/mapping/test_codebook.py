@@ -8,14 +8,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ov3d_perception.mapping.codebook import GROUPS, NEAR, SIZE, Codebook
-from ov3d_perception.mapping.columns import Columns
-from ov3d_perception.mapping.compact import CHANNELS, Projection, Quantiser, normalised, restored
+from ov3d_perception.mapping.quantisation import CHANNELS, Projection, Quantiser, dequantise, normalise_rows
+from ov3d_perception.mapping.voxel_table import VoxelTable
 
 
 def blobs(rng: np.random.Generator, count: int, spread: float, channels: int = 16) -> np.ndarray:
     """Unit vectors around ``count`` directions."""
     centres = rng.normal(size=(count, channels))
-    return normalised(
+    return normalise_rows(
         (centres[rng.integers(count, size=4000)] + spread * rng.normal(size=(4000, channels))).astype("f4")
     )
 
@@ -51,7 +51,7 @@ def test_a_full_list_takes_the_nearest() -> None:
     """More directions than entries: the list stays in its bounds, and codes stay better than chance."""
     rng, book = np.random.default_rng(0), Codebook(24)
     for _ in range(90):
-        unit = normalised(rng.normal(size=(2000, 24)).astype(np.float32))
+        unit = normalise_rows(rng.normal(size=(2000, 24)).astype(np.float32))
         code = book.encode(unit)
     assert 0.3 * GROUPS * SIZE < len(book) <= GROUPS * SIZE and code.max() <= GROUPS * SIZE
     before = len(book)
@@ -83,7 +83,7 @@ def test_bytes_are_off_by_a_step_at_most(seed: int, revision: int) -> None:
     values = (rng.normal(size=(50, 12)) * rng.uniform(0, 1, (50, 1))).astype(np.float32)
     values[0] = 0
     bytes_, factor = Quantiser(12)(values, np.arange(50), revision)
-    off = np.abs(restored(bytes_, factor) - values)
+    off = np.abs(dequantise(bytes_, factor) - values)
     assert (off <= factor.astype(np.float32)[:, None] * 1.001).all()
     assert (factor[1:].astype(np.float32) <= np.abs(values[1:]).max(1) / 126 + 1e-6).all()
 
@@ -92,7 +92,7 @@ def test_rounding_is_without_bias() -> None:
     """A value of a third of a step, rounded at many revisions: its mean is a third of a step."""
     values = np.tile(np.float32([[1.0, 1 / 127 / 3]]), (2000, 1))
     bytes_, factor = Quantiser(2)(values, np.arange(2000), 5)
-    assert restored(bytes_, factor)[:, 1].mean() == pytest.approx(1 / 127 / 3, rel=0.15)
+    assert dequantise(bytes_, factor)[:, 1].mean() == pytest.approx(1 / 127 / 3, rel=0.15)
 
 
 @pytest.mark.parametrize("shape", [(6, 40), (40, 12), (96, 512)])
@@ -116,8 +116,8 @@ def test_projection_keeps_angles_to_texts(shape: tuple[int, int]) -> None:
 @pytest.mark.parametrize("used", [0, 1, 4096, 9001])
 def test_look_up(monkeypatch: pytest.MonkeyPatch, used: int, wide: bool) -> None:
     """With this OpenCV's 16-bit table, and without."""
-    monkeypatch.setattr("ov3d_perception.mapping.columns._LOOKS_UP_16_BITS", wide)
-    columns = Columns(10_000, 2)
+    monkeypatch.setattr("ov3d_perception.mapping.voxel_table._LOOKS_UP_16_BITS", wide)
+    columns = VoxelTable(10_000, 2)
     columns.code[:10_000] = np.random.default_rng(0).integers(0, 500, 10_000)
     table = np.random.default_rng(1).random(500).astype(np.float32)
     np.testing.assert_array_equal(columns.look_up(table, used), table[columns.code[:used]])

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ov3d_perception.geometry.voxels import voxel_centres, voxel_keys
-from ov3d_perception.mapping.free_space import REACH, passed, seen_from, seen_through
+from ov3d_perception.mapping.free_space import REACH, passed_voxels, seen_from, seen_through
 from ov3d_perception.mapping.semantic_map import SemanticMap
 from ov3d_perception.types import EncoderIdentity
 
@@ -89,7 +89,7 @@ def test_voxels_that_are_passed() -> None:
     returns = rays(np.arange(-5, 5, 0.2), np.arange(-10, 10, 0.2)) * 20.0
     centres = np.concatenate([returns + sensor, np.full((1, 3), np.nan)]).astype(np.float32)
     keys = voxel_keys(sensor + np.array([[25.0, 0, 0], [10, 0, 0], [-10, 0, 0], [8, 0.5, 0]]), 0.1)
-    assert passed(keys, 0.1, sensor, centres).tolist() == [1, 3]
+    assert passed_voxels(keys, 0.1, sensor, centres).tolist() == [1, 3]
 
 
 @settings(max_examples=50, deadline=None)

@@ -161,7 +161,7 @@ def test_coordinates_of_another_linear_algebra_library(
     site: SemanticMap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The signs of a singular value decomposition are arbitrary: a map from another machine is turned."""
-    import ov3d_perception.mapping.compact as compact
+    import ov3d_perception.mapping.quantisation as compact
 
     original = np.linalg.svd
 
@@ -184,7 +184,7 @@ def test_a_file_that_keeps_fewer_coordinates(
     site: SemanticMap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is loaded with all that it has; one that keeps more than is kept here is refused."""
-    monkeypatch.setattr("ov3d_perception.mapping.compact.CHANNELS", 3)
+    monkeypatch.setattr("ov3d_perception.mapping.quantisation.CHANNELS", 3)
     narrow = town()
     save_map(narrow, tmp_path / "narrow.ov3dmap")
     monkeypatch.undo()
@@ -192,7 +192,7 @@ def test_a_file_that_keeps_fewer_coordinates(
     assert len(narrow.basis) == 3 < len(loaded.basis) == len(site.basis)
     assert_equal_content(narrow, loaded, 0.03)
     save_map(site, tmp_path / "wide.ov3dmap")
-    monkeypatch.setattr("ov3d_perception.mapping.compact.CHANNELS", 3)
+    monkeypatch.setattr("ov3d_perception.mapping.quantisation.CHANNELS", 3)
     with pytest.raises(MapFileError, match="Save the map anew"):
         load_map(tmp_path / "wide.ov3dmap")
 

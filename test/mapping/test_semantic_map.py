@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from ov3d_perception.errors import IdentityError, MapError
 from ov3d_perception.geometry.voxels import voxel_keys
-from ov3d_perception.mapping.columns import VoxelRecords
 from ov3d_perception.mapping.semantic_map import SemanticMap
+from ov3d_perception.mapping.voxel_table import VoxelRecords
 from ov3d_perception.types import EncoderIdentity
 
 IDENTITY = EncoderIdentity("tiny", "test", 5)
@@ -164,7 +164,7 @@ def test_what_is_restored_is_the_same_map() -> None:
         rng = np.random.default_rng(scan % 3)
         centres, features = rng.uniform(-9, 9, (300, 3)), rng.normal(size=(300, C))
         semantic_map.integrate(centres.astype(np.float32), features.astype(np.float32), scan, np.zeros(3))
-    again = SemanticMap.restored(semantic_map.state(), semantic_map.records())
+    again = SemanticMap.from_records(semantic_map.state(), semantic_map.records())
     (before,), (after,) = (_sorted(each.records()) for each in (semantic_map, again))
     for name in ("key", "features", "factor", "weight", "missed", "last_seen"):
         np.testing.assert_array_equal(getattr(before, name), getattr(after, name), err_msg=name)
@@ -185,7 +185,7 @@ def test_absorbing_weighs_means_and_keeps_the_bound() -> None:
     there.integrate(place, other, 9)
     there.integrate(place + 5, other, 9)
     for records in there.records():
-        here.absorb(records)
+        here.merge(records)
     found = content(here)
     assert len(here) == 2 and here.newest == 9
     np.testing.assert_allclose(
@@ -194,7 +194,7 @@ def test_absorbing_weighs_means_and_keeps_the_bound() -> None:
     (records,) = here.records()
     assert sorted(records.weight.tolist()) == [1, 4]
     small = make(max_voxels=1)
-    small.absorb(records)
+    small.merge(records)
     assert len(small) == 1
 
 
@@ -255,7 +255,7 @@ def test_voxels_of_some_rows() -> None:
     assert semantic_map.drop_older(2) == 1
     everything = semantic_map.take(rows)
     np.testing.assert_array_equal(everything.key, keys[1:])
-    some = semantic_map.take(rows, wanted=lambda chunk: chunk.key == keys[2])
+    some = semantic_map.take(rows, keep=lambda chunk: chunk.key == keys[2])
     np.testing.assert_array_equal(some.features, everything.features[1:])
     assert some.row.tolist() == rows[2:].tolist() and some.last_seen.tolist() == [2] and some.weight.tolist() == [2]
     assert len(semantic_map.take(rows, features=False).features) == 0

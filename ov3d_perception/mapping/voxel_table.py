@@ -1,4 +1,4 @@
-"""The voxels' data, a column each, and what of it leaves the map."""
+"""The voxels' data as one array a column, and the parts of it that readers get."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float16, Float32, Int8, Int64, Shaped, UInt8, UInt16
 
 from ov3d_perception.types import EncoderIdentity
 
-_WIDTH = 4096  # codes are looked up in lines of so many
-NEVER = np.iinfo(np.int64).max  # the stamp of a row that has been given back: none is older
-_SAMPLE = 16384  # stamps from which an age is judged
+_WIDTH = 4096  # codes that are looked up at a time
+NEVER = np.iinfo(np.int64).max  # the stamp of a free row: it is never the oldest
+_SAMPLE = 16384  # stamps from which an age is estimated
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,16 @@ class MapChunk:
         return MapChunk(self.row[kept], self.key[kept], features, *others)
 
 
-Wanted = Callable[[MapChunk], Bool[np.ndarray, " n"]]  # which voxels of a chunk count
+ChunkFilter = Callable[[MapChunk], Bool[np.ndarray, " n"]]  # True for the voxels of a chunk to keep
 
 
 @dataclass(frozen=True)
 class VoxelRecords:
-    """Voxels as they are kept: all that is needed to put them into a map again, as plain arrays of one length.
+    """Voxels as they are stored, arrays of one length.
 
     key: :mod:`geometry.voxels`; features * factor: mean of unit embeddings in the coordinates of the map's basis;
-    weight (1..254): integrations that it stands for; missed: scans that looked through it; last_seen: stamps in ns;
-    code: of the codebook of the map that they come from.
+    weight (1..254): number of integrations in the mean; missed: scans that looked through the voxel; last_seen: stamps
+    in ns; code: in the codebook of the map that they come from.
     """
 
     key: Int64[np.ndarray, " n"]
@@ -68,7 +68,7 @@ class VoxelRecords:
 
 @dataclass(frozen=True)
 class MapState:
-    """What a map is, besides its voxels. head: W (C, D) of the network, from which the coordinates follow."""
+    """All that a map is, besides its voxels. head: W (C, D) of the network."""
 
     voxel_size: float
     head: Float32[np.ndarray, "c d"]
@@ -82,11 +82,10 @@ class MapState:
     voxels: int
 
 
-class Columns:
-    """One row a voxel, for ``rows`` of them. A row is taken while its weight is not zero; its code is 0 when it is not,
-    and its last_seen NEVER once it has been given back.
+class VoxelTable:
+    """One row a voxel. A row with weight 0 is free; its code is 0 then, and its last_seen NEVER once it has been used.
 
-    All of it is reserved at once and backed by memory only once written to, so nothing is ever copied.
+    All rows are reserved at once and take memory only once written to, so nothing is ever copied.
     """
 
     def __init__(self, rows: int, channels: int) -> None:
@@ -116,13 +115,13 @@ class Columns:
         if _LOOKS_UP_16_BITS:
             return np.asarray(cv2.LUT(lines, whole)).reshape(-1)[:used]
         found = np.empty(lines.shape, table.dtype)
-        for start in range(0, len(lines), 4):  # what np.take copies for its indices stays in the cache then
+        for start in range(0, len(lines), 4):  # small enough for np.take's copy of the indices to stay in the cache
             np.take(whole, lines[start : start + 4], out=found[start : start + 4], mode="clip")
         return found.reshape(-1)[:used]
 
 
-def oldest(seen: Int64[np.ndarray, " n"], count: int) -> Int64[np.ndarray, " count"]:
-    """Where the ``count`` smallest stamps are. Judged from a sample, so that only few stamps have to be sorted."""
+def oldest_rows(seen: Int64[np.ndarray, " n"], count: int) -> Int64[np.ndarray, " count"]:
+    """Indices of the ``count`` smallest stamps. A sample gives a bound first, so that only few stamps are sorted."""
     sample = np.sort(seen[:: len(seen) // _SAMPLE + 1])
     reach, candidates = count / max(len(seen), 1), np.empty(0, np.int64)
     while len(candidates) < count:

@@ -1,10 +1,9 @@
-"""Narrow features in a byte a channel, in coordinates that need no metric.
+"""Point features at one byte a channel, in orthonormal coordinates.
 
-The head is linear: the feature z stands for the embedding z W. With W = U S V^T and any rotation R, the coordinates u =
-z U S R keep all lengths and angles of z W, and a text t has the coordinates R^T V^T t in them: no W W^T is needed any
-more. R is a fixed random rotation. It spreads what lies in few directions over all channels, so that one step of
-quantisation a voxel fits them all. Of heads with more than ``CHANNELS`` channels, the directions with the smallest
-singular values are left out: what a network says is concentrated in far fewer (benchmarks/map.py prints the loss).
+The head is linear: a feature z has the embedding z W. With W = U S V^T and any rotation R, coordinates u = z U S R
+keep all lengths and angles of z W, and a text t has the coordinates R^T V^T t. R is a fixed random rotation: it spreads
+each feature over all channels, so that one quantisation step a voxel fits them all. Of heads with more than
+``CHANNELS`` channels, the directions with the smallest singular values are dropped (benchmarks/map.py prints the loss).
 """
 
 from __future__ import annotations
@@ -13,21 +12,21 @@ import cv2
 import numpy as np
 from jaxtyping import Float16, Float32, Int8, Int64
 
-from ov3d_perception.mapping.ordering import key_order
-from ov3d_perception.mapping.products import lengths, product
+from ov3d_perception.mapping.linear_algebra import product, row_lengths
+from ov3d_perception.mapping.sorting import argsort_voxel_keys
 from ov3d_perception.mapping.thread_pool import WRITER
 
-CHANNELS = 54  # bytes a voxel that leave room for all else below 100
+CHANNELS = 54  # with 54 bytes of features, a voxel takes less than 100 bytes in all
 _LEVELS = 127
-_DITHERS = 257  # a prime: rows and revisions meet all of them
+_DITHERS = 257  # a prime, so that rows and revisions combine with all of them
 _ROWS = 2048  # at a time
-_HALF_STEP = 3e-8  # of the smallest numbers in 16 bits: no factor is rounded to less than it has to be
+_HALF_STEP = 3e-8  # of the smallest float16: added so that no factor is rounded down
 
 
 class Projection:
-    """From narrow features z (C channels) to coordinates u (c <= CHANNELS).
+    """From point features z (C channels) to coordinates u (c <= CHANNELS).
 
-    head: W, (C, D). basis: orthonormal rows (c, D); u @ basis is the embedding z W, less what is left out.
+    head: W, (C, D). basis: orthonormal rows (c, D); u @ basis is the embedding z W, less the dropped directions.
     """
 
     def __init__(self, head: Float32[np.ndarray, "c d"]) -> None:
@@ -47,13 +46,13 @@ class Projection:
     def __call__(
         self, features: Float32[np.ndarray, "v c"]
     ) -> tuple[Float32[np.ndarray, "v k"], Float32[np.ndarray, " v"]]:
-        """u of unit embeddings, and the lengths that the embeddings had; u of length 0 is not finite."""
+        """u of the embeddings scaled to length 1, and their lengths before; for length 0, u is not finite."""
         z = np.ascontiguousarray(features, np.float32)
         unit, length = np.empty((len(z), self.channels), np.float32), np.empty(len(z), np.float32)
 
         def work(part: slice) -> None:
             whole = product(z[part], self._matrix)
-            length[part] = lengths(whole)
+            length[part] = row_lengths(whole)
             with np.errstate(divide="ignore", invalid="ignore"):
                 np.divide(whole[:, : self.channels], length[part, None], out=unit[part])
 
@@ -62,9 +61,9 @@ class Projection:
 
 
 class Quantiser:
-    """Rows of floats to bytes and one factor a row, without bias: a mean that moves less than a step still moves.
+    """Rows of floats to bytes and one factor a row, rounded without bias, so that small steps add up to the mean.
 
-    The rounding is that of a fixed table of dithers, chosen by row and revision, so the same input gives the same map.
+    A fixed table of dithers, chosen by row and revision, makes the rounding reproducible.
     """
 
     def __init__(self, channels: int) -> None:
@@ -73,7 +72,7 @@ class Quantiser:
     def __call__(
         self, values: Float32[np.ndarray, "n c"], rows: Int64[np.ndarray, " n"], revision: int
     ) -> tuple[Int8[np.ndarray, "n c"], Float16[np.ndarray, " n"]]:
-        """Bytes, and factors: byte * factor is the value, give or take a factor."""
+        """Bytes, and factors: byte * factor is the value, to within one factor."""
         if not len(values):
             return np.empty(values.shape, np.int8), np.empty(0, np.float16)
         largest = cv2.transpose(np.abs(values)).max(0)  # twice as fast as max(1)
@@ -84,28 +83,28 @@ class Quantiser:
         return steps.astype(np.int8), factor
 
 
-def restored(values: Int8[np.ndarray, "n c"], factor: Float16[np.ndarray, " n"]) -> Float32[np.ndarray, "n c"]:
+def dequantise(values: Int8[np.ndarray, "n c"], factor: Float16[np.ndarray, " n"]) -> Float32[np.ndarray, "n c"]:
     """The inverse of :class:`Quantiser`."""
     result = values.astype(np.float32)
     result *= factor.astype(np.float32)[:, None]
     return result
 
 
-def normalised(values: Float32[np.ndarray, "n c"]) -> Float32[np.ndarray, "n c"]:
+def normalise_rows(values: Float32[np.ndarray, "n c"]) -> Float32[np.ndarray, "n c"]:
     """Rows of length 1; zeros stay zeros."""
-    return values / np.maximum(lengths(values), 1e-12)[:, None]
+    return values / np.maximum(row_lengths(values), 1e-12)[:, None]
 
 
-def averaged(
+def mean_by_key(
     keys: Int64[np.ndarray, " v"], values: Float32[np.ndarray, "v c"]
 ) -> tuple[Int64[np.ndarray, " k"], Float32[np.ndarray, "k c"]]:
     """Distinct keys, ascending, and the mean of the rows of each."""
-    order = key_order(keys)
+    order = argsort_voxel_keys(keys)
     keys = keys.take(order)
     first = np.flatnonzero(np.diff(keys, prepend=-1))
     count = np.diff(first, append=len(keys))
     mean = values.take(order[first], 0)
-    for nth in range(1, count.max(initial=1)):  # a handful: how many features fall into one voxel
+    for nth in range(1, count.max(initial=1)):  # few: how many features fall into one voxel
         shared = np.flatnonzero(count > nth)
         mean[shared] += (values[order[first[shared] + nth]] - mean[shared]) * np.float32(1 / (nth + 1))
     return keys[first], mean

@@ -8,7 +8,7 @@ from jaxtyping import Int64
 from ov3d_perception.geometry.voxels import BITS, MASK
 
 
-def ascending(keys: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+def argsort_counting(keys: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
     """Stable order of keys >= 0, 16 bits at a time, for which numpy counts. Quick where the largest is small."""
     order, left = np.argsort(keys.astype(np.uint16), kind="stable"), int(keys.max(initial=0)) >> 16
     shift = 16
@@ -18,10 +18,10 @@ def ascending(keys: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
     return order
 
 
-def key_order(keys: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+def argsort_voxel_keys(keys: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
     """Stable order of voxel keys. Those of one scan lie in a small box, within which they are short numbers."""
     if not len(keys):
         return np.empty(0, np.int64)
     x, y, z = (axis - axis.min() for axis in (keys >> (2 * BITS), (keys >> BITS) & MASK, keys & MASK))
     width, height = int(y.max()) + 1, int(z.max()) + 1
-    return ascending((x * width + y) * height + z)
+    return argsort_counting((x * width + y) * height + z)

@@ -1,6 +1,6 @@
 """Matrix products so small that OpenBLAS starts no threads for them.
 
-OpenBLAS's threads spin for some 30 ms after each product; on two cores they take one from the threads that share the
+OpenBLAS's threads spin for some 30 ms after each product: on two cores, one is lost to the threads that share the
 map's work (:mod:`thread_pool`). It computes products of up to 262144 multiplications on the calling thread.
 """
 
@@ -32,6 +32,6 @@ def gram(rows: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "c c"]:
     return np.matmul(pieces.transpose(0, 2, 1), pieces).sum(0) + rest.T @ rest
 
 
-def lengths(rows: Float[np.ndarray, "n c"]) -> Float[np.ndarray, " n"]:
+def row_lengths(rows: Float[np.ndarray, "n c"]) -> Float[np.ndarray, " n"]:
     """Euclidean length of each row."""
     return np.sqrt(np.einsum("nc,nc->n", rows, rows))
