@@ -36,11 +36,11 @@ def train(
     """Train a sparse 3D network by the recipe's method, from a data set or a bag. No labels are used."""
     from ov3d_perception.recipes.load import load_recipe
     from ov3d_perception.recipes.methods import load_module
-    from ov3d_perception.training.run import distill
+    from ov3d_perception.training.run import train
 
     for one in module or ():
         load_module(one)
-    print(distill(load_recipe(recipe, override or []), out, resume=resume, fast=fast).to_markdown())
+    print(train(load_recipe(recipe, override or []), out, resume=resume, fast=fast).to_markdown())
 
 
 def finetune(

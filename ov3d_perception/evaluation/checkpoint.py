@@ -44,7 +44,7 @@ def evaluate_checkpoint(
     """Score a checkpoint file; whatever is not given is taken from the recipe that the checkpoint carries.
 
     Args:
-        checkpoint: written by ``distill``.
+        checkpoint: written by ``train``.
         dataset, root, options: a source; default: the recipe's validation source. A bag has the options of the bag
             that the recipe trains on, where it is not given others; without the option
             ``labelset`` a data set of the recipe has the recipe's label set.

@@ -31,7 +31,7 @@ class Clip2SceneStep:
     leaves the equation out.
     sweep: of the point, 0 is the first (key) sweep. grid: cell of the point's place, numbered without gaps.
     text: embeddings of the words, unit norm. word_class: class of each word.
-    self_taught: whether the network's own words take the place of MaskCLIP's in this step.
+    self_trained: whether the network's own words take the place of MaskCLIP's in this step.
     """
 
     pixels: Float[Tensor, "m d"]
@@ -42,7 +42,7 @@ class Clip2SceneStep:
     grid: Int64[Tensor, " m"]
     text: Float[Tensor, "w d"]
     word_class: Int64[Tensor, " w"]
-    self_taught: bool = False
+    self_trained: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def losses(step: Clip2SceneStep, options: Clip2SceneOptions) -> dict[str, Float[
     """The losses of one frame by name, times their weights, in the paper's order."""
     points = F.normalize(step.semantic, dim=1)
     # Section 3.2.3, switchable self-training: the words t_i are MaskCLIP's or the network's own.
-    word = pixel_words(points.detach(), step.text) if step.self_taught else step.word
+    word = pixel_words(points.detach(), step.text) if step.self_trained else step.word
     found: dict[str, Tensor] = {}
     if options.semantic > 0:  # Section 3.2.1, semantic consistency: equation (1)
         found["semantic"] = options.semantic * _semantic(step, options, points, word)
@@ -90,7 +90,7 @@ def _semantic(
     if options.form == "equation":
         return semantic_consistency(points, word, step.text, step.word_class, options.tau)
     weight = None if options.class_weight is None else options.class_weight(word)
-    if options.form == "soft" and not step.self_taught:
+    if options.form == "soft" and not step.self_trained:
         return agreement_loss(points, step.pixels, step.text, options.logit_scale, weight)
     logits = step.semantic if options.form == "release" else options.logit_scale * points
     return word_cross_entropy(logits, word, step.text, weight)

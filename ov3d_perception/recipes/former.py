@@ -15,7 +15,8 @@ MOVED = {
     "optimiser.targets": "pairs.targets",
     "optimiser.context": "augment.context",
     "optimiser.balance": "method.balance",
-    "optimiser.words": "method.words",
+    "optimiser.words": "method.agreement",
+    "optimiser.average": "optimiser.ema_decay",
     "teacher.denoise": "method.denoise",
 }
 

@@ -71,20 +71,20 @@ def load_module(name: str) -> None:
 class OpenSceneSpec(MethodSpec):
     """OpenScene's distillation, equation (1) of GGSD.
 
-    words: weight of the agreement over the vocabulary, which is added to it (0 = off; see
+    agreement: weight of the agreement over the vocabulary, which is added to it (0 = off; see
     :func:`~ov3d_perception.methods.kl.agreement_loss`).
     balance: power of the inverse frequency of the class of the word that teaches, as a weight of each voxel (0 = off).
     """
 
     name: str = "openscene"
-    words: float = 0.0
+    agreement: float = 0.0
     balance: float = 0.0
     reads: ClassVar = frozenset({"pairs.sweeps", "pairs.view_window", "pairs.targets", "augment.mix"})
 
     @property
     def needs_words(self) -> bool:
         """For the options only."""
-        return self.words > 0 or self.balance > 0
+        return self.agreement > 0 or self.balance > 0
 
 
 @dataclass(frozen=True)

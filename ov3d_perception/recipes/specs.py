@@ -88,8 +88,8 @@ class AugmentSpec:
     rotate: about z by any angle. flip: x and y, each with probability 1/2. scale: factor in [1 - s, 1 + s].
     jitter: sigma of a per-point shift in metres. translate: whole-cloud shift in metres, each axis in [0, t).
     dropout: greatest fraction of points removed. intensity: gain in [1 - i, 1 + i]. wedge: fraction of the circle
-    around the sensor that is kept, towards a random taught point; a third makes a step three times as cheap.
-    context: metres; points in no column of that edge with a taught point or beside one are left out (None keeps all).
+    around the sensor that is kept, towards a random supervised point; a third makes a step three times as cheap.
+    context: metres; points in no column of that edge with a supervised point, or beside one, are dropped (None: off).
     mix: probability that a second cloud, augmented by itself, is laid over the first (Mix3D, Nekrasov et al. 2021).
     image_flip, image_crop: of the images, with ``teacher.online``: mirrored with probability 1/2; cropped to a random
     part of at least this share of the area. A crop without ``online`` only leaves out what lies outside it.
@@ -116,7 +116,7 @@ class OptimiserSpec:
     schedule: OneCycle ("onecycle"), polynomial decay of power 0.9 ("poly", OpenScene's), half a cosine ("cosine").
     batch: frames a step and process; accumulate: steps whose gradients are added up.
     precision: "fp32", "bf16" or, on a GPU, "fp16" (autocast).
-    average: decay a step of the moving average of the weights that is evaluated and kept instead of the last weights
+    ema_decay: decay a step of the moving average of the weights, which is evaluated and kept instead of the last ones
     (0 = off; 0.99 looks back about 100 steps).
     """
 
@@ -128,7 +128,7 @@ class OptimiserSpec:
     warmup: float = 0.1
     clip: float = 5.0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    average: float = 0.0
+    ema_decay: float = 0.0
     workers: int = 0
     algorithm: Literal["adamw", "sgd"] = "adamw"
     accumulate: int = 1

@@ -30,7 +30,7 @@ from ov3d_perception.recipes.applies import check_options
 from ov3d_perception.recipes.load import changed, folds_of, split_of
 from ov3d_perception.recipes.specs import Recipe
 from ov3d_perception.training.finetune import finetune
-from ov3d_perception.training.run import distill
+from ov3d_perception.training.run import train
 
 log = logging.getLogger(__name__)
 
@@ -191,7 +191,7 @@ def _run(recipe: Recipe, row: Row, splits: Sequence[str], out: Path, seed: int, 
     """Run what is not there yet."""
     tuned, folder = _tuned(recipe, row, out, seed)
     if row.pretrain and not _done(folder):
-        distill(tuned, folder, resume=True, device=device)
+        train(tuned, folder, resume=True, device=device)
     if not splits:
         return
     init = folder / "student.safetensors" if row.pretrain else None

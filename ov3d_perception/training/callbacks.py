@@ -57,18 +57,18 @@ class CheckpointCallback(lightning.Callback):
         self.recipe, self.out, self.identity, self.teacher = recipe, out, identity, teacher
         self.vocabulary, self.validation = vocabulary, validation
         self.preparation, self.bank = preparation or Preparation(), bank
-        self.faults: dict[str, None] = {}
-        self.lost: Counter[str] = Counter()
+        self.skipped: dict[str, None] = {}
+        self.missing: Counter[str] = Counter()
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *what: Any
     ) -> None:
         """Tell of frames that could not be used, each once, and count what was left out of others."""
-        self.lost.update(getattr(what[0], "missing", {}))
-        for fault in getattr(what[0], "skipped", ()):
-            if fault not in self.faults:
-                log.warning("Left out %s", fault)
-            self.faults[fault] = None
+        self.missing.update(getattr(what[0], "missing", {}))
+        for error in getattr(what[0], "skipped", ()):
+            if error not in self.skipped:
+                log.warning("Left out %s", error)
+            self.skipped[error] = None
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write ``last.ckpt`` whole or not at all; validate every ``validate_every`` epochs, the last one excepted."""
@@ -95,8 +95,8 @@ class CheckpointCallback(lightning.Callback):
         if Processes.of_torchrun().rank > 0:
             return Result({}, {})
         result = self.evaluate(module, with_teacher=True) or Result({}, {})
-        lost = {"left out": list(self.faults), "left out of frames, times": dict(self.lost)}
-        result.about["training frames"] = counts | {name: what for name, what in lost.items() if what}
+        skipped = {"left out": list(self.skipped), "left out of frames, times": dict(self.missing)}
+        result.about["training frames"] = counts | {name: what for name, what in skipped.items() if what}
         result.write(self.out)
         log.info("\n%s", result.to_markdown())
         return result

@@ -56,10 +56,10 @@ def finetune(
         out: the run's folder.
         split: a name under ``finetune.splits``.
         init: a pre-trained checkpoint of the same network; None starts from random weights.
-        resume, device, fast: as for :func:`~ov3d_perception.training.run.distill`.
+        resume, device, fast: as for :func:`~ov3d_perception.training.run.train`.
 
     Raises:
-        CheckpointError: as ``distill``, and where ``init`` is another network.
+        CheckpointError: as ``train``, and where ``init`` is another network.
         RecipeError: no such split, no vocabulary.
         DatasetError: nothing labelled, or labels of other classes than the vocabulary.
     """
@@ -81,9 +81,9 @@ def finetune(
     dataset = CloudDataset(LabelReader(source, recipe.pairs.sweeps), recipe, Columns())
     rate = recipe.finetune.head_rate
     experiment = Experiment(dataset, lambda n: Labelled(network, recipe, n, rate), {})
-    keeper = CheckpointCallback(recipe, out, vocabulary.identity, vocabulary, validation, None, preparation)
-    module = fit(recipe, out, experiment, keeper, device)
-    return keeper.finish(module, {"split": split, "labelled frames": len(source), "from": str(init or "random")})
+    callback = CheckpointCallback(recipe, out, vocabulary.identity, vocabulary, validation, None, preparation)
+    module = fit(recipe, out, experiment, callback, device)
+    return callback.finish(module, {"split": split, "labelled frames": len(source), "from": str(init or "random")})
 
 
 def _for_labels(recipe: Recipe, split: str, init: Path | None, fast: bool) -> Recipe:

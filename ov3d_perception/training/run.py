@@ -50,7 +50,7 @@ PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "
 """Lightning's names."""
 
 
-def distill(recipe: Recipe, out: Path, resume: bool = False, device: str = "auto", fast: bool = False) -> Result:
+def train(recipe: Recipe, out: Path, resume: bool = False, device: str = "auto", fast: bool = False) -> Result:
     """Run a recipe and leave everything under ``out``; returns the evaluation on the recipe's validation source.
 
     Without a validation source the result has no modes, only what it is about.
@@ -84,7 +84,7 @@ def distill(recipe: Recipe, out: Path, resume: bool = False, device: str = "auto
         source = FrameSubset(source, range(min(len(source), 2 * recipe.optimiser.batch * recipe.optimiser.accumulate)))
         validation = FrameSubset(validation, range(1)) if validation is not None else None
     bank = bank_of(recipe.vocabulary) if recipe.vocabulary else None
-    keeper = CheckpointCallback(recipe, out, teacher.identity, vocabulary, validation, teacher, preparation, bank)
+    callback = CheckpointCallback(recipe, out, teacher.identity, vocabulary, validation, teacher, preparation, bank)
     network, counts = network_of(recipe, teacher.identity), {}
     for number, phase in enumerate(phases, 1):
         folder = out if len(phases) == 1 else out / f"phase{number}"
@@ -92,10 +92,10 @@ def distill(recipe: Recipe, out: Path, resume: bool = False, device: str = "auto
             lightning.seed_everything(recipe.seed + number - 1, workers=True, verbose=False)
         experiment = experiment_of(Run(phase, network, source, teacher, vocabulary, folder / "pairs"))
         if number == 1:
-            keeper.lost = skipped_in(source)
-        module = fit(phase, folder, experiment, keeper, device)
+            callback.missing = skipped_in(source)
+        module = fit(phase, folder, experiment, callback, device)
         network, counts = module.student.requires_grad_(True), experiment.counts
-    return keeper.finish(module, counts)
+    return callback.finish(module, counts)
 
 
 def shortened(recipe: Recipe) -> Recipe:
@@ -104,7 +104,7 @@ def shortened(recipe: Recipe) -> Recipe:
     return changed(recipe, {**short, "phases": [{**phase, **short} for phase in recipe.phases]})
 
 
-def fit(recipe: Recipe, out: Path, experiment: Experiment, keeper: CheckpointCallback, device: str) -> Student:
+def fit(recipe: Recipe, out: Path, experiment: Experiment, callback: CheckpointCallback, device: str) -> Student:
     """Train, from ``out/last.ckpt`` on if it is there; returns the trained module."""
     spec = recipe.optimiser
     processes = Processes.of_torchrun()
@@ -126,7 +126,7 @@ def fit(recipe: Recipe, out: Path, experiment: Experiment, keeper: CheckpointCal
         precision=PRECISIONS[spec.precision],
         gradient_clip_val=spec.clip,
         accumulate_grad_batches=spec.accumulate,
-        callbacks=[keeper, StepTimes(out)],
+        callbacks=[callback, StepTimes(out)],
         logger=[CSVLogger(out / "logs", name="csv"), TensorBoardLogger(out / "logs", name="tensorboard")],
         default_root_dir=out,
         enable_checkpointing=False,

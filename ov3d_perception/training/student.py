@@ -32,8 +32,8 @@ class Student(lightning.LightningModule):
         self.network, self.spec, self.steps = network, spec, steps
         self.balance: Balance | None = None
         self.average: AveragedModel | None = None
-        if spec.average > 0:
-            self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(spec.average), use_buffers=True)
+        if spec.ema_decay > 0:
+            self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(spec.ema_decay), use_buffers=True)
             self.average.requires_grad_(False)
 
     def log_loss(self, loss: Float[Tensor, ""], **parts: Float[Tensor, ""]) -> Float[Tensor, ""]:

@@ -167,7 +167,7 @@ def test_own_words_take_turns_after_the_first_epochs():
     assert not any(SelfTraining(0, 0.0).applies(9, 1, step) for step in range(50))
 
 
-def step_of(self_taught=False, **changes):
+def step_of(self_trained=False, **changes):
     """Eight pairs in three grids; the heads' outputs have lengths other than 1, which the equations must not see."""
     text = unit(4, 5, seed=1)
     values = {
@@ -182,7 +182,7 @@ def step_of(self_taught=False, **changes):
     }
     values |= changes
     single = {n: v.float() if v is not None and v.is_floating_point() else v for n, v in values.items()}
-    return Clip2SceneStep(**single, self_taught=self_taught)
+    return Clip2SceneStep(**single, self_trained=self_trained)
 
 
 def test_a_step_is_equations_1_to_4_with_their_weights():
@@ -201,12 +201,12 @@ def test_a_loss_of_weight_zero_or_without_its_head_is_left_out():
     assert list(losses(step_of(spatial=None), Clip2SceneOptions())) == ["semantic"]
 
 
-def test_a_self_taught_step_takes_the_words_nearest_to_its_points():
+def test_a_self_trained_step_takes_the_words_nearest_to_its_points():
     own = (unit_32(8, 5, seed=3) @ unit_32(4, 5, seed=1).T).argmax(1)
     assert own.tolist() != step_of().word.tolist()
     for form in ("equation", "release", "soft"):
         options = Clip2SceneOptions(form=form, logit_scale=2.0)
-        taught, named = losses(step_of(self_taught=True), options), losses(step_of(word=own), options)
+        taught, named = losses(step_of(self_trained=True), options), losses(step_of(word=own), options)
         torch.testing.assert_close(taught["spatial"], named["spatial"])
         assert (form == "soft") != bool(torch.isclose(taught["semantic"], named["semantic"]))
     expected = F.cross_entropy(2.0 * unit_32(8, 5, seed=3) @ unit_32(4, 5, seed=1).T, own)

@@ -36,7 +36,7 @@ def test_an_option_of_another_method_is_an_error(tmp_path, method, option, value
 @pytest.mark.parametrize(
     ("method", "option", "value"),
     [
-        ("ppkt", "words", 0.3),
+        ("ppkt", "agreement", 0.3),
         ("openscene", "tau", 0.1),
         ("openscene", "sweeps", 5),
         ("openscene", "denoise", 0.1),
@@ -64,7 +64,7 @@ def test_options_of_the_schedule_and_of_online_images():
 
 
 def test_options_that_the_method_reads_pass():
-    openscene = {"pairs.sweeps": 3, "pairs.view_window": 2, "augment.mix": 0.5, "method.words": 1.0}
+    openscene = {"pairs.sweeps": 3, "pairs.view_window": 2, "augment.mix": 0.5, "method.agreement": 1.0}
     assert unused_options(changed(RECIPE, openscene)) == {}
     clip2scene = {"method.name": "clip2scene", "method.tau": 0.1, "method.denoise": 0.2, "augment.image_crop": 0.5}
     assert unused_options(changed(RECIPE, clip2scene)) == {}

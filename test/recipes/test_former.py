@@ -8,16 +8,16 @@ FORMER = {
     "name": "r",
     "train": {"dataset": "bag", "root": "drive"},
     "teacher": {"model": "m", "denoise": 0.2},
-    "optimiser": {"epochs": 3, "balance": 0.5, "words": 0.3, "targets": 7, "context": 4.0},
+    "optimiser": {"epochs": 3, "balance": 0.5, "words": 0.3, "targets": 7, "context": 4.0, "average": 0.9},
     "method": {"name": "clip2scene", "tau": 0.1, "samples": 9, "sigma": 3.0},
 }
 
 
 def test_moved_fields_are_found_and_told(caplog):
     data = renamed({**FORMER, "method": {"name": "clip2scene"}})
-    assert data["optimiser"] == {"epochs": 3} and data["teacher"] == {"model": "m"}
+    assert data["optimiser"] == {"epochs": 3, "ema_decay": 0.9} and data["teacher"] == {"model": "m"}
     assert data["pairs"] == {"targets": 7} and data["augment"] == {"context": 4.0}
-    assert data["method"] == {"name": "clip2scene", "balance": 0.5, "words": 0.3, "denoise": 0.2}
+    assert data["method"] == {"name": "clip2scene", "balance": 0.5, "agreement": 0.3, "denoise": 0.2}
     assert "optimiser.balance is called method.balance now" in caplog.text
     assert FORMER["optimiser"]["balance"] == 0.5
 

@@ -23,7 +23,7 @@ from ov3d_perception.recipes.specs import (
     TeacherSpec,
     VocabularySpec,
 )
-from ov3d_perception.training.run import distill
+from ov3d_perception.training.run import train
 from ov3d_perception.types import Camera, EncoderIdentity, Frame, Scan, Sweep, View
 
 IDENTITY = EncoderIdentity("colour", "test", 3)
@@ -151,7 +151,7 @@ def assert_resumes(recipe, folder, monkeypatch, module, killed=19, between=lambd
     between: called after the kill.
     """
     torch.set_num_threads(1)
-    distill(recipe, folder / "whole", device="cpu")
+    train(recipe, folder / "whole", device="cpu")
     step, calls = module.training_step, []
 
     def dies(self, batch, number):
@@ -163,10 +163,10 @@ def assert_resumes(recipe, folder, monkeypatch, module, killed=19, between=lambd
     with monkeypatch.context() as patch:
         patch.setattr(module, "training_step", dies)
         with pytest.raises(KilledError):
-            distill(recipe, folder / "broken", device="cpu")
+            train(recipe, folder / "broken", device="cpu")
     between()
     torch.rand(100)
-    distill(recipe, folder / "broken", resume=True, device="cpu")
+    train(recipe, folder / "broken", resume=True, device="cpu")
     whole, broken = (load_checkpoint(folder / name / "student.safetensors")[0] for name in ("whole", "broken"))
     for (name, a), b in zip(whole.state_dict().items(), broken.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0, msg=name)

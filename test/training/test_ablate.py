@@ -57,8 +57,8 @@ def test_rows_of_one_setting_share_a_run_and_done_runs_are_not_repeated(recipe, 
         Row("same", set={"method.sweeps": 3}),
         Row("kl", set={"method.name": "kl"}),
     )
-    table, made, real = Table("Test", rows), [], tables.distill
-    monkeypatch.setattr(tables, "distill", lambda *a, **k: (made.append(a[1]), real(*a, **k)))
+    table, made, real = Table("Test", rows), [], tables.train
+    monkeypatch.setattr(tables, "train", lambda *a, **k: (made.append(a[1]), real(*a, **k)))
     summary = ablate(recipe, table, tmp_path / "out", [1, 2], device="cpu")
     assert len(made) == 4
     full, same = summary["rows"]["full"]["all points"], summary["rows"]["same"]["all points"]
@@ -113,7 +113,7 @@ def test_folds_are_scored_together(recipe, tmp_path, monkeypatch):
         figures = {"modes": dict.fromkeys(said), "confusion": said, "classes": ["a", "b"]}
         (folder / "evaluation.json").write_text(json.dumps(figures))
 
-    monkeypatch.setattr(tables, "distill", pretend)
+    monkeypatch.setattr(tables, "train", pretend)
     figures = ablate(folded, Table("T", (Row("full"),)), tmp_path / "out", [1])["rows"]["full"]["in view"]
     assert figures["mean"] == pytest.approx((9 / 15 + 2 / 8) / 2)
     assert figures["folds"] == [{"one": pytest.approx(0.8), "two": pytest.approx((1 / 5 + 2 / 6) / 2)}]

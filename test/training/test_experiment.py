@@ -62,7 +62,7 @@ def test_a_method_of_ones_own_trains_and_is_evaluated(recipe, tmp_path):
     own = changed(recipe, {"method.name": "squared", "method.power": 1.0, "optimiser.batch": 1, "optimiser.epochs": 10})
     with pytest.raises(RecipeError, match=r"recipe\.method\.power"):
         changed(own, {"method.power": "high"})
-    result = run.distill(own, tmp_path / "out", device="cpu")
+    result = run.train(own, tmp_path / "out", device="cpu")
     assert result.modes[STUDENT_ALL].miou > 0.9
     assert load_checkpoint(tmp_path / "out" / "student.safetensors")[1].recipe["method"]["power"] == 1.0
 

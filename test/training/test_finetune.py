@@ -47,7 +47,7 @@ def test_labels_teach_a_random_network(recipe, tmp_path):
 
 
 def test_a_pretrained_body_comes_along_and_its_head_does_not(recipe, tmp_path):
-    run.distill(recipe, tmp_path / "pre", device="cpu")
+    run.train(recipe, tmp_path / "pre", device="cpu")
     init = tmp_path / "pre" / "student.safetensors"
     identity = class_vocabulary(LabelSet.load(recipe.vocabulary.labelset)).identity
     network = network_of(changed(recipe, {"network.init": str(init)}), identity)

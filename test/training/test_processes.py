@@ -25,7 +25,7 @@ from pathlib import Path
 import pytest, torch
 sys.path.insert(0, {support!r})
 from colour_scene import walls_recipe
-from ov3d_perception.training.run import distill
+from ov3d_perception.training.run import train
 from ov3d_perception.recipes.load import changed
 torch.set_num_threads(1)
 out, batch, rate = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
@@ -37,7 +37,7 @@ with pytest.MonkeyPatch.context() as patch:
     recipe = changed(recipe, {{"train.options": options, "optimiser.epochs": 1, "repeat": 1, "optimiser.batch": batch,
         "method.switch_after": 9, "optimiser.algorithm": "sgd", "optimiser.schedule": "cosine", "optimiser.clip": 0.0,
         "optimiser.learning_rate": rate}})
-    distill(recipe, out, device="cpu")
+    train(recipe, out, device="cpu")
 """
 
 

@@ -35,7 +35,7 @@ def recipe(tmp_path, monkeypatch):
 
 
 def test_student_learns_from_colours_to_tell_shine(recipe, tmp_path):
-    result = run.distill(recipe, tmp_path / "out", device="cpu")
+    result = run.train(recipe, tmp_path / "out", device="cpu")
     assert result.modes[STUDENT_IN_VIEW].miou > 0.9
     assert result.modes[STUDENT_ALL].miou > 0.9
     assert result.modes[TEACHER_IN_VIEW].miou > 0.8
@@ -60,8 +60,8 @@ def test_student_learns_from_colours_to_tell_shine(recipe, tmp_path):
 def test_a_killed_run_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch):
     recipe = dataclasses.replace(
         recipe,
-        optimiser=dataclasses.replace(recipe.optimiser, epochs=4, average=0.9),
-        method=OpenSceneSpec(balance=0.5, words=0.3),
+        optimiser=dataclasses.replace(recipe.optimiser, epochs=4, ema_decay=0.9),
+        method=OpenSceneSpec(balance=0.5, agreement=0.3),
     )
     assert_resumes(recipe, tmp_path, monkeypatch, OpenSceneModule)
 
@@ -88,14 +88,14 @@ def test_images_are_hashed_when_a_run_begins_and_never_again(recipe, tmp_path, m
     """Frames 1 and 2 are used, and 4 turns of 2 epochs read them; the evaluation hashes its own two images."""
     hashed, real = [], image_teacher.map_name
     monkeypatch.setattr(image_teacher, "map_name", lambda image: (hashed.append(1), real(image))[1])
-    run.distill(changed(recipe, {"optimiser.epochs": 2, "method.name": "clip2scene"}), tmp_path / "out", device="cpu")
+    run.train(changed(recipe, {"optimiser.epochs": 2, "method.name": "clip2scene"}), tmp_path / "out", device="cpu")
     assert len(hashed) == 1 + 2 + 2  # the budget's example, two frames, the evaluation
 
 
 def test_the_average_follows_once_an_optimiser_step(recipe, tmp_path):
     """Two usable frames in four turns, one a batch, two batches a step: four steps of eight batches."""
-    settings = {"optimiser.epochs": 1, "optimiser.accumulate": 2, "optimiser.average": 0.9, "validation": None}
-    run.distill(changed(recipe, settings), tmp_path / "out", device="cpu")
+    settings = {"optimiser.epochs": 1, "optimiser.accumulate": 2, "optimiser.ema_decay": 0.9, "validation": None}
+    run.train(changed(recipe, settings), tmp_path / "out", device="cpu")
     state = torch.load(tmp_path / "out" / "last.ckpt", weights_only=False)["state_dict"]
     assert int(state["average.n_averaged"]) == 4
 
@@ -109,9 +109,9 @@ def test_the_shipped_encoder_teaches_a_student(recipe, tmp_path, monkeypatch):
         "vocabulary": {"labelset": "street", "text": str(models / "street_bank.npz")},
         "validation": None,
         "optimiser.epochs": 6,
-        "method.words": 0.1,
+        "method.agreement": 0.1,
     }
-    run.distill(changed(recipe, settings), tmp_path / "out", device="cpu")
+    run.train(changed(recipe, settings), tmp_path / "out", device="cpu")
     encoder = load_encoder(str(models / "street_clip"), None, "cpu")
     network, info = load_checkpoint(tmp_path / "out" / "student.safetensors")
     assert info.identity == encoder.identity
@@ -127,7 +127,7 @@ def test_the_shipped_encoder_teaches_a_student(recipe, tmp_path, monkeypatch):
 
 PHASES = [
     {"optimiser.epochs": 3},
-    {"method.name": "kl", "optimiser.epochs": 2, "optimiser.learning_rate": 0.001, "optimiser.average": 0.5},
+    {"method.name": "kl", "optimiser.epochs": 2, "optimiser.learning_rate": 0.001, "optimiser.ema_decay": 0.5},
 ]
 
 
@@ -140,7 +140,7 @@ def test_phases_go_on_with_the_weights_of_those_before(recipe, tmp_path, monkeyp
         return real(self, batch, number)
 
     monkeypatch.setattr(KlModule, "training_step", step)
-    run.distill(changed(recipe, {"phases": PHASES}), tmp_path / "out", device="cpu")
+    run.train(changed(recipe, {"phases": PHASES}), tmp_path / "out", device="cpu")
     first, second = (
         torch.load(tmp_path / "out" / f"phase{number}" / "last.ckpt", weights_only=False) for number in (1, 2)
     )
@@ -160,11 +160,11 @@ def test_a_run_killed_in_any_phase_resumes_to_the_same_weights(recipe, tmp_path,
 
 def test_a_folder_belongs_to_one_run(recipe, tmp_path):
     recipe = dataclasses.replace(recipe, optimiser=dataclasses.replace(recipe.optimiser, epochs=1))
-    run.distill(recipe, tmp_path / "out", device="cpu")
+    run.train(recipe, tmp_path / "out", device="cpu")
     with pytest.raises(CheckpointError, match="Resume it"):
-        run.distill(recipe, tmp_path / "out", device="cpu")
+        run.train(recipe, tmp_path / "out", device="cpu")
     with pytest.raises(CheckpointError, match="another recipe"):
-        run.distill(dataclasses.replace(recipe, seed=5), tmp_path / "out", resume=True, device="cpu")
+        run.train(dataclasses.replace(recipe, seed=5), tmp_path / "out", resume=True, device="cpu")
 
 
 def test_words_of_another_encoder_are_refused_before_any_work(recipe, tmp_path, monkeypatch):
@@ -173,7 +173,7 @@ def test_words_of_another_encoder_are_refused_before_any_work(recipe, tmp_path, 
 
     monkeypatch.setattr(run, "load_encoder", lambda *_: Other())
     with pytest.raises(IdentityError, match="other"):
-        run.distill(recipe, tmp_path / "out", device="cpu")
+        run.train(recipe, tmp_path / "out", device="cpu")
     assert not (tmp_path / "out" / "pairs").exists()
 
 
@@ -181,16 +181,16 @@ def test_without_labels_a_checkpoint_and_the_counts_remain(recipe, tmp_path):
     """A robot's own bag has no labels: no validation source, no words."""
     short = dataclasses.replace(recipe.optimiser, epochs=1)
     bare = dataclasses.replace(recipe, optimiser=short, validation=None, vocabulary=None)
-    result = run.distill(bare, tmp_path / "out", device="cpu")
+    result = run.train(bare, tmp_path / "out", device="cpu")
     assert result.modes == {}
     assert result.about["training frames"]["used"] == 2
     assert load_checkpoint(tmp_path / "out" / "student.safetensors")[1].vocabulary == {}
 
 
 def test_options_over_words_need_words(recipe, tmp_path):
-    bare = dataclasses.replace(recipe, validation=None, vocabulary=None, method=OpenSceneSpec(words=0.1))
+    bare = dataclasses.replace(recipe, validation=None, vocabulary=None, method=OpenSceneSpec(agreement=0.1))
     with pytest.raises(RecipeError, match="vocabulary"):
-        run.distill(bare, tmp_path / "out", device="cpu")
+        run.train(bare, tmp_path / "out", device="cpu")
 
 
 def test_point_voxel_network_distils_and_segments(recipe, tmp_path):
@@ -201,7 +201,7 @@ def test_point_voxel_network_distils_and_segments(recipe, tmp_path):
         optimiser=dataclasses.replace(recipe.optimiser, epochs=1, precision="bf16"),
         repeat=1,
     )
-    result = run.distill(recipe, tmp_path / "out", device="cpu")
+    result = run.train(recipe, tmp_path / "out", device="cpu")
     assert result.modes[STUDENT_ALL].points == 1200
     network, info = load_checkpoint(tmp_path / "out" / "student.safetensors")
     assert (info.arch, network.arch, network.feature_dim) == ("SPVCNN", "SPVCNN", 9)

@@ -39,7 +39,7 @@ def test_stochastic_gradient_descent_has_the_papers_momentum():
 
 def test_the_average_follows_weights_and_statistics():
     """Weights 1, then 0 for two steps, decay 1/2: the first update copies, then 1/2 and 1/4 remain."""
-    spec = OptimiserSpec(average=0.5)
+    spec = OptimiserSpec(ema_decay=0.5)
     module = Student(MinkUNet("MinkUNet14A", 1, 4, 0.1), spec, steps=3)
     assert module.student is not module.network
     for value in (1.0, 0.0, 0.0):

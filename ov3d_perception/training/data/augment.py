@@ -32,11 +32,11 @@ def augment(
 
 
 def in_wedge(
-    xyz: Float32[np.ndarray, "n 3"], taught: Int64[np.ndarray, " m"], share: float, rng: np.random.Generator
+    xyz: Float32[np.ndarray, "n 3"], supervised: Int64[np.ndarray, " m"], share: float, rng: np.random.Generator
 ) -> Bool[np.ndarray, " n"]:
-    """Which points lie in a sector of ``share`` of the circle, centred on a degree that has a taught point."""
+    """Which points lie in a sector of ``share`` of the circle, centred on a degree that has a supervised point."""
     turn = np.arctan2(xyz[:, 1], xyz[:, 0]) / (2 * np.pi)
-    degrees = np.unique(np.floor(turn[taught] * 360))
+    degrees = np.unique(np.floor(turn[supervised] * 360))
     if len(degrees) == 0:
         return np.ones(len(xyz), bool)
     start = (rng.choice(degrees) + rng.random()) / 360 - share / 2
@@ -47,8 +47,8 @@ def near(xyz: np.ndarray, point: np.ndarray, size: float) -> Bool[np.ndarray, " 
     """Which points lie in a column of edge ``size`` that holds one of the rows ``point``, or beside such a column."""
     cells = np.floor(xyz[:, :2] / size).astype(np.int64)
     cells -= cells.min(0) - 1
-    taught = np.zeros(cells.max(0) + 2, bool)
+    supervised = np.zeros(cells.max(0) + 2, bool)
     for dx in (-1, 0, 1):
         for dy in (-1, 0, 1):
-            taught[cells[point, 0] + dx, cells[point, 1] + dy] = True
-    return taught[cells[:, 0], cells[:, 1]]
+            supervised[cells[point, 0] + dx, cells[point, 1] + dy] = True
+    return supervised[cells[:, 0], cells[:, 1]]

@@ -37,7 +37,7 @@ class Cloud:
     xyz: metres. intensity: in [0, 1].
     part: which cloud of the network a point belongs to; several sweeps are several clouds, or all 0 when merged.
     sweep: of each point, 0 is the key sweep.
-    taught: rows of the points that something is known of; the wedge and the context lie around them.
+    supervised: rows of the points that something is known of; the wedge and the context lie around them.
     point: row of the pair's point. view: its image. uv: its pixel. segment: the pixel's superpixel.
     sizes: (height, width) of each image, in which ``uv`` is measured.
     maps: files of the images' teacher features, or else images: the images themselves, for an encoder in the step.
@@ -48,7 +48,7 @@ class Cloud:
     intensity: Float32[np.ndarray, " n"]
     part: Int64[np.ndarray, " n"]
     sweep: Int64[np.ndarray, " n"]
-    taught: Int64[np.ndarray, " m"]
+    supervised: Int64[np.ndarray, " m"]
     point: Int64[np.ndarray, " p"] = field(default_factory=lambda: np.zeros(0, np.int64))
     view: Int64[np.ndarray, " p"] = field(default_factory=lambda: np.zeros(0, np.int64))
     uv: Float32[np.ndarray, "p 2"] = field(default_factory=lambda: np.zeros((0, 2), np.float32))
@@ -229,16 +229,16 @@ class _Part:
 def _augmented(cloud: Cloud, number: int, recipe: Recipe, rng: np.random.Generator) -> list[_Part]:
     """The parts of a cloud, each moved by itself; one point with a label or a pair stays at least."""
     spec, network = recipe.augment, recipe.network
-    keep = np.ones(len(cloud.xyz), bool) if spec.wedge >= 1 else in_wedge(cloud.xyz, cloud.taught, spec.wedge, rng)
+    keep = np.ones(len(cloud.xyz), bool) if spec.wedge >= 1 else in_wedge(cloud.xyz, cloud.supervised, spec.wedge, rng)
     if recipe.augment.context is not None:
-        keep &= near(cloud.xyz, cloud.taught, recipe.augment.context)
-    taught = np.zeros(len(cloud.xyz), bool)
-    taught[cloud.taught] = True
+        keep &= near(cloud.xyz, cloud.supervised, recipe.augment.context)
+    supervised = np.zeros(len(cloud.xyz), bool)
+    supervised[cloud.supervised] = True
     parts: list[_Part] = []
     for part in range(int(cloud.part.max(initial=0)) + 1):
         rows = np.flatnonzero(keep & (cloud.part == part))
         xyz, intensity, kept = augment(cloud.xyz[rows], cloud.intensity[rows], spec, rng)
-        known = np.flatnonzero(taught[rows])
+        known = np.flatnonzero(supervised[rows])
         if part == 0 and len(known) and not kept[known].any():
             kept[known[0]] = True
         points = torch.from_numpy(xyz[kept])

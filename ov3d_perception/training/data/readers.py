@@ -56,7 +56,7 @@ class SampleReader:
             intensity=sample.intensity,
             part=alone,
             sweep=alone,
-            taught=sample.point,
+            supervised=sample.point,
             point=sample.point,
             view=sample.view,
             uv=sample.uv,
@@ -116,7 +116,7 @@ class SweepReader:
             intensity=merged.intensity,
             part=np.zeros_like(sweep) if method.merged else sweep,
             sweep=sweep,
-            taught=pairs.point,
+            supervised=pairs.point,
             point=pairs.point[rows],
             view=pairs.camera[rows].astype(np.int64),
             uv=pairs.uv[rows],
@@ -185,7 +185,7 @@ class LabelReader:
         if len(known) == 0:
             raise DatasetError(f"{frame.name} has no label", "Take a labelled split")
         alone = np.zeros(len(merged.xyz), np.int64)
-        return Cloud(xyz=merged.xyz, intensity=merged.intensity, part=alone, sweep=alone, taught=known, label=label)
+        return Cloud(xyz=merged.xyz, intensity=merged.intensity, part=alone, sweep=alone, supervised=known, label=label)
 
     def missing(self) -> Counter[str]:
         """What the source has skipped so far."""

@@ -41,17 +41,17 @@ class Clip2SceneModule(PixelStudent):
         if method.spatial > 0:
             self.spatial_head = nn.Linear(self.network.feature_dim, self.text.shape[1], bias=False)
 
-    def frame_losses(self, taught: FramePairs) -> dict[str, Float[Tensor, ""]]:
+    def frame_losses(self, frame: FramePairs) -> dict[str, Float[Tensor, ""]]:
         """Equations (1) and (2)."""
         step = clip2scene.Clip2SceneStep(
-            pixels=taught.pixels,
-            word=taught.word,
-            semantic=self.network.head(taught.narrow).float(),
-            spatial=None if self.spatial_head is None else self.spatial_head(taught.narrow).float(),
-            sweep=taught.column("sweep"),
-            grid=taught.column("grid"),
+            pixels=frame.pixels,
+            word=frame.word,
+            semantic=self.network.head(frame.narrow).float(),
+            spatial=None if self.spatial_head is None else self.spatial_head(frame.narrow).float(),
+            sweep=frame.column("sweep"),
+            grid=frame.column("grid"),
             text=self.text,
             word_class=self.word_class,
-            self_taught=self.self_training.applies(self.current_epoch, self.recipe.seed, self.global_step),
+            self_trained=self.self_training.applies(self.current_epoch, self.recipe.seed, self.global_step),
         )
         return clip2scene.losses(step, self.options)

@@ -21,7 +21,7 @@ def experiment(run: Run) -> Experiment:
 class KlModule(PixelStudent):
     """See :mod:`ov3d_perception.methods.kl`."""
 
-    def frame_losses(self, taught: FramePairs) -> dict[str, Float[Tensor, ""]]:
+    def frame_losses(self, frame: FramePairs) -> dict[str, Float[Tensor, ""]]:
         """The method's one loss."""
-        weight = self.balance.weights(taught.word) if self.balance else None
-        return kl.losses(kl.KlStep(self.points(taught), taught.pixels, self.text, self.logit_scale, weight))
+        weight = self.balance.weights(frame.word) if self.balance else None
+        return kl.losses(kl.KlStep(self.points(frame), frame.pixels, self.text, self.logit_scale, weight))

@@ -60,7 +60,7 @@ class OpenSceneModule(Student):
         student = self.network.head(features[batch.targets.voxel])
         weight = self.balance.weights((teacher @ self.text.T).argmax(1)) if self.balance else None
         (loss,) = openscene.losses(openscene.OpenSceneStep(student, teacher, weight)).values()
-        if self.method.words == 0:
+        if self.method.agreement == 0:
             return self.log_loss(loss)
         agreement = agreement_loss(student, teacher, self.text, self.logit_scale, weight)
-        return self.log_loss(loss + self.method.words * agreement, agreement=agreement)
+        return self.log_loss(loss + self.method.agreement * agreement, agreement=agreement)

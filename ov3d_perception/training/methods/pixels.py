@@ -85,13 +85,13 @@ class PixelStudent(Student):
         if isinstance(recipe.method, WordsSpec) and recipe.method.balance > 0:
             self.balance = Balance(vocabulary.prompt_class, recipe.method.balance)
 
-    def frame_losses(self, taught: FramePairs) -> dict[str, Float[Tensor, ""]]:
+    def frame_losses(self, frame: FramePairs) -> dict[str, Float[Tensor, ""]]:
         """The weighted losses of one frame, by name."""
         raise NotImplementedError
 
-    def points(self, taught: FramePairs) -> Float[Tensor, "m d"]:
+    def points(self, frame: FramePairs) -> Float[Tensor, "m d"]:
         """The head's output for each pair's point, of unit norm."""
-        return F.normalize(self.network.head(taught.narrow).float(), dim=1)
+        return F.normalize(self.network.head(frame.narrow).float(), dim=1)
 
     def training_step(self, batch: CloudBatch, _: int) -> Float[Tensor, ""]:
         """The loss of one batch."""
@@ -102,10 +102,10 @@ class PixelStudent(Student):
         self.clock.add("teacher", start, self.device)
         narrow = self.network(SparseTensor(batch.feats, batch.coords)).feats[pairs.voxel].float()
         parts: dict[str, list[Tensor]] = {}
-        for frame in range(batch.frames):
-            rows = torch.nonzero(pairs.frame == frame)[:, 0]
-            taught = FramePairs(pixels[rows], narrow[rows], word[rows], pairs, rows)
-            for name, part in self.frame_losses(taught).items():
+        for number in range(batch.frames):
+            rows = torch.nonzero(pairs.frame == number)[:, 0]
+            frame = FramePairs(pixels[rows], narrow[rows], word[rows], pairs, rows)
+            for name, part in self.frame_losses(frame).items():
                 parts.setdefault(name, []).append(part)
         means = {name: torch.stack(part).mean() for name, part in parts.items()}
         return self.log_loss(torch.stack(list(means.values())).sum(), **means)

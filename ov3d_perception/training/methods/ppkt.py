@@ -21,8 +21,8 @@ def experiment(run: Run) -> Experiment:
 class PpktModule(PixelStudent):
     """See :mod:`ov3d_perception.methods.ppkt`."""
 
-    def frame_losses(self, taught: FramePairs) -> dict[str, Float[Tensor, ""]]:
+    def frame_losses(self, frame: FramePairs) -> dict[str, Float[Tensor, ""]]:
         """The method's one loss."""
         method = self.recipe.method
         assert isinstance(method, PpktSpec)
-        return ppkt.losses(ppkt.PpktStep(self.points(taught), taught.pixels, method.samples, method.temperature))
+        return ppkt.losses(ppkt.PpktStep(self.points(frame), frame.pixels, method.samples, method.temperature))

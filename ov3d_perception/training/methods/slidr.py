@@ -26,9 +26,9 @@ def experiment(run: Run) -> Experiment:
 class SlidrModule(PixelStudent):
     """See :mod:`ov3d_perception.methods.slidr`."""
 
-    def frame_losses(self, taught: FramePairs) -> dict[str, Float[Tensor, ""]]:
+    def frame_losses(self, frame: FramePairs) -> dict[str, Float[Tensor, ""]]:
         """The method's one loss."""
         method = self.recipe.method
         assert isinstance(method, SlidrSpec)
-        segment = taught.column("segment")
-        return slidr.losses(slidr.SlidrStep(self.points(taught), taught.pixels, segment, method.temperature))
+        segment = frame.column("segment")
+        return slidr.losses(slidr.SlidrStep(self.points(frame), frame.pixels, segment, method.temperature))

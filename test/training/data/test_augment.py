@@ -79,8 +79,8 @@ def test_a_wedge_keeps_one_connected_part_of_the_circle(seed, share):
 def test_a_wedge_turns_to_where_the_taught_points_are():
     angle = np.linspace(-np.pi, np.pi, 720, endpoint=False)
     xyz = np.column_stack([9 * np.cos(angle), 9 * np.sin(angle), 0 * angle]).astype(np.float32)
-    taught = np.flatnonzero(np.abs(angle) < 0.5)
+    supervised = np.flatnonzero(np.abs(angle) < 0.5)
     for seed in range(30):
-        keep = in_wedge(xyz, taught, 0.1, np.random.default_rng(seed))
+        keep = in_wedge(xyz, supervised, 0.1, np.random.default_rng(seed))
         assert np.abs(angle[keep]).max() < 0.5 + 0.1 * 2 * np.pi / 2 + 0.02
-        assert keep[taught].any()
+        assert keep[supervised].any()

@@ -39,7 +39,7 @@ def clouds(reader, recipe=RECIPE, columns=None):
 
 @pytest.mark.parametrize("turn", range(5))
 def test_targets_follow_their_points(samples, turn):
-    """Red points shine, green ones do not: the intensity of a taught voxel tells which target it must have."""
+    """Red points shine, green ones do not: the intensity of a supervised voxel tells which target it must have."""
     batch = clouds(samples)[turn, 0]
     clear = batch.targets.feature.max(1).values > 0.97
     red = batch.targets.feature[clear].argmax(1) == 0
@@ -97,7 +97,7 @@ def test_order_depends_on_seed_and_epoch_and_covers_everything():
 
 
 def test_mixing_lays_a_second_cloud_over_the_first(samples):
-    """Both clouds' voxels are there, and each taught voxel still has the target of its own colour."""
+    """Both clouds' voxels are there, and each supervised voxel still has the target of its own colour."""
     plain = dataclasses.replace(RECIPE, augment=dataclasses.replace(RECIPE.augment, mix=0.0))
     mixed = dataclasses.replace(RECIPE, augment=dataclasses.replace(RECIPE.augment, mix=1.0))
     alone, both = clouds(samples, plain)[2, 0], clouds(samples, mixed)[2, 0]

@@ -55,7 +55,7 @@ def module_of(recipe):
 
 
 def test_student_learns_from_words_to_tell_shine(recipe, tmp_path):
-    result = run.distill(recipe, tmp_path / "out", device="cpu")
+    result = run.train(recipe, tmp_path / "out", device="cpu")
     assert result.modes[STUDENT_ALL].miou > 0.9
     assert result.about["training frames"]["used"] == 2
     assert (result.about["training frames"]["unseen"], result.about["training frames"]["corrupt"]) == (1, 1)
@@ -143,7 +143,7 @@ def test_denoised_words_are_not_said(recipe, tmp_path):
 
 @pytest.mark.parametrize("form", ["release", "soft"])
 def test_other_forms_of_equation_1_learn_too(recipe, tmp_path, form):
-    result = run.distill(changed(recipe, {"method.form": form}), tmp_path / "out", device="cpu")
+    result = run.train(changed(recipe, {"method.form": form}), tmp_path / "out", device="cpu")
     assert result.modes[STUDENT_ALL].miou > 0.9
     assert load_checkpoint(tmp_path / "out" / "student.safetensors")[1].recipe["method"]["form"] == form
 
@@ -176,13 +176,13 @@ def test_methods_of_the_tables_run(recipe, tmp_path, method, online):
         pytest.importorskip("skimage")
     augment = {"augment.image_flip": True, "augment.image_crop": 0.8} if online else {}
     settings = {"method.name": method, "teacher.online": online, "optimiser.algorithm": "sgd", **augment}
-    result = run.distill(changed(recipe, {**settings, "optimiser.schedule": "cosine"}), tmp_path / "out", fast=True)
+    result = run.train(changed(recipe, {**settings, "optimiser.schedule": "cosine"}), tmp_path / "out", fast=True)
     assert result.modes[STUDENT_IN_VIEW].points > 100
     assert (tmp_path / "out" / "student.safetensors").is_file()
 
 
 def test_online_runs_tell_which_frames_they_left_out(recipe, tmp_path):
-    result = run.distill(changed(recipe, {"teacher.online": True, "optimiser.epochs": 1}), tmp_path / "out")
+    result = run.train(changed(recipe, {"teacher.online": True, "optimiser.epochs": 1}), tmp_path / "out")
     left_out = result.about["training frames"]["left out"]
     assert [fault.split(":")[0] for fault in sorted(left_out)] == ["frame 0", "frame 3"]
 
@@ -192,7 +192,7 @@ def test_what_was_missing_in_frames_is_counted_in_worker_processes_too(recipe, t
     """Frame 1 lacks a sweep; it is read for itself, for 0 (corrupt) and for 3 (blind), in two epochs of four turns."""
     recipe = changed(recipe, {"teacher.online": True, "optimiser.epochs": 2, "optimiser.workers": workers})
     recipe.train.options["lossy"] = [1]
-    result = run.distill(recipe, tmp_path / "out")
+    result = run.train(recipe, tmp_path / "out")
     lost = result.about["training frames"]["left out of frames, times"]
     assert lost == {"missing sweep": 24}
 
@@ -222,7 +222,7 @@ def test_accumulated_steps_are_those_of_the_doubled_batch(recipe, tmp_path):
 def test_students_learn_in_half_precision_and_over_accumulated_batches(recipe, tmp_path, settings):
     if settings.get("optimiser.precision") == "fp16" and not torch.cuda.is_available():
         pytest.skip("16-bit floats with a scaled loss are trained on CUDA only")
-    result = run.distill(changed(recipe, settings), tmp_path / "out", device="auto")
+    result = run.train(changed(recipe, settings), tmp_path / "out", device="auto")
     assert result.modes[STUDENT_ALL].miou > 0.9
 
 
@@ -239,10 +239,10 @@ def test_words_of_another_label_set_can_teach(recipe, tmp_path):
     other = tmp_path / "other.yaml"
     other.write_text("name: other\nclasses: {sea: {prompts: [blue]}, leaf: {prompts: [green]}}\n")
     planned = changed(recipe, {"method.prompts": str(other), "optimiser.epochs": 1})
-    result = run.distill(planned, tmp_path / "out", device="cpu", fast=True)
+    result = run.train(planned, tmp_path / "out", device="cpu", fast=True)
     assert result.about["prompts"] == {"red": ["red"], "green": ["green"]}
 
 
 def test_it_needs_words(recipe, tmp_path):
     with pytest.raises(RecipeError, match="vocabulary"):
-        run.distill(dataclasses.replace(recipe, vocabulary=None, validation=None), tmp_path / "out", device="cpu")
+        run.train(dataclasses.replace(recipe, vocabulary=None, validation=None), tmp_path / "out", device="cpu")
