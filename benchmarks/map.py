@@ -102,7 +102,7 @@ class Town:
         return ((np.floor(centres / VOXEL) + 0.5) * VOXEL).astype(np.float32), kind
 
     def features(self, centres: np.ndarray, kind: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Narrow features: the class, a direction of the thing (cells of 8 m), and noise a view."""
+        """Point features: the class, a direction of the thing (cells of 8 m), and noise a view."""
         cell = (np.floor(centres[:, :2] / 8).astype(np.int64) @ [31, 17] + kind) % len(self.things)
         mixed = rng.normal(size=(len(kind), len(self.noise))).astype(np.float32) @ (self.noise @ self.inverse)
         return mixed + (self.classes @ self.inverse)[kind] + (self.things @ self.inverse)[cell]

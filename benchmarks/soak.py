@@ -42,7 +42,7 @@ ASKS, READS, SAVES = 20, 100, 600  # scans from one query, reading of the memory
 
 @dataclass(frozen=True)
 class Section:
-    """Scans of a drive: voxel centres in the world, narrow features, sensor positions; and how far it goes (metres)."""
+    """Scans of a drive: voxel centres in the world, point features, sensor positions; and how far it goes (metres)."""
 
     centres: list[np.ndarray]
     features: list[np.ndarray]

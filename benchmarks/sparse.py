@@ -162,7 +162,7 @@ def _resident(field: str) -> float:
 
 
 def _scaling(options: argparse.Namespace) -> list[Row]:
-    """Copies of a scan side by side, from points to MinkUNet18A's narrow features, as the Segmenter makes them."""
+    """Copies of a scan side by side, from points to MinkUNet18A's point features, as the Segmenter makes them."""
     (scan,) = (torch.from_numpy(cloud) for cloud in sparse_cases.clouds("semantickitti", 1))
     made = fold_batch_norm(sparse_cases.network("MinkUNet18A")).to(options.device)
     low = scan[:, :3].amin(0)

@@ -64,6 +64,10 @@ class VocabularyError(Ov3dError):
     """A list of classes that is empty, names a class twice or without a word, or is a string."""
 
 
+class ResourceError(Ov3dError):
+    """Too little memory for what was asked."""
+
+
 class BackendError(Ov3dError):
     """A sparse convolution backend that is unknown, not installed, or cannot serve the device."""
 

@@ -117,11 +117,11 @@ class Segmenter:
         """
         size = self.info.voxel_size
         points = torch.from_numpy(np.ascontiguousarray(xyz, dtype=np.float32)).to(self.device)
-        strength = torch.from_numpy(np.ascontiguousarray(intensity, dtype=np.float32)).to(self.device)
+        intensities = torch.from_numpy(np.ascontiguousarray(intensity, dtype=np.float32)).to(self.device)
         if len(points) == 0:
             none = torch.zeros(0, dtype=torch.int64, device=self.device)
             return NetworkOutput(none.new_zeros(0, 3), size, points.new_zeros(0, len(self.basis)), none)
-        inputs = point_inputs(self.info.inputs, points, strength, size)
+        inputs = point_inputs(self.info.inputs, points, intensities, size)
         coords, mean, inverse = quantize(points, size, inputs)
         output = self._network(SparseTensor(mean.to(self.dtype), coords, backend=self.backend)).feats
         return NetworkOutput(coords[:, 1:], size, torch.nan_to_num(output.float()), inverse)

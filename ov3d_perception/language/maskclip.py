@@ -77,7 +77,7 @@ def value_path(visual: VisionTransformer, tokens: Float[Tensor, "b n d"]) -> Flo
     return value if visual.proj is None else value @ visual.proj.to(value.dtype)
 
 
-def key_likeness(visual: VisionTransformer, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n n"]:
+def key_similarity(visual: VisionTransformer, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n n"]:
     """Cosines between the keys of the last attention, for tokens that enter its block."""
     block, width = visual.transformer.resblocks[-1], tokens.shape[-1]
     bias = None if block.attn.in_proj_bias is None else block.attn.in_proj_bias[width : 2 * width]
@@ -100,6 +100,6 @@ def dense_features(
     tokens = tokens_before_last_block(visual, pixels)[:, 1:]
     features = functional.normalize(value_path(visual, tokens).float(), dim=-1)
     if key_smoothing:
-        weights = functional.softmax(key_smoothing * key_likeness(visual, tokens), dim=-1)
+        weights = functional.softmax(key_smoothing * key_similarity(visual, tokens), dim=-1)
         features = functional.normalize(weights @ features, dim=-1)
     return features.transpose(1, 2).unflatten(2, grid)

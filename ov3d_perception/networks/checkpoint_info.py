@@ -47,7 +47,7 @@ class CheckpointInfo:
     vocabulary: default classes, each with its prompt words; bank: embeddings of these words, and of others;
     preparation: of the clouds in training;
     recipe: the training recipe; commit: of the code that trained it; metrics: what it reached, by name;
-    head_bias: the last of the narrow features is the constant one (imported networks).
+    head_bias: the last of the point features is the constant one (imported networks).
     """
 
     arch: str

@@ -10,7 +10,7 @@ MinkUNet has MinkowskiEngine's names here and SPVCNN has torchsparse's, so names
 * the scale of the intensity (0..255 in SLidR's and CLIP2Scene's nuScenes): multiplied into the stem;
 * inputs that are the same (OpenScene's three ones): they become one, the stem's matrices for them are added.
 
-Heads that are not for text, stored text embeddings and other networks in the file are left out, by name.
+Heads that are not for text, stored text embeddings and other networks in the file are skipped and named.
 """
 
 from __future__ import annotations
@@ -87,14 +87,14 @@ class Head:
 class ImportReport:
     """What was written and what was not.
 
-    taken: number of tensors; unfit: each tensor that does not fit, and why; left_out: what the network does not need;
+    taken: number of tensors; unfit: each tensor that does not fit, and why; skipped: what the network does not need;
     notes: what to know before it is used.
     """
 
     info: CheckpointInfo
     taken: int
     unfit: list[str]
-    left_out: list[str]
+    skipped: list[str]
     notes: list[str]
 
     def to_text(self) -> str:
@@ -104,7 +104,7 @@ class ImportReport:
             f"{info.arch}, width {info.width:g}, inputs {', '.join(info.inputs)}, voxels of {info.voxel_size:g} m, "
             f"head for {info.identity}: {self.taken} tensors taken",
             *(f"does not fit: {line}" for line in self.unfit),
-            *(f"left out: {name}" for name in self.left_out),
+            *(f"skipped: {name}" for name in self.skipped),
             *(f"note: {note}" for note in self.notes),
         ]
         return "\n".join(lines)
@@ -143,7 +143,7 @@ def import_checkpoint(path: Path, out: Path, spec: ImportSpec) -> ImportReport:
     info = _describe(path, source, family, head, spec)
     network = info.build()
     target = network.state_dict()
-    tensors, left_out = _select(source.tensors, family, head, spec)
+    tensors, skipped = _select(source.tensors, family, head, spec)
     fitted, unfit = _fit(tensors, target, family)
     if unfit and not spec.partial:
         raise CheckpointError(
@@ -152,8 +152,8 @@ def import_checkpoint(path: Path, out: Path, spec: ImportSpec) -> ImportReport:
         )
     network.load_state_dict(target | fitted)
     save_checkpoint(out, network, info)
-    left_out += [f"{module}.* ({count} tensors)" for module, count in source.others.items()]
-    return ImportReport(info, len(fitted), unfit, left_out, _notes(source, info, family))
+    skipped += [f"{module}.* ({count} tensors)" for module, count in source.others.items()]
+    return ImportReport(info, len(fitted), unfit, skipped, _notes(source, info, family))
 
 
 def _describe(
@@ -247,13 +247,13 @@ def _select(
 ) -> tuple[dict[str, Tensor], list[str]]:
     """(tensors with head and stem as ours, names of what is not needed)."""
     used = head.names if head else ()
-    left_out = [name for name in tensors if name.startswith(_LEFT_OUT) and name not in used]
-    selected = {name: value for name, value in tensors.items() if name not in used and name not in left_out}
+    skipped = [name for name in tensors if name.startswith(_LEFT_OUT) and name not in used]
+    selected = {name: value for name, value in tensors.items() if name not in used and name not in skipped}
     if head:
         rows = head.kernel if head.bias is None else torch.cat([head.kernel, head.bias[None]])
         selected[family.head] = rows if family is MINKUNET else rows.T
     selected[family.stem] = _stem(selected[family.stem].float(), spec)
-    return selected, left_out
+    return selected, skipped
 
 
 def _stem(kernel: Tensor, spec: ImportSpec) -> Tensor:

@@ -84,7 +84,7 @@ class MinkUNet(nn.Module):
     arch: a key of :data:`ARCHITECTURES`; in_channels: input features a voxel; out_channels: dimension of the linear
     head ``final``, that of the image-text space; width: factor on all channels; head_bias: the head adds a constant,
     as some other releases' do: z then ends in a channel of ones, and the head remains the one matrix ``basis``.
-    ``forward`` gives the narrow features z; :meth:`head` takes them to the image-text space.
+    ``forward`` gives the point features z; :meth:`head` takes them to the image-text space.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class MinkUNet(nn.Module):
         self.relu = ReLU(inplace=True)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        """(N, in_channels) -> narrow features z (N, feature_dim) on the same voxels."""
+        """(N, in_channels) -> point features z (N, feature_dim) on the same voxels."""
         x.manager.expect(_STENCILS, x.feats)
         relu = self.relu
         skip1 = convolve_normalised(self.conv0p1s1, self.bn0, relu, x)
@@ -136,7 +136,7 @@ class MinkUNet(nn.Module):
         return out.replace(append_one(out.feats)) if self.head_bias else out
 
     def head(self, features: Float[Tensor, "n c"]) -> Float[Tensor, "n d"]:
-        """Narrow features to the image-text space (not normalised)."""
+        """Point features to the image-text space (not normalised)."""
         return multiply(features, self.final.kernel, keep=False)
 
     @property
@@ -146,7 +146,7 @@ class MinkUNet(nn.Module):
 
     @property
     def feature_dim(self) -> int:
-        """Channels of the narrow features."""
+        """Channels of the point features."""
         return self.final.in_channels
 
 

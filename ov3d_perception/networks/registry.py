@@ -8,7 +8,7 @@ from ov3d_perception.networks.minkunet import MinkUNet
 from ov3d_perception.networks.spvcnn import SPVCNN
 
 Network = MinkUNet | SPVCNN
-"""``network(x)`` gives narrow features on the voxels of ``x``, ``network.head`` takes them to the image-text space."""
+"""``network(x)`` gives point features on the voxels of ``x``, ``network.head`` takes them to the image-text space."""
 
 ARCHITECTURES: dict[str, type[MinkUNet] | type[SPVCNN]] = {
     **dict.fromkeys(minkunet.ARCHITECTURES, MinkUNet),

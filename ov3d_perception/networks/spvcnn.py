@@ -153,7 +153,7 @@ class SPVCNN(nn.Module):
         self.classifier = nn.Sequential(nn.Linear(self.feature_dim, out_channels, bias=False))
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        """(N, in_channels) -> narrow features z (N, feature_dim) on the same voxels: one point a voxel, as released."""
+        """(N, in_channels) -> point features z (N, feature_dim) on the same voxels: one point a voxel, as released."""
         return x.replace(self._branches(x, Points.of_voxels(x)))
 
     def forward_points(
@@ -163,7 +163,7 @@ class SPVCNN(nn.Module):
         batch: Int64[Tensor, " n"] | None = None,
         backend: str = "torch",
     ) -> Float[Tensor, "n c"]:
-        """Narrow features of each point: the paper's network. positions: in voxels; batch: of each point, 0 if absent.
+        """Point features of each point: the paper's network. positions: in voxels; batch: of each point, 0 if absent.
 
         With one point in the middle of each voxel it equals :meth:`forward`.
         """
@@ -174,7 +174,7 @@ class SPVCNN(nn.Module):
         return self._branches(x, Points(positions, batch, x.manager))
 
     def _branches(self, x: SparseTensor, points: Points) -> Float[Tensor, "n c"]:
-        """Both branches; narrow features of the points."""
+        """Both branches; point features of the points."""
         x0 = self.stem(x)
         z0 = points.devoxelise(x0)
         x1 = self.stage1(points.voxelise(z0, x0.stride))
@@ -196,7 +196,7 @@ class SPVCNN(nn.Module):
         return x.replace(self.dropout(x.feats))
 
     def head(self, features: Float[Tensor, "n c"]) -> Float[Tensor, "n d"]:
-        """Narrow features to the image-text space (not normalised)."""
+        """Point features to the image-text space (not normalised)."""
         return features @ self.basis
 
     @property

@@ -20,10 +20,10 @@ from torch.nn.functional import embedding_bag
 
 from ov3d_perception.sparse import arena, kernels
 from ov3d_perception.sparse.blocks import Block
-from ov3d_perception.sparse.finish import Finish
+from ov3d_perception.sparse.epilogue import Epilogue
 from ov3d_perception.sparse.kernel_map import KernelMap
-from ov3d_perception.sparse.memory import named, require
-from ov3d_perception.sparse.workers import spread
+from ov3d_perception.sparse.memory import as_resource_error, require
+from ov3d_perception.sparse.workers import run_on_threads
 
 _PAIRS = {"cpu": 1 << 14, "cuda": 1 << 22}
 """In a block: on a CPU its sums stay in the inner cache, a GPU wants few large products."""
@@ -39,13 +39,13 @@ def convolve(
     feats: Float[Tensor, "n i"],
     kernel: Float[Tensor, "k i o"],
     kernel_map: KernelMap,
-    finish: Finish | None = None,
+    epilogue: Epilogue | None = None,
     transposed: bool = False,
 ) -> Float[Tensor, "m o"]:
     """``out[q] = sum of feats[p] @ kernel[offset]`` over the pairs (p, q) of each offset. Differentiable (once).
 
-    transposed: over the pairs (q, p) instead, the way back. finish: what is done to the result before it is stored; it
-    is not differentiable. Under autocast the products are made in the autocast type. Raises PointCloudError where the
+    transposed: over the pairs (q, p) instead, the way back. epilogue: what is done to the result before it is stored;
+    it is not differentiable. Under autocast the products are made in the autocast type. Raises ResourceError where the
     memory is too small, ValueError where features, kernel and map do not belong together.
     """
     device = feats.device.type
@@ -62,10 +62,10 @@ def convolve(
     if feats.dtype != kernel.dtype:
         raise ValueError(f"Features are {feats.dtype} and the kernel is {kernel.dtype}")
     require(n_out * kernel.shape[2] * feats.element_size(), voxels, feats.device)
-    with named(voxels):
-        if finish is None:
+    with as_resource_error(voxels):
+        if epilogue is None:
             return _Convolve.apply(feats, kernel, kernel_map, transposed)
-        return _forward(feats, kernel, kernel_map.transposed if transposed else kernel_map, finish)
+        return _forward(feats, kernel, kernel_map.transposed if transposed else kernel_map, epilogue)
 
 
 class _Convolve(torch.autograd.Function):
@@ -73,7 +73,7 @@ class _Convolve(torch.autograd.Function):
     def forward(ctx: Any, feats: Tensor, kernel: Tensor, kernel_map: KernelMap, transposed: bool) -> Tensor:
         ctx.save_for_backward(feats, kernel)
         ctx.ways = (kernel_map.transposed, kernel_map) if transposed else (kernel_map, kernel_map.transposed)
-        return _forward(feats, kernel, ctx.ways[0], Finish())
+        return _forward(feats, kernel, ctx.ways[0], Epilogue())
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -81,20 +81,20 @@ class _Convolve(torch.autograd.Function):
         feats, kernel = ctx.saved_tensors
         there, back = ctx.ways
         want_feats, want_kernel, *_ = ctx.needs_input_grad
-        by_feats = _forward(grad.to(kernel.dtype), kernel.transpose(1, 2), back, Finish()) if want_feats else None
+        by_feats = _forward(grad.to(kernel.dtype), kernel.transpose(1, 2), back, Epilogue()) if want_feats else None
         return by_feats, _by_kernel(feats, grad, kernel, there) if want_kernel else None, None, None
 
 
-def _forward(feats: Tensor, kernel: Tensor, kernel_map: KernelMap, finish: Finish) -> Tensor:
+def _forward(feats: Tensor, kernel: Tensor, kernel_map: KernelMap, epilogue: Epilogue) -> Tensor:
     feats, kernel = feats.contiguous(), kernel.contiguous()
     out = arena.empty(kernel_map.n_out, kernel.shape[2], feats)
     sums = _compiled_sums if kernels.fits(feats, kernel.shape[2]) else _bag_sums
 
     def work(blocks: Iterable[Block]) -> None:
         for block in blocks:
-            finish(sums(feats, kernel, kernel_map, block, out[block.rows]), block.rows, out[block.rows])
+            epilogue(sums(feats, kernel, kernel_map, block, out[block.rows]), block.rows, out[block.rows])
 
-    spread(work, kernel_map.blocks(pairs_in_a_block(feats)), feats.device)
+    run_on_threads(work, kernel_map.blocks(pairs_in_a_block(feats)), feats.device)
     return out
 
 
@@ -114,11 +114,11 @@ def _bag_sums(feats: Tensor, kernel: Tensor, kernel_map: KernelMap, block: Block
     for slot, start, size, place in zip(kernel_map.slots, begin, sizes, products.split(sizes), strict=True):
         if size:
             torch.mm(feats.index_select(0, kernel_map.in_rows[start : start + size]), kernel[slot], out=place)
-    bags, rows = kernel_map.bags, block.rows
-    start = bags.start[rows.start : rows.stop + 1]
+    segments, rows = kernel_map.row_segments, block.rows
+    start = segments.start[rows.start : rows.stop + 1]
     mine = slice(int(start[0]), int(start[-1]))
     moved = ((block.end - block.begin).cumsum(0) - block.end).int().to(feats.device)
-    pair = bags.pair[mine] + moved.index_select(0, bags.segment[mine])
+    pair = segments.pair[mine] + moved.index_select(0, segments.segment[mine])
     return embedding_bag(pair, products, start - start[0], mode="sum", include_last_offset=True)
 
 
@@ -140,7 +140,7 @@ def _by_kernel(feats: Tensor, grad: Tensor, kernel: Tensor, kernel_map: KernelMa
                 sums[slot] = feats.index_select(0, ins).T @ grad.index_select(0, outs)
 
     segments = [(slot, *rows) for slot, rows in zip(kernel_map.slots, kernel_map.pairs(), strict=True)]
-    spread(work, sorted(segments, key=lambda segment: -len(segment[1])), feats.device)
+    run_on_threads(work, sorted(segments, key=lambda segment: -len(segment[1])), feats.device)
     return sums.to(kernel.dtype)
 
 

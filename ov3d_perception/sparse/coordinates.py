@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ov3d_perception.errors import PointCloudError
 from ov3d_perception.sparse.convolution import convolve, pairs_in_a_block
-from ov3d_perception.sparse.finish import Finish
+from ov3d_perception.sparse.epilogue import Epilogue
 from ov3d_perception.sparse.kernel_map import (
     KernelMap,
     Pairs,
@@ -23,7 +23,7 @@ from ov3d_perception.sparse.kernel_map import (
     submanifold_pairs,
 )
 from ov3d_perception.sparse.keys import pack, unpack
-from ov3d_perception.sparse.workers import aside
+from ov3d_perception.sparse.workers import run_in_background
 
 
 @dataclass(frozen=True)
@@ -83,24 +83,24 @@ class CoordinateManager:
         feats: Float[Tensor, "n i"],
         kernel: Float[Tensor, "k i o"],
         stencil: Stencil,
-        finish: Finish | None = None,
+        epilogue: Epilogue | None = None,
     ) -> Float[Tensor, "m o"]:
         """A convolution from the fine to the coarse voxels, which are made if needed.
 
-        finish: what follows it, where no gradients are recorded.
+        epilogue: what follows it, where no gradients are recorded.
         """
-        return convolve(feats, kernel, self.kernel_map(*stencil), finish)
+        return convolve(feats, kernel, self.kernel_map(*stencil), epilogue)
 
     def convolve_transposed(
         self,
         feats: Float[Tensor, "m i"],
         kernel: Float[Tensor, "k i o"],
         stencil: Stencil,
-        finish: Finish | None = None,
+        epilogue: Epilogue | None = None,
     ) -> Float[Tensor, "n o"]:
         """Back from the coarse to the fine voxels, which there must be."""
         self.voxels(stencil.fine)
-        return convolve(feats, kernel, self.kernel_map(*stencil), finish, transposed=True)
+        return convolve(feats, kernel, self.kernel_map(*stencil), epilogue, transposed=True)
 
     def kernel_map(self, fine: int, coarse: int, kernel_size: int, dilation: int = 1) -> KernelMap:
         """Map of a (down-)convolution, see :class:`Stencil`; makes the output voxels where needed."""
@@ -119,7 +119,7 @@ class CoordinateManager:
         pairs = pairs_in_a_block(feats)
         for stencil in stencils:
             if stencil not in self._maps and stencil not in self._pending:
-                self._pending[stencil] = aside(self._made, stencil, pairs, torch.get_num_threads())
+                self._pending[stencil] = run_in_background(self._made, stencil, pairs, torch.get_num_threads())
 
     def _made(self, stencil: Stencil, pairs: int, threads: int) -> KernelMap:
         made = self._build(stencil)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ov3d_perception.sparse.finish import Finish
+from ov3d_perception.sparse.epilogue import Epilogue
 from ov3d_perception.sparse.modules import BatchNorm, Conv3d, ConvTranspose3d, ReLU
 from ov3d_perception.sparse.tensor import SparseTensor
 
@@ -43,7 +43,7 @@ def convolve_normalised(
         matrix = pointwise.kernel if its_scale is None else (pointwise.kernel * its_scale).to(pointwise.kernel.dtype)
         shift = its_shift if shift is None else shift if its_shift is None else shift + its_shift
     feats = None if shortcut is None else shortcut.feats
-    result = conv(x, Finish(scale, shift, feats, matrix, relu=True))
+    result = conv(x, Epilogue(scale, shift, feats, matrix, relu=True))
     return result
 
 

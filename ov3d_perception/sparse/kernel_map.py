@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ov3d_perception.sparse.blocks import Block, cut_into_blocks
 from ov3d_perception.sparse.keys import shift
-from ov3d_perception.sparse.workers import spread
+from ov3d_perception.sparse.workers import run_on_threads
 
 _BEYOND = torch.iinfo(torch.int64).max
 Pairs = tuple[Tensor, Tensor]
@@ -42,8 +42,8 @@ class Stencil(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Bags:
-    """The pairs of a map grouped by output row: bag r is ``pair[start[r]:start[r + 1]]``; segment: that of each."""
+class RowSegments:
+    """The pairs of a map grouped by output row r: ``pair[start[r]:start[r + 1]]``; segment: of each pair."""
 
     pair: Int32[Tensor, " p"]
     segment: Int32[Tensor, " p"]
@@ -90,17 +90,17 @@ class KernelMap:
         return replace(self, slots=self.slots[::-1])
 
     @cached_property
-    def bags(self) -> Bags:
+    def row_segments(self) -> RowSegments:
         """All pairs by output row."""
         starts = np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int32)
         if self.out_rows.is_cuda:
             pair = torch.argsort(self.out_rows, stable=True)
             segment = torch.searchsorted(torch.from_numpy(starts).to(pair.device), pair.int(), right=True) - 1
             start = torch.nn.functional.pad(torch.bincount(self.out_rows, minlength=self.n_out).cumsum(0), (1, 0))
-            return Bags(pair.int(), segment.int(), start.int())
+            return RowSegments(pair.int(), segment.int(), start.int())
         columns = (np.arange(len(self.out_rows), dtype=np.int32), self.out_rows.numpy(), starts)
         rows = scipy.sparse.csc_array(columns, shape=(self.n_out, len(self.sizes))).tocsr()
-        return Bags(*(torch.from_numpy(part) for part in (rows.data, rows.indices, rows.indptr)))
+        return RowSegments(*(torch.from_numpy(part) for part in (rows.data, rows.indices, rows.indptr)))
 
     @cached_property
     def kernel_rows(self) -> Int32[Tensor, " s"]:
@@ -199,5 +199,5 @@ def _search(
                 position = position + hit
 
     columns = [(ix, iy) for ix in range(kernel_size) for iy in range(kernel_size)]
-    spread(work, [c for c in columns if kernel_size * (c[1] + kernel_size * c[0]) < until], in_keys.device)
+    run_on_threads(work, [c for c in columns if kernel_size * (c[1] + kernel_size * c[0]) < until], in_keys.device)
     return found

@@ -20,7 +20,7 @@ from jaxtyping import Float, Float32, Int32
 from llvmlite import ir
 from torch import Tensor
 
-from ov3d_perception.sparse.machine import FLOAT, HALF, LONG, WORD, Code, compiled, host
+from ov3d_perception.sparse.llvm_code import FLOAT, HALF, LONG, WORD, Code, compiled, host
 
 _PAIRS = 64
 """Whose rows stay in the inner cache while the kernel's gradient of one offset takes them in, part by part."""

@@ -1,7 +1,7 @@
-"""A clear error instead of the kernel's out-of-memory killer.
+"""A ResourceError instead of the kernel's out-of-memory killer.
 
-Linux promises memory that it does not have and kills the process that uses it, so that waiting for a failed allocation
-is not enough: before a large one the free memory is looked at.
+Linux grants memory that it does not have and kills the process that uses it. So the free memory is checked before a
+large allocation.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 
-from ov3d_perception.errors import PointCloudError
+from ov3d_perception.errors import ResourceError
 
 LARGE = 1 << 26
-"""Bytes below which nobody looks."""
+"""Bytes from which on the free memory is checked."""
 _MEMINFO = Path("/proc/meminfo")
 _GROUP = Path("/sys/fs/cgroup")
 _REMEDY = "Take a larger voxel, crop the cloud, or put fewer clouds in a batch"
@@ -34,24 +34,24 @@ def available() -> int | None:
 
 
 def require(size: int, voxels: int, device: torch.device) -> None:
-    """Raises PointCloudError where ``size`` bytes for so many voxels are more than there are."""
+    """Raise ResourceError where ``size`` bytes for so many voxels are more than there are."""
     if size < LARGE or device.type != "cpu":
         return
     free = available()
     if free is not None and size > free:
-        raise PointCloudError(
+        raise ResourceError(
             f"A layer on {voxels} voxels needs {size / 1e9:.1f} GB, and {max(free, 0) / 1e9:.1f} GB of memory are free",
             _REMEDY,
         )
 
 
 @contextmanager
-def named(voxels: int) -> Iterator[None]:
-    """Turns a failed allocation into a PointCloudError that names the number of voxels."""
+def as_resource_error(voxels: int) -> Iterator[None]:
+    """Turn a failed allocation into a ResourceError that names the number of voxels."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
         if known or "can't allocate memory" in str(error) or "not enough memory" in str(error):
-            raise PointCloudError(f"The memory does not suffice for {voxels} voxels ({error})", _REMEDY) from error
+            raise ResourceError(f"The memory does not suffice for {voxels} voxels ({error})", _REMEDY) from error
         raise

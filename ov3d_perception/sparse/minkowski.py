@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ov3d_perception.errors import BackendError
 from ov3d_perception.sparse.coordinates import CoordinateManager, VoxelSet
-from ov3d_perception.sparse.finish import Finish, finished
+from ov3d_perception.sparse.epilogue import Epilogue, apply_epilogue
 from ov3d_perception.sparse.kernel_map import Stencil
 
 INSTALL = "sh scripts/build_minkowski.sh"
@@ -63,26 +63,26 @@ class MinkowskiManager(CoordinateManager):
         feats: Float[Tensor, "n i"],
         kernel: Float[Tensor, "k i o"],
         stencil: Stencil,
-        finish: Finish | None = None,
+        epilogue: Epilogue | None = None,
     ) -> Float[Tensor, "m o"]:
         """See :meth:`CoordinateManager.convolve`."""
         fine, coarse, _, _ = stencil
         self._stride(fine, coarse)
         function = "MinkowskiConvolutionFunction"
-        return finished(self._apply(function, feats, kernel, self._generator(stencil), fine, coarse), finish)
+        return apply_epilogue(self._apply(function, feats, kernel, self._generator(stencil), fine, coarse), epilogue)
 
     def convolve_transposed(
         self,
         feats: Float[Tensor, "m i"],
         kernel: Float[Tensor, "k i o"],
         stencil: Stencil,
-        finish: Finish | None = None,
+        epilogue: Epilogue | None = None,
     ) -> Float[Tensor, "n o"]:
         """See :meth:`CoordinateManager.convolve_transposed`."""
         fine, coarse, _, _ = stencil
         self.voxels(fine)
         function = "MinkowskiConvolutionTransposeFunction"
-        return finished(self._apply(function, feats, kernel, self._generator(stencil), coarse, fine), finish)
+        return apply_epilogue(self._apply(function, feats, kernel, self._generator(stencil), coarse, fine), epilogue)
 
     def expect(self, stencils: Sequence[Stencil], feats: Tensor) -> None:
         """The library makes its own maps, when it wants them."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ov3d_perception.sparse.convolution import multiply
-from ov3d_perception.sparse.finish import Finish, finished
+from ov3d_perception.sparse.epilogue import Epilogue, apply_epilogue
 from ov3d_perception.sparse.kernel_map import Stencil
 from ov3d_perception.sparse.memory import require
 from ov3d_perception.sparse.tensor import SparseTensor
@@ -64,16 +64,17 @@ class Conv3d(_Convolution):
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, dilation, bias)
 
-    def forward(self, x: SparseTensor, finish: Finish | None = None) -> SparseTensor:
-        """(N, in) on stride t -> (M, out) on stride t * self.stride. finish: instead of the bias, without gradients."""
+    def forward(self, x: SparseTensor, epilogue: Epilogue | None = None) -> SparseTensor:
+        """(N, in) on stride t -> (M, out) on stride t * self.stride. epilogue: instead of the bias, without
+        gradients."""
         if self.pointwise:
             require(len(x) * self.out_channels * x.feats.element_size(), len(x), x.feats.device)
             feats = multiply(x.feats, self.kernel)
-            return x.replace(self._biased(feats) if finish is None else finished(feats, finish))
+            return x.replace(self._biased(feats) if epilogue is None else apply_epilogue(feats, epilogue))
         stride = x.stride * self.stride
         stencil = Stencil(x.stride, stride, self.kernel_size, self.dilation)
-        feats = x.manager.convolve(x.feats, self._kernel(), stencil, finish)
-        return SparseTensor(self._biased(feats) if finish is None else feats, stride=stride, manager=x.manager)
+        feats = x.manager.convolve(x.feats, self._kernel(), stencil, epilogue)
+        return SparseTensor(self._biased(feats) if epilogue is None else feats, stride=stride, manager=x.manager)
 
 
 class ConvTranspose3d(_Convolution):
@@ -90,15 +91,15 @@ class ConvTranspose3d(_Convolution):
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, dilation, bias)
 
-    def forward(self, x: SparseTensor, finish: Finish | None = None) -> SparseTensor:
+    def forward(self, x: SparseTensor, epilogue: Epilogue | None = None) -> SparseTensor:
         """(N, in) on stride t -> (M, out) on stride t / self.stride; ValueError if there are no such voxels.
 
-        finish: as for :class:`Conv3d`.
+        epilogue: as for :class:`Conv3d`.
         """
         stride = x.stride // self.stride
         stencil = Stencil(stride, x.stride, self.kernel_size, self.dilation)
-        feats = x.manager.convolve_transposed(x.feats, self._kernel(), stencil, finish)
-        return SparseTensor(self._biased(feats) if finish is None else feats, stride=stride, manager=x.manager)
+        feats = x.manager.convolve_transposed(x.feats, self._kernel(), stencil, epilogue)
+        return SparseTensor(self._biased(feats) if epilogue is None else feats, stride=stride, manager=x.manager)
 
 
 class BatchNorm(nn.Module):

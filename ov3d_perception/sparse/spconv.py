@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ov3d_perception.errors import BackendError
 from ov3d_perception.sparse.coordinates import CoordinateManager, VoxelSet
-from ov3d_perception.sparse.finish import Finish, finished
+from ov3d_perception.sparse.epilogue import Epilogue, apply_epilogue
 from ov3d_perception.sparse.kernel_map import Stencil
 
 LIBRARIES = ("spconv_triton", "spconv")
@@ -117,28 +117,28 @@ class SpconvManager(CoordinateManager):
         feats: Float[Tensor, "n i"],
         kernel: Float[Tensor, "k i o"],
         stencil: Stencil,
-        finish: Finish | None = None,
+        epilogue: Epilogue | None = None,
     ) -> Float[Tensor, "m o"]:
         """See :meth:`CoordinateManager.convolve`."""
         pairs = self._find(stencil)
         if pairs is None or feats.dtype == torch.float64:
-            return super().convolve(feats, kernel, stencil, finish)
+            return super().convolve(feats, kernel, stencil, epilogue)
         rows = len(self.voxels(stencil.coarse))
-        return finished(self._multiply(pairs, feats, kernel, stencil.kernel_size, rows), finish)
+        return apply_epilogue(self._multiply(pairs, feats, kernel, stencil.kernel_size, rows), epilogue)
 
     def convolve_transposed(
         self,
         feats: Float[Tensor, "m i"],
         kernel: Float[Tensor, "k i o"],
         stencil: Stencil,
-        finish: Finish | None = None,
+        epilogue: Epilogue | None = None,
     ) -> Float[Tensor, "n o"]:
         """See :meth:`CoordinateManager.convolve_transposed`."""
         pairs = self._row_pairs.get((stencil, True))
         if pairs is None or stencil.fine == stencil.coarse or feats.dtype == torch.float64:
-            return super().convolve_transposed(feats, kernel, stencil, finish)
+            return super().convolve_transposed(feats, kernel, stencil, epilogue)
         rows = len(self.voxels(stencil.fine))
-        return finished(self._multiply(pairs, feats, kernel, stencil.kernel_size, rows, inverse=True), finish)
+        return apply_epilogue(self._multiply(pairs, feats, kernel, stencil.kernel_size, rows, inverse=True), epilogue)
 
     def _find(self, stencil: Stencil) -> _Pairs | None:
         """Pairs made once; None for a convolution that spconv has not, or whose voxels others have laid out."""

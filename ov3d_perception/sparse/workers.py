@@ -1,7 +1,7 @@
-"""Blocks spread over threads.
+"""Blocks of rows shared by threads.
 
-Each thread works through blocks of its own with all operations on its one core. That is faster than to let each
-operation be shared by all cores: those wait for each other thousands of times in a network, and Python for all of them.
+Each thread works on blocks of its own, with all operations on one core. That is faster than to split each operation
+over all cores: they would wait for each other thousands of times in a network.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def spread(work: Callable[[Iterable[T]], None], items: list[T], device: torch.device) -> None:
-    """Calls ``work`` once in each of as many threads as PyTorch uses, with an iterator over its items.
+def run_on_threads(work: Callable[[Iterable[T]], None], items: list[T], device: torch.device) -> None:
+    """Call ``work`` once in each of as many threads as PyTorch uses, with an iterator over the items that all share.
 
-    Whoever is first takes the next item. On a GPU, for a single item or a single thread it is called here. Gradients
-    are not recorded.
+    On a GPU, for a single item or a single thread, it is called here. Gradients are not recorded.
     """
     threads = min(torch.get_num_threads(), len(items))
     if threads < 2 or device.type != "cpu":
@@ -39,8 +38,8 @@ def spread(work: Callable[[Iterable[T]], None], items: list[T], device: torch.de
         done.result()
 
 
-def aside(work: Callable[..., R], *args: Any) -> Future[R]:
-    """``work(*args)`` in a thread of its own, one such piece of work after the other, on one core."""
+def run_in_background(work: Callable[..., R], *args: Any) -> Future[R]:
+    """Run ``work(*args)`` in one thread that does all such work in turn, on one core."""
 
     def run() -> R:
         with torch.no_grad():

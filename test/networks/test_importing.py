@@ -151,7 +151,7 @@ def test_clip2scene_minkunet(tmp_path: Path) -> None:
     torch.save({"model_points": source.state_dict() | extra, "model_fusion": {}, "config": {}}, tmp_path / "model.pt")
     network, report = imported(tmp_path / "model.pt", ImportSpec(CLIP, ONES, 0.05))
     assert (report.info.arch, report.info.width) == ("MinkUNet14A", 0.5)
-    assert sorted(report.left_out) == sorted(set(extra) - {"final.bias"})
+    assert sorted(report.skipped) == sorted(set(extra) - {"final.bias"})
     check_ones(network, report, outputs(source, ones(3)) + bias)
 
 
@@ -194,8 +194,8 @@ def test_clip2scene_spvcnn(tmp_path: Path, lightning: bool) -> None:
     torch.save(content, tmp_path / "model.pt")
     network, report = imported(tmp_path / "model.pt", ImportSpec(CLIP, ("intensity",), 0.1))
     assert (report.info.arch, report.info.width, report.info.head_bias) == ("SPVCNNConcat", 0.25, True)
-    assert "point_mapping_local.bias" in report.left_out and "classifier.0.weight" in report.left_out
-    assert ("model_images.* (1 tensors)" in report.left_out) == lightning
+    assert "point_mapping_local.bias" in report.skipped and "classifier.0.weight" in report.skipped
+    assert ("model_images.* (1 tensors)" in report.skipped) == lightning
     x = sample(1)
     expected = outputs(source, x) + weights["point_mapping_global.bias"]
     torch.testing.assert_close(outputs(network, x), expected, rtol=1e-4, atol=1e-5)
@@ -347,7 +347,7 @@ def test_two_networks_in_one_file(tmp_path: Path, weights: Weights) -> None:
     )
     network, report = imported(tmp_path / "theirs.pth", ImportSpec(CLIP, ("ones",), 0.1, prefix="teacher."))
     assert torch.equal(network.basis, weights["final.kernel"] + 1)
-    assert report.left_out == [f"student.* ({len(weights)} tensors)"]
+    assert report.skipped == [f"student.* ({len(weights)} tensors)"]
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])

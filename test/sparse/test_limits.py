@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ov3d_perception.errors import PointCloudError
+from ov3d_perception.errors import PointCloudError, ResourceError
 from ov3d_perception.sparse import Conv3d, ConvTranspose3d, SparseTensor, memory, quantize
 from ov3d_perception.sparse.keys import LIMIT
 
@@ -24,7 +24,7 @@ def test_a_layer_beyond_the_free_memory_is_refused_before_it_starts(
     needed = rows * 16 * 4
     monkeypatch.setattr(memory, "LARGE", needed)
     monkeypatch.setattr(memory, "available", lambda: needed - 1)
-    with pytest.raises(PointCloudError, match=r"100 voxels needs .* GB.* larger voxel, crop .* fewer clouds"):
+    with pytest.raises(ResourceError, match=r"100 voxels needs .* GB.* larger voxel, crop .* fewer clouds"):
         layer(x)
     monkeypatch.setattr(memory, "available", lambda: needed)
     assert len(layer(x)) == rows
@@ -34,7 +34,7 @@ def test_the_way_up_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
     coarse = Conv3d(8, 8, 2, stride=2)(tensor(100))
     monkeypatch.setattr(memory, "LARGE", 0)
     monkeypatch.setattr(memory, "available", lambda: 100 * 4 * 4 - 1)
-    with pytest.raises(PointCloudError, match="100 voxels"):
+    with pytest.raises(ResourceError, match="100 voxels"):
         ConvTranspose3d(8, 4, 2)(coarse)
 
 
@@ -55,18 +55,18 @@ def test_small_layers_do_not_look_at_the_memory(monkeypatch: pytest.MonkeyPatch)
     ],
 )
 def test_a_failed_allocation_names_the_voxels(error: Exception) -> None:
-    with pytest.raises(PointCloudError, match="123 voxels") as caught, memory.named(123):
+    with pytest.raises(ResourceError, match="123 voxels") as caught, memory.as_resource_error(123):
         raise error
     assert caught.value.__cause__ is error
 
 
 def test_a_real_failed_allocation_is_recognised() -> None:
-    with pytest.raises(PointCloudError, match="5 voxels"), memory.named(5):
+    with pytest.raises(ResourceError, match="5 voxels"), memory.as_resource_error(5):
         torch.empty(1 << 60, dtype=torch.uint8)
 
 
 def test_other_errors_pass() -> None:
-    with pytest.raises(RuntimeError, match="shapes"), memory.named(1):
+    with pytest.raises(RuntimeError, match="shapes"), memory.as_resource_error(1):
         raise RuntimeError("shapes do not match")
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from ov3d_perception.sparse import BatchNorm, Conv3d, ConvTranspose3d, ReLU, SparseTensor, Stencil
 from ov3d_perception.sparse.convolution import convolve
 from ov3d_perception.sparse.coordinates import CoordinateManager
-from ov3d_perception.sparse.workers import spread
+from ov3d_perception.sparse.workers import run_on_threads
 
 
 def network(seed: int = 0) -> nn.Module:
@@ -213,7 +213,7 @@ def test_an_error_in_a_thread_is_raised(threads: Callable[[int], None]) -> None:
 
     threads(2)
     with pytest.raises(ZeroDivisionError):
-        spread(fail, [0, 1], torch.device("cpu"))
+        run_on_threads(fail, [0, 1], torch.device("cpu"))
 
 
 def test_transposed_convolution_needs_voxels_to_return_to() -> None:

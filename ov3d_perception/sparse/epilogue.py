@@ -1,4 +1,4 @@
-"""What follows a convolution row by row: done to each block of its rows while they are in the cache."""
+"""Operations that follow a convolution row by row, applied to each block of rows while it is in the cache."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Finish:
-    """``rows * scale + shift + shortcut @ matrix``, then negatives cut off (``relu``); what is None is left out.
+class Epilogue:
+    """``rows * scale + shift + shortcut @ matrix``, then ReLU; terms that are None are skipped.
 
     shortcut: one row for each row of the output.
     """
@@ -22,8 +22,8 @@ class Finish:
     relu: bool = False
 
     def __call__(self, rows: Float[Tensor, "r c"], at: slice, out: Float[Tensor, "r c"]) -> None:
-        """Overwrites ``rows``, which are those ``at`` of the output, and writes the result to ``out``, which may be
-        ``rows`` or of a narrower type."""
+        """Overwrite ``rows``, the rows ``at`` of the output, and write the result to ``out``: ``rows`` themselves, or
+        an array of a smaller type."""
         if self.scale is not None:
             rows.mul_(self.scale)
         if self.shift is not None:
@@ -42,8 +42,8 @@ class Finish:
             out.copy_(rows)
 
 
-def finished(out: Float[Tensor, "m c"], finish: Finish | None) -> Float[Tensor, "m c"]:
-    """``out`` finished in place, all rows at once."""
-    if finish is not None:
-        finish(out, slice(None), out)
+def apply_epilogue(out: Float[Tensor, "m c"], epilogue: Epilogue | None) -> Float[Tensor, "m c"]:
+    """Apply the epilogue to all rows of ``out``, in place."""
+    if epilogue is not None:
+        epilogue(out, slice(None), out)
     return out
