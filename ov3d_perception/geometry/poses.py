@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Float64
 from numpy.typing import ArrayLike
 from scipy.spatial.transform import Rotation
 
@@ -78,41 +76,3 @@ def interpolate(T0: Pose, T1: Pose, fraction: float) -> Pose:
     T[:3, :3] = (R0 * Rotation.from_rotvec(fraction * step)).as_matrix()
     T[:3, 3] = T0[:3, 3] + fraction * (T1[:3, 3] - T0[:3, 3])
     return T
-
-
-class PoseTrack:
-    """Poses of one frame at increasing stamps, asked at any stamp between them.
-
-    stamps_ns: strictly increasing integers. poses: as many 4x4 matrices. tolerance_ns: how far beyond either end the
-    track still answers, by continuing the motion of its last two poses (a single pose is held).
-    """
-
-    def __init__(
-        self,
-        stamps_ns: Sequence[int] | Int64[np.ndarray, " n"],
-        poses: Sequence[Pose] | np.ndarray,
-        tolerance_ns: int = 50_000_000,
-    ) -> None:
-        self.stamps: Int64[np.ndarray, " n"] = np.asarray(stamps_ns, np.int64)
-        self.poses: Float64[np.ndarray, "n 4 4"] = np.asarray(poses, np.float64).reshape(-1, 4, 4)
-        self.tolerance_ns = tolerance_ns
-        if len(self.stamps) == 0 or len(self.stamps) != len(self.poses) or (np.diff(self.stamps) <= 0).any():
-            raise TransformError(
-                f"A pose track of {len(self.stamps)} stamps and {len(self.poses)} poses is empty, uneven or unsorted",
-                "Give one pose per stamp, the stamps strictly increasing",
-            )
-
-    def at(self, stamp: int) -> Pose:
-        """The pose at ``stamp`` (ns). Raises TransformError beyond the ends of the track and its tolerance."""
-        first, last = int(self.stamps[0]), int(self.stamps[-1])
-        if not first - self.tolerance_ns <= stamp <= last + self.tolerance_ns:
-            gap = (first - stamp if stamp < first else stamp - last) / 1e9
-            raise TransformError(
-                f"No pose at {stamp} ns: the track [{first}, {last}] is {gap:.3f} s away",
-                "Check that the clocks agree and that the recording holds poses for the whole drive",
-            )
-        if len(self.stamps) == 1:
-            return self.poses[0].copy()
-        i = int(np.clip(np.searchsorted(self.stamps, stamp, side="right") - 1, 0, len(self.stamps) - 2))
-        start, end = int(self.stamps[i]), int(self.stamps[i + 1])
-        return interpolate(self.poses[i], self.poses[i + 1], (int(stamp) - start) / (end - start))

@@ -15,7 +15,6 @@ from ov3d_perception.types import UNLABELLED, Pose
 
 # Columns of a surface row: what `Surface.row` writes and `textures.shade` reads.
 COLOUR, ACCENT, TEXTURE, SCALE, REFLECTIVITY, GLOSS = slice(0, 3), slice(3, 6), 6, 7, 8, 9
-SURFACE_COLUMNS = 10
 
 Row = Sequence[float] | np.ndarray
 Rows = Sequence[Row] | np.ndarray

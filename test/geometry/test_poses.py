@@ -10,7 +10,6 @@ from scipy.spatial.transform import Rotation, Slerp
 
 from ov3d_perception.errors import TransformError
 from ov3d_perception.geometry.poses import (
-    PoseTrack,
     from_quaternion,
     interpolate,
     invert,
@@ -75,36 +74,11 @@ def test_unset_quaternion_is_refused(q):
         from_quaternion([0, 0, 0], q)
 
 
-def track(tolerance_ns: int = 0) -> PoseTrack:
-    """Standing still for a second, then 10 m along x and a quarter turn in the next; at stamps beyond 2**53 ns."""
+def test_interpolation_is_linear_in_place_and_angle_and_goes_on_beyond_the_ends():
+    """10 m along x and a quarter turn: half of both in the middle, a tenth more at 1.1."""
     end = from_quaternion([10, 0, 0], [0, 0, np.sqrt(0.5), np.sqrt(0.5)])
-    base = 1_700_000_000_000_000_001
-    return PoseTrack([base, base + 10**9, base + 2 * 10**9], [np.eye(4), np.eye(4), end], tolerance_ns)
-
-
-def test_track_between_its_poses():
-    base = 1_700_000_000_000_000_001
-    np.testing.assert_allclose(track().at(base + 5 * 10**8), np.eye(4), atol=1e-12)
-    middle = track().at(base + 15 * 10**8)
-    np.testing.assert_allclose(middle[:3, 3], [5, 0, 0], atol=1e-12)
-    np.testing.assert_allclose(
-        Rotation.from_matrix(middle[:3, :3]).as_euler("xyz", degrees=True), [0, 0, 45], atol=1e-9
-    )
-    np.testing.assert_allclose(track().at(base + 2 * 10**9)[:3, 3], [10, 0, 0], atol=1e-12)
-
-
-def test_track_continues_its_motion_within_the_tolerance_only():
-    end = 1_700_000_000_000_000_001 + 2 * 10**9
-    np.testing.assert_allclose(track(10**8).at(end + 10**8)[:3, 3], [11, 0, 0], atol=1e-9)
-    with pytest.raises(TransformError, match=r"0\.101 s away"):
-        track(10**8).at(end + 101_000_000)
-
-
-def test_single_pose_is_held():
-    np.testing.assert_array_equal(PoseTrack([5], [QUARTER_LEFT], 10).at(9), QUARTER_LEFT)
-
-
-@pytest.mark.parametrize(("stamps", "count"), [([], 0), ([1, 1], 2), ([2, 1], 2), ([1, 2], 1)])
-def test_bad_tracks_are_refused(stamps, count):
-    with pytest.raises(TransformError, match="empty, uneven or unsorted"):
-        PoseTrack(stamps, [np.eye(4)] * count)
+    for fraction, x, yaw in [(0, 0, 0), (0.5, 5, 45), (1, 10, 90), (1.1, 11, 99)]:
+        found = interpolate(np.eye(4), end, fraction)
+        np.testing.assert_allclose(found[:3, 3], [x, 0, 0], atol=1e-9)
+        angles = Rotation.from_matrix(found[:3, :3]).as_euler("xyz", degrees=True)
+        np.testing.assert_allclose(angles, [0, 0, yaw], atol=1e-9)
