@@ -25,26 +25,26 @@ _DIRECTIONS = 128  # in which the end of a pinhole's field is looked for
 
 def validate_camera(camera: Camera) -> None:
     """Raises CalibrationError, naming everything wrong with the intrinsics; returns None when they can be used."""
-    faults = []
+    errors = []
     K = np.asarray(camera.K, np.float64)
     if camera.model not in COEFFICIENTS:
-        faults.append(f"model {camera.model!r} is none of {sorted(COEFFICIENTS)}")
+        errors.append(f"model {camera.model!r} is none of {sorted(COEFFICIENTS)}")
     elif camera.distortion.shape not in [(n,) for n in COEFFICIENTS[camera.model]]:
-        faults.append(
+        errors.append(
             f"{camera.distortion.size} distortion coefficients, a {camera.model} camera has "
             f"{' or '.join(map(str, COEFFICIENTS[camera.model]))}"
         )
     if camera.width <= 0 or camera.height <= 0:
-        faults.append(f"image size {camera.width} x {camera.height}")
+        errors.append(f"image size {camera.width} x {camera.height}")
     if K.shape != (3, 3) or not np.isfinite(K).all() or not np.isfinite(camera.distortion).all():
-        faults.append("K is not 3x3, or a coefficient is not finite")
+        errors.append("K is not 3x3, or a coefficient is not finite")
     elif K[0, 0] <= 0 or K[1, 1] <= 0:
-        faults.append(f"focal lengths {K[0, 0]:g} and {K[1, 1]:g} (an uncalibrated driver publishes zeros)")
+        errors.append(f"focal lengths {K[0, 0]:g} and {K[1, 1]:g} (an uncalibrated driver publishes zeros)")
     elif abs(K[0, 1]) > 1e-6 * K[0, 0] or np.abs(K[[1, 2, 2], [0, 0, 1]]).max() > 1e-9 or abs(K[2, 2] - 1) > 1e-9:
-        faults.append(f"K = {K.tolist()} has skew or a last row other than 0 0 1")
-    if faults:
+        errors.append(f"K = {K.tolist()} has skew or a last row other than 0 0 1")
+    if errors:
         raise CalibrationError(
-            f"Camera {camera.name!r} cannot be used: {'; '.join(faults)}",
+            f"Camera {camera.name!r} cannot be used: {'; '.join(errors)}",
             "Calibrate it (camera_calibration for pinhole, Kalibr for fisheye) and publish or store the result",
         )
 

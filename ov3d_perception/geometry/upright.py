@@ -107,7 +107,7 @@ class Upright:
         """
         if self.mode == "off":
             return scan, "as it came (off)"
-        faults: list[str] = []
+        errors: list[str] = []
         for name, find in (("base", self._by_base), ("imu", self._by_imu)):
             if self.mode not in ("auto", name):
                 continue
@@ -116,12 +116,12 @@ class Upright:
             except TransformError as error:
                 if self.mode == name:
                     raise
-                faults.append(error.cause)
+                errors.append(error.cause)
                 continue
             if R is None:
                 return scan, f"level, by {source}"
             return replace(scan, R_upright=R), f"turned upright from {tilt_deg(R):.1f} degrees, by {source}"
-        return scan, f"as it came: {'; '.join(faults)}"
+        return scan, f"as it came: {'; '.join(errors)}"
 
     def _by_base(self, scan: Scan, lookup: Lookup) -> tuple[Float64[np.ndarray, "3 3"] | None, str]:
         T_base_lidar = lookup(self.base_frame, scan.frame_id, scan.stamp)

@@ -31,12 +31,12 @@ class LabelSet:
 
     def __post_init__(self) -> None:
         raw = [i for name in self.names for i in self.ids[name]]
-        faults = [f"class {name!r} has no prompts" for name in self.names if not self.prompts.get(name)]
-        faults += [f"raw id {i} is listed {raw.count(i)} times" for i in sorted(set(raw)) if raw.count(i) > 1]
-        faults += [f"raw id {i} is not in 0..65535" for i in raw if not 0 <= i <= 65535]
-        faults += ["a class name is listed twice"] if len(set(self.names)) < len(self.names) else []
-        if faults:
-            raise DatasetError(f"Label set {self.name!r}: {'; '.join(faults)}", "Correct its YAML file")
+        errors = [f"class {name!r} has no prompts" for name in self.names if not self.prompts.get(name)]
+        errors += [f"raw id {i} is listed {raw.count(i)} times" for i in sorted(set(raw)) if raw.count(i) > 1]
+        errors += [f"raw id {i} is not in 0..65535" for i in raw if not 0 <= i <= 65535]
+        errors += ["a class name is listed twice"] if len(set(self.names)) < len(self.names) else []
+        if errors:
+            raise DatasetError(f"Label set {self.name!r}: {'; '.join(errors)}", "Correct its YAML file")
 
     def __len__(self) -> int:
         return len(self.names)

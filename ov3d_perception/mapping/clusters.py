@@ -1,4 +1,4 @@
-"""Groups of voxels that make one thing, and the upright box around each."""
+"""Clusters of voxels, and the upright box around each."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ov3d_perception.mapping.sorting import argsort_counting
 def cluster(centres: Float32[np.ndarray, "n 3"], gap: float, vertical_gap: float) -> Int64[np.ndarray, " n"]:
     """Number of the group (0, 1, ...) of each voxel centre.
 
-    Centres are put on a grid of cells gap x gap x vertical_gap metres, and cells that touch (26 neighbours) belong
-    together: centres nearer than the gap always do, centres farther apart than two gaps never do by themselves. The
-    vertical gap is wider, as a LiDAR's beams lie far apart above each other.
+    Centres fall into cells of gap x gap x vertical_gap metres, and cells that touch (26 neighbours) are one group:
+    centres nearer than the gap always are, centres farther apart than two gaps only through others between them. The
+    vertical gap is wider, since a LiDAR's beams are far apart above each other.
     """
     if not len(centres):
         return np.empty(0, np.int64)
@@ -42,7 +42,7 @@ def _packed_cells(
 ) -> tuple[Int64[np.ndarray, " n"], int, int]:
     """Each centre's cell as one number (few bits: quick to sort), and how many numbers y and z have in it.
 
-    There is room beside the grid, so that neighbours do not wrap.
+    The grid has a margin, so that neighbours do not wrap.
     """
     cells = []
     for axis, edge in zip(centres.T, (gap, gap, vertical_gap), strict=True):
@@ -56,7 +56,7 @@ def _packed_cells(
 def members_of(
     group: Int64[np.ndarray, " n"], chosen: Bool[np.ndarray, " k"]
 ) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " g"]]:
-    """The members of the ``keep`` groups, one group after the other, and where each begins."""
+    """The members of the chosen groups, one group after the other, and where each begins."""
     rows = np.flatnonzero(chosen.take(group))
     numbers = group.take(rows)
     order = argsort_counting(numbers)
@@ -104,7 +104,7 @@ def boxes_around(keys: Int64[np.ndarray, " n"], first: Int64[np.ndarray, " g"], 
 def _box(
     flat: Float32[np.ndarray, "n 2"], origin: Float64[np.ndarray, " 2"], low: float, high: float, voxel_size: float
 ) -> Box:
-    """Around points that are seen from ``origin``, and between two heights."""
+    """The box around points relative to ``origin``, between two heights."""
     (x, y), (length, width), degrees = cv2.minAreaRect(flat)
     yaw = math.radians(degrees)
     if width > length:
@@ -121,7 +121,7 @@ def _touching(
     ``height``)."""
 
     def beside(step: int) -> tuple[Int32[np.ndarray, " m"], Int32[np.ndarray, " m"]]:
-        """Pairs with those columns that stand in the place ``step`` after."""
+        """Pairs with the columns at the place ``step`` further on."""
         other = np.searchsorted(high, low + (step - 1))  # the lowest that reaches as high
         own, most = np.arange(len(low)), high + (step + 1)
         left, right = [], []

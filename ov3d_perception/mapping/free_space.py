@@ -1,7 +1,7 @@
-"""Which places a scan looks through: what stood there has gone.
+"""Free space: the voxels that a scan's rays pass, where nothing stands any more.
 
-The rays of a scan end on its returns. They are kept in images of directions, each cell with its nearest return; a place
-counts as seen through when a ray was measured within its outline and all rays around it end well behind.
+The rays of a scan end on its returns. Range images hold the nearest return by direction. A voxel is free when a ray was
+measured within its outline and all rays around that end well behind it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CELL = np.radians(0.4)  # of the finest image; each coarser one has cells of twi
 LEVELS = 3
 REACH = 40.0  # metres; farther out, the rays are too far apart to say anything
 LOWEST = 1.5  # metres: the least height of a LiDAR above the road that the margin below allows for
-_ROWS = 16384  # places that are looked up at a time: what they take stays in a core's cache
+_ROWS = 16384  # places looked up at a time, so that their arrays stay in a core's cache
 _AZIMUTHS = 900  # at CELL; a multiple of _COARSEST
 _COARSEST = 2 ** (LEVELS - 1)  # edge of the coarsest cells in the finest
 _STRIDE = 2 * _AZIMUTHS - _AZIMUTHS // _COARSEST  # the levels' cells around, side by side
@@ -47,9 +47,9 @@ def seen_through(
     """True for each cube of edge ``size`` centred at ``places`` that rays from the origin (the sensor) to ``returns``
     pass beyond doubt. Metres.
 
-    A cube is looked up in the image whose cells are most nearly as large as it looks from the sensor. The rays must end
-    farther behind it than rays of one cell differ on a road seen from ``LOWEST``: at range r, 0.5 m + cell / LOWEST *
-    r^2. So rays that skim the road do not clear it.
+    A cube is looked up in the image whose cells are nearest to its angular size. The rays must end behind it by more
+    than rays of one cell differ on a road seen from ``LOWEST``: at range r, 0.5 m + cell / LOWEST * r^2. So rays that
+    skim the road do not clear it.
     """
     if not len(returns) or not len(places):
         return np.zeros(len(places), bool)
@@ -62,7 +62,8 @@ def passed_voxels(
     sensor: Float64[np.ndarray, " 3"],
     centres: Float32[np.ndarray, "v 3"],
 ) -> Int64[np.ndarray, " m"]:
-    """Which of the voxels rays from the sensor to the centres pass beyond doubt. Metres; what is not finite is none."""
+    """Which of the voxels rays from the sensor to the centres pass beyond doubt. Metres; centres that are not finite
+    are ignored."""
     returns = [(axis - offset).astype(np.float32) for axis, offset in zip(centres.T, sensor, strict=True)]
     finite = np.isfinite(returns[0] + returns[1] + returns[2])
     if not finite.all():
@@ -77,12 +78,12 @@ def passed_voxels(
 
 
 def seen_from(origin: Float64[np.ndarray, " 3"], keys: Int64[np.ndarray, " n"], voxel_size: float) -> _Axes:
-    """Voxel centres as seen from a place, metres, exact to single precision however far the place is from zero. Those
-    that lie more than ``REACH`` below it along an axis come out anywhere out of ``REACH``.
+    """Voxel centres relative to a place, metres, in single precision also far from zero. Centres more than ``REACH``
+    below the place along an axis get some value beyond ``REACH``.
     """
     corner = np.clip(np.floor((origin - REACH) / voxel_size).astype(np.int64) + HALF, 0, MASK)
     x, y, z = corner.tolist()
-    keys = keys - ((x << (2 * BITS)) | (y << BITS) | z)  # what lies below the corner goes round to very large numbers
+    keys = keys - ((x << (2 * BITS)) | (y << BITS) | z)  # keys below the corner wrap to very large numbers
     fields, axes = (keys >> (2 * BITS), keys >> BITS, keys), []
     for field, offset in zip(fields, (corner + 0.5 - HALF) * voxel_size - origin, strict=True):
         axis = (field.astype(np.int32) & MASK).astype(np.float32)

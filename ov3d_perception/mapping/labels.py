@@ -1,4 +1,4 @@
-"""The map in the words of one vocabulary: a label for each voxel, brought up to date only where the map has changed."""
+"""A label for each voxel of a map in one vocabulary, computed anew only where the map has changed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class MapLabels:
         self._revision = 0
 
     def update(self) -> LabelledMap:
-        """Label what has changed since the last call; returns the whole map."""
+        """Label the voxels that have changed since the last call; returns the whole map."""
         revision = self.semantic_map.revision
         for chunk in self.semantic_map.chunks(since=self._revision):
             for start in range(0, len(chunk.row), _ROWS):

@@ -3,8 +3,8 @@
 It starts with 56 bytes: magic, version (uint32), length of the header (uint64), SHA-256 of version, length and header;
 then comes the header (JSON) and, up to the end, the payload, whose length and SHA-256 the header tells. The payload:
 named arrays, the voxels in blocks with all columns of a block one after the other, and more named arrays. Numbers are
-little-endian, arrays row-major. Nothing is compressed: of a voxel's 70 bytes (48 channels) zlib saves a fifth (the
-features hardly shrink, 0.96) for 1.5 s a million voxels, where all of saving takes 0.13 s.
+little-endian, arrays row-major. Nothing is compressed: zlib saves a fifth of a voxel's 70 bytes (48 channels) and takes
+1.5 s a million voxels, where all of saving takes 0.13 s.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _COPY = "Copy it again from where it came, or take an older one; this one was no
 
 
 class _Payload:
-    """Writes, and remembers what."""
+    """Writes a payload, and keeps its layout and checksum."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._digest, self.length = file, hashlib.sha256(), 0
@@ -56,7 +56,7 @@ class _Payload:
         self.write(array.tobytes())
 
     def description(self) -> dict[str, Any]:
-        """What the header says of it."""
+        """The header's entry for it."""
         return {"bytes": self.length, "sha256": self._digest.hexdigest()}
 
 
@@ -69,7 +69,7 @@ def write(
 ) -> dict[str, Any]:
     """Write a map file in one step (:func:`replacing`); returns the header as it was written.
 
-    ``records`` are taken one by one and never held together; ``later`` are arrays that are asked for after them.
+    ``records`` are written one by one and never held together; ``later``: arrays that are read after them.
     """
     with replacing(path) as file:
         room = len(_pack_header(header, 0)) + _SPARE
@@ -96,9 +96,9 @@ def write(
 
 
 class MapFile:
-    """An open map file whose header is sound. Raises MapFileError that says what is wrong.
+    """An open map file whose header is valid. Raises MapFileError otherwise.
 
-    header: as written. The payload is only read once :meth:`verify` has found it whole.
+    header: as written. Read the payload only after :meth:`verify`.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -122,7 +122,7 @@ class MapFile:
         self._file.close()
 
     def verify(self) -> None:
-        """Read all of it once and compare the checksum."""
+        """Read the payload once and compare its checksum. Raises MapFileError."""
         self._file.seek(self._payload_at)
         digest = hashlib.sha256()
         while piece := self._read(_PIECE):

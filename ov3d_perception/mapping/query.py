@@ -18,7 +18,7 @@ from ov3d_perception.mapping.scoring import Hits, Question, Scorer
 from ov3d_perception.mapping.semantic_map import SemanticMap
 from ov3d_perception.mapping.voxel_table import MapChunk
 
-CANONICAL = ("object", "things", "stuff", "texture")  # what anything may be called (LERF, section 3.4)
+CANONICAL = ("object", "things", "stuff", "texture")  # canonical phrases of LERF, section 3.4
 ORDERS = ("best", "nearest")
 
 
@@ -37,20 +37,18 @@ class Region:
 
 @dataclass(frozen=True)
 class TextQuery:
-    """What to look for, and how sure to be.
+    """The words to look for, and the thresholds.
 
-    words: each is answered on its own. negatives: what a voxel may be instead. Where there are none, the background (a
-    vocabulary: classes, and the words that mean each) takes their place, less the words of the class that the word
-    itself is in, and less its synonyms: those whose text has a cosine of ``synonym_cosine`` or more with the word's
-    (with CLIP's prompt ensembles car-truck have 0.94, building-house 0.95). Where nothing is left, CANONICAL competes,
-    as far as the text source knows it. threshold: probability of a voxel that is sure; a match has at least
-    ``min_sure`` of them. extent: share of the threshold from which on voxels belong to a match with those, if nothing
-    that competes is likelier there (hysteresis, as in Canny's edges): what is sure says that a thing is there, what is
-    likely how far it reaches. limit: most matches a word, 0 for all. region: where to look, None for everywhere.
-    min_voxels: smaller groups are noise. min_observations: voxels hit by fewer scans do not count: what moves leaves
-    such traces where later scans cannot look. gap, vertical_gap: see :func:`clusters.cluster`, in metres; no less than
-    the map's voxels. position: from where distances are measured, in the map's frame. order: of a word's matches,
-    "best" (score) or "nearest" first; the latter needs a position.
+    words: each is answered on its own. negatives: words that compete with each. If there are none, the words of the
+    background (classes with their words) compete, except those of the word's own class and its synonyms: texts with a
+    cosine of ``synonym_cosine`` or more (with CLIP's prompt ensembles, car and truck have 0.94, building and house
+    0.95). If none is left, the CANONICAL words compete that the text source knows.
+    threshold: probability of a sure voxel; a match has at least ``min_sure`` of them. extent: share of the threshold
+    from which on other voxels join a match, if no competing word is likelier there (hysteresis, as in Canny's edges).
+    limit: most matches a word, 0 for all. region: where to look, None for everywhere. min_voxels: of a match.
+    min_observations: voxels hit by fewer scans do not count; moving things leave such voxels. gap, vertical_gap: see
+    :func:`clusters.cluster`, metres; at least the map's voxel size. position: that distances are measured from, in the
+    map's frame. order: of a word's matches, "best" (score) or "nearest" first; the latter needs a position.
     """
 
     words: Sequence[str]
@@ -100,11 +98,11 @@ class Match:
 
 
 def ask(semantic_map: SemanticMap, query: TextQuery, text: TextSource) -> list[Match]:
-    """Matches grouped in the order of the words, each word's in the query's. No match: nothing like that is there.
+    """Matches in the order of the words, each word's in the query's order; none if nothing like that is there.
 
     The probability of a word at a voxel is the softmax of logit_scale * cosine over the word and what competes with
     it. Raises UnknownWordError (no word, or one that the text source lacks; a word and nothing to compare it with),
-    IdentityError (text of another encoder), ValueError (an order that there is not, or one without its position).
+    IdentityError (text of another encoder), ValueError (an unknown order, or "nearest" without a position).
     """
     semantic_map.require(text.identity, "words")
     if query.order not in ORDERS or (query.order == "nearest" and query.position is None):
@@ -116,7 +114,7 @@ def ask(semantic_map: SemanticMap, query: TextQuery, text: TextSource) -> list[M
         return []
 
     def counts(chunk: MapChunk) -> Bool[np.ndarray, " n"]:
-        """Rows that count."""
+        """True for voxels seen often enough, inside the region."""
         enough = chunk.weight >= query.min_observations
         return enough if query.region is None else enough & query.region.holds(semantic_map.centres(chunk.key))
 
@@ -130,7 +128,7 @@ def ask(semantic_map: SemanticMap, query: TextQuery, text: TextSource) -> list[M
 
 
 def question(word: str, query: TextQuery, text: TextSource) -> Question:
-    """A word and what competes with it, embedded."""
+    """A word and its competing words, embedded."""
     asked = text.embed([word])
     rivals = [negative for negative in query.negatives if not same_word(negative, word)]
     if rivals:
@@ -149,7 +147,7 @@ def question(word: str, query: TextQuery, text: TextSource) -> Question:
 def known_classes(classes: Mapping[str, Sequence[str]], text: TextSource) -> dict[str, list[str]]:
     """The classes, with those of their words that the text source can embed.
 
-    If it can embed none of them, each word of the (text bank's) own is a class.
+    If it can embed none of them, each word of the text bank is a class.
     """
     known = {name: [word for word in words if _knows(text, word)] for name, words in classes.items()}
     known = {name: words for name, words in known.items() if words}
@@ -159,7 +157,7 @@ def known_classes(classes: Mapping[str, Sequence[str]], text: TextSource) -> dic
 def _distinct(
     rivals: Sequence[str], asked: Float32[np.ndarray, " d"], query: TextQuery, text: TextSource
 ) -> Float32[np.ndarray, "p d"]:
-    """Embeddings of the rivals that are no synonyms of the word asked for."""
+    """Embeddings of the rivals that are not synonyms of the word."""
     if not rivals:
         return np.empty((0, len(asked)), np.float32)
     against = text.embed(rivals)

@@ -1,8 +1,8 @@
 """A map that is being built and asked: the semantic map, the network it belongs to, and the words it is asked in.
 
 The nodes, the map tools and Python programs share this class; it knows nothing of ROS. All methods may be called from
-several threads. A reader takes the map once and works on that one, while :meth:`MapSession.clear` or
-:meth:`MapSession.load` may put another in its place.
+several threads. Each reads the map once and works on that object, since :meth:`MapSession.clear` and
+:meth:`MapSession.load` may replace it at any time.
 """
 
 from __future__ import annotations

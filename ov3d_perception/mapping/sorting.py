@@ -1,4 +1,4 @@
-"""Orders of whole numbers, by counting: several times as fast as numpy's sort by comparing."""
+"""Counting sorts of integers: several times as fast as numpy's comparison sort."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ov3d_perception.geometry.voxels import BITS, MASK
 
 
 def argsort_counting(keys: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-    """Stable order of keys >= 0, 16 bits at a time, for which numpy counts. Quick where the largest is small."""
+    """Stable order of keys >= 0, 16 bits at a time, for which numpy uses a counting sort. Fast for small keys."""
     order, left = np.argsort(keys.astype(np.uint16), kind="stable"), int(keys.max(initial=0)) >> 16
     shift = 16
     while left:
@@ -19,7 +19,7 @@ def argsort_counting(keys: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
 
 
 def argsort_voxel_keys(keys: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-    """Stable order of voxel keys. Those of one scan lie in a small box, within which they are short numbers."""
+    """Stable order of voxel keys. Those of one scan lie in a small box, and get short numbers within it."""
     if not len(keys):
         return np.empty(0, np.int64)
     x, y, z = (axis - axis.min() for axis in (keys >> (2 * BITS), (keys >> BITS) & MASK, keys & MASK))

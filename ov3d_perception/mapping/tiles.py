@@ -1,4 +1,4 @@
-"""Which voxels lie in which square of the ground: for what is near the robot, and what is far from it."""
+"""Voxels by square tile of the ground, to find those near to the robot and those far from it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Tiles:
         return sum(rows.nbytes for rows in self._rows.values())
 
     def add(self, keys: Int64[np.ndarray, " m"], rows: Int64[np.ndarray, " m"]) -> None:
-        """Put rows where their keys lie."""
+        """Add rows to the tiles of their keys."""
         tiles = self._tile(keys)
         order = np.argsort(tiles, kind="stable")
         tiles, rows = tiles[order], rows[order]

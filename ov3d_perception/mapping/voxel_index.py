@@ -1,7 +1,7 @@
 """From a voxel's key to the row that holds its data, for millions of voxels and batches of thousands.
 
-A hash table in buckets of sixteen slots, worked on a batch at a time. Sorted keys, which are found as fast, have to be
-copied for each batch that comes or goes: 80 MB for 5 million voxels, where a bucket costs two cache lines.
+A hash table with buckets of sixteen slots, used a batch at a time. A sorted array is searched as fast, but has to be
+copied for each batch that is added or removed: 80 MB for 5 million voxels. A bucket costs two cache lines.
 """
 
 from __future__ import annotations
@@ -86,9 +86,9 @@ class VoxelIndex:
     def _walk(
         self, keys: Int64[np.ndarray, " m"], fits: _Compare
     ) -> Iterator[tuple[Int64[np.ndarray, " k"], Int64[np.ndarray, " k"], Int32[np.ndarray, " k"], int]]:
-        """(keys' numbers, their slots, their rows, how many buckets they had passed), for those that are there.
+        """(indices of keys, their slots, their rows, number of buckets they passed), for the keys that are there.
 
-        Slots are counted through all buckets. ``np.take`` is used for its speed: rows of 16 bytes it copies at once.
+        Slots are numbered through all buckets. ``np.take`` copies rows of 16 bytes at once.
         """
         (bucket, tag), kept = self._home(keys), self._row.reshape(-1)
         waiting, hops = np.arange(len(keys)), 0

@@ -1,4 +1,4 @@
-"""Checkpoint files of other programs: the network's tensors, out of whatever they are wrapped in.
+"""Checkpoint files of other programs: the network's tensors, without their container.
 
 Releases differ in the container (``state_dict``, ``model_points``, ...), in the prefix of the names (``module.``,
 ``net3d.``, ...) and in what else lies in the file (optimiser, image model, configuration).
@@ -42,7 +42,7 @@ class ForeignCheckpoint:
 
 
 def read_foreign(path: str | Path, trust: bool = False, prefix: str | None = None) -> ForeignCheckpoint:
-    """Reads ``.safetensors`` and whatever ``torch.save`` wrote (``.pth``, ``.pth.tar``, ``.pt``, ``.ckpt``).
+    """Read ``.safetensors`` and files of ``torch.save`` (``.pth``, ``.pth.tar``, ``.pt``, ``.ckpt``).
 
     trust: unpickle objects of any class too, which runs code of the file's maker. prefix: which network, where the
     file holds several. Raises CheckpointError for a file that is missing, damaged, needs trust, or holds no such

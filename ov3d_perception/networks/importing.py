@@ -87,8 +87,8 @@ class Head:
 class ImportReport:
     """What was written and what was not.
 
-    taken: number of tensors; unfit: each tensor that does not fit, and why; skipped: what the network does not need;
-    notes: what to know before it is used.
+    taken: number of tensors; unfit: each tensor that does not fit, and why; skipped: tensors that the network does not
+    need; notes: what to know before use.
     """
 
     info: CheckpointInfo
@@ -245,7 +245,7 @@ def _dimensions(path: Path, head: Head | None, spec: ImportSpec) -> int:
 def _select(
     tensors: dict[str, Tensor], family: Family, head: Head | None, spec: ImportSpec
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """(tensors with head and stem as ours, names of what is not needed)."""
+    """(tensors with head and stem as ours, names of tensors that are not needed)."""
     used = head.names if head else ()
     skipped = [name for name in tensors if name.startswith(_LEFT_OUT) and name not in used]
     selected = {name: value for name, value in tensors.items() if name not in used and name not in skipped}
@@ -266,7 +266,7 @@ def _stem(kernel: Tensor, spec: ImportSpec) -> Tensor:
 
 
 def _fit(tensors: dict[str, Tensor], target: dict[str, Tensor], family: Family) -> tuple[dict[str, Tensor], list[str]]:
-    """(what fits, as ours; what does not, and why)."""
+    """(tensors that fit, as ours; names of those that do not, and why)."""
     fitted: dict[str, Tensor] = {}
     unfit = []
     for name, value in tensors.items():

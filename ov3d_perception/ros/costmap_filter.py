@@ -1,7 +1,7 @@
-"""``map_node``'s costmap filter: what the words' costs make of the map, as Nav2's KeepoutFilter reads it.
+"""``map_node``'s costmap filter: a mask of the words' costs for Nav2's KeepoutFilter.
 
-Mask and info are latched. The info is sent once and the mask only when it has changed: on each new info the filter
-drops the mask it has, and on each new mask it says so in its log.
+Mask and info are latched. The info is sent once and the mask only when it has changed: the filter drops its mask on
+each new info, and logs each new mask.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ KEEPOUT = 0  # CostmapFilterInfo.type
 
 @dataclass(frozen=True)
 class _Mask:
-    """A mask that was published, and what it was made of."""
+    """A published mask, and its inputs."""
 
     layout: Layout
     values: Int8[np.ndarray, "h w"]
@@ -40,7 +40,7 @@ class _Mask:
 
 
 class CostmapFilter:
-    """Looks every ``mask_period`` for what has changed: the map, the costs, the robot's measures."""
+    """Publishes a new mask every ``mask_period`` if the map, the costs or the robot's measures have changed."""
 
     def __init__(self, node: Node, health: Health, session: MapSession) -> None:
         self._node, self._health, self._session = node, health, session
@@ -53,7 +53,7 @@ class CostmapFilter:
         node.create_timer(values.mask_period, self.update, callback_group=group, clock=wall)
 
     def update(self) -> None:
-        """Publish a new mask if there is one. Never raises: whatever is wrong is on /diagnostics."""
+        """Publish a new mask if there is one. Never raises: errors are on /diagnostics."""
         values = parameters.read(self._node, NavigationParameters)
         if not values.costs and self._mask is None:
             return
@@ -73,28 +73,28 @@ class CostmapFilter:
         if self._mask is not None and self._mask.of == of:
             return
         with self._health.timed("costmap filter"):
-            costs, faults = parse_costs(values.costs)
+            costs, errors = parse_costs(values.costs)
             words = self._session.words
             matches, unknown = self._find(words_of(costs, words.classes if words is not None else {}))
             _, keys = semantic_map.occupied()
             grid = ground_grid(semantic_map.centres(keys), values.mask_resolution, semantic_map.voxel_size, values.body)
             costly = [(semantic_map.centres(match.keys), cost) for match, cost in matches]
             self._publish(_Mask(grid.layout, cost_mask(grid, costly), of), semantic_map.newest, semantic_map.frame_id)
-        if faults or unknown:
-            self._health.set("costmap filter", ERROR, f"costs: {' '.join([*faults, *unknown])}")
+        if errors or unknown:
+            self._health.set("costmap filter", ERROR, f"costs: {' '.join([*errors, *unknown])}")
         else:
             self._health.clear("costmap filter")
 
     def _find(self, costs: Mapping[str, int]) -> tuple[list[tuple[Match, int]], list[str]]:
-        """Matches and what they cost; and what is wrong with the words that cannot be asked: those are left out."""
-        known, faults = [], []
+        """Matches and their costs, and errors for the words that cannot be asked."""
+        known, errors = [], []
         query = parameters.read(self._node, MapParameters).query()
         for word, cost in costs.items():
             try:
                 known += [(match, cost) for match in self._session.ask(replace(query, words=(word,))).matches]
             except UnknownWordError as error:
-                faults.append(str(error))
-        return known, faults
+                errors.append(str(error))
+        return known, errors
 
     def _blank(self) -> None:
         """The map was cleared: so is the mask, in its old frame and size."""

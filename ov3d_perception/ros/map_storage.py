@@ -1,6 +1,6 @@
 """``map_node``'s file: saved and loaded on demand, loaded at start, saved now and then and at the end.
 
-A file that could not be loaded at start is left alone: nothing is saved over it without being told to.
+A file that could not be loaded at start is never overwritten, except by an explicit call.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CONDITION = "map file"
 
 @dataclass(frozen=True)
 class StorageParameters:
-    """Which file, and when it is written without being asked."""
+    """The file, and when it is written automatically."""
 
     map_file: str = parameter(
         "",
@@ -48,10 +48,9 @@ class StorageParameters:
 
 
 class MapStorage:
-    """``~/save_map`` and ``~/load_map``, and what happens by itself.
+    """``~/save_map`` and ``~/load_map``, and saves and loads without a call.
 
-    Saves and loads have a callback group of their own and come one after the other; see :mod:`mapping.persistence` for
-    what they leave free meanwhile.
+    They have a callback group of their own and run one after the other; see :mod:`mapping.persistence` for the locks.
     """
 
     def __init__(self, node: Node, health: Health, session: MapSession) -> None:
@@ -76,7 +75,7 @@ class MapStorage:
             self.autosave()
 
     def autosave(self) -> None:
-        """Save what has changed since the last time. Never raises: whatever is wrong is on /diagnostics."""
+        """Save the map if it has changed. Never raises: errors are on /diagnostics."""
         semantic_map = self._session.map
         if semantic_map is None or self._saved == (weakref.ref(semantic_map), semantic_map.revision):
             return
@@ -152,7 +151,7 @@ class MapStorage:
             self._saved, self._spoilt = (weakref.ref(semantic_map), revision), False
 
     def _require_own(self, semantic_map: SemanticMap) -> None:
-        """Raise if the file is not a map that this one continues: nothing but a call takes its place then."""
+        """Raise if the file is another map than this one: only an explicit call overwrites it then."""
         if self._spoilt:
             raise MapFileError(f"{self._file} was not loaded at start", "Move it away, or name a path in ~/save_map")
         if _place(self._file).exists():

@@ -1,4 +1,4 @@
-"""A question that stays: asked again whenever the map has grown, so that the answer can be watched as it comes."""
+"""A standing query: asked again whenever the map has changed, so that its answer can be watched."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class StandingQuery:
         node.create_timer(values.publish_period, self.update, callback_group=group, clock=wall)
 
     def update(self) -> None:
-        """Ask, if the map or the words have changed. Never raises: whatever is wrong is on /diagnostics."""
+        """Ask, if the map or the words have changed. Never raises: errors are on /diagnostics."""
         given = parameters.read(self._node, MapParameters).standing_query if self._given is None else self._given
         words = [word.strip() for word in given.split(",") if word.strip()]
         semantic_map = self._session.map

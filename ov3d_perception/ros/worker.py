@@ -1,4 +1,4 @@
-"""A thread that works on the newest items and lets the others go."""
+"""A thread that works on the newest items and drops older ones."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Item = TypeVar("Item")
 class NewestWorker(Generic[Item]):
     """Calls ``work(item)`` in its own thread for the items of a bounded queue that keeps the newest.
 
-    A robot wants the present, not the past: when items come faster than they are worked on, the oldest waiting one is
-    thrown out (``put`` tells). Items that stay are worked on in their order. ``work`` must not raise.
+    When items come faster than they are worked on, the oldest waiting item is dropped (``put`` tells). The others are
+    worked on in their order. ``work`` must not raise.
     """
 
     def __init__(self, work: Callable[[Item], None], size: int = 1, name: str = "worker") -> None:
@@ -26,7 +26,7 @@ class NewestWorker(Generic[Item]):
         self._thread.start()
 
     def put(self, item: Item) -> bool:
-        """Add an item; True if an older one was thrown out for it."""
+        """Add an item; True if an older one was dropped for it."""
         with self._changed:
             full = len(self._waiting) == self._waiting.maxlen
             self._waiting.append(item)
@@ -34,7 +34,7 @@ class NewestWorker(Generic[Item]):
             return full
 
     def close(self, timeout_s: float = 10.0) -> bool:
-        """Drop what waits, let the item at work finish, end the thread; False if it has not ended in time."""
+        """Drop the waiting items, let the current one finish, end the thread; False if it has not ended in time."""
         with self._changed:
             self._closed = True
             self._waiting.clear()

@@ -1,9 +1,9 @@
-"""Memory for layers' outputs, used again as soon as nobody holds the tensor any more.
+"""Reuse of the memory of layers' outputs.
 
-The C library gives large buffers back to the system when they are freed, and gets new ones page by page, zeroed. Here a
-buffer waits for the next tensor of about its size, in the next layer or the next scan. It is given up when none has
-come for two hundred tensors, and where new memory is needed while much lies idle. It returns when the last tensor that
-shares its memory is gone, whoever held it and whichever thread dropped it, so to its users the memory is as any other.
+The C library returns large buffers to the system when they are freed, and gets new ones page by page, zeroed. The arena
+keeps a buffer for the next tensor of about its size, in the next layer or the next scan. A buffer comes back when the
+last tensor that shares its memory is gone, in any thread. It is freed after two hundred tensors of other sizes, or when
+new memory is needed while much is idle.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 LEAST = 1 << 18
-"""Bytes below which the C library keeps buffers by itself."""
+"""Bytes below which the C library reuses buffers itself."""
 _PATIENCE = 200
 _ALIGNED = 64
 _WASTE = 1.5
 _SPARE = 8 << 20
-"""Idle bytes that new memory leaves alone."""
+"""Idle bytes that are never freed for new memory."""
 
 
 class Arena:
@@ -32,15 +32,16 @@ class Arena:
 
     def __init__(self) -> None:
         self._idle: list[tuple[int, np.ndarray]] = []
-        """When it was last wanted, and the buffer."""
+        """Time of its last use, and the buffer."""
         self._returned: deque[np.ndarray] = deque()
         self._lock = threading.Lock()
         self._wanted = 0
 
     def empty(self, rows: int, channels: int, like: Tensor, keep: bool = True) -> Float[Tensor, "n c"]:
-        """Uninitialised, with the type and place of ``like``. Small ones, and those of a GPU, are PyTorch's own.
+        """An uninitialised tensor of the type and device of ``like``. Small ones, and those of a GPU, are PyTorch's
+        own.
 
-        keep: its memory for the next tensors, when it is gone.
+        keep: reuse its memory when it is gone.
         """
         size = rows * channels * like.element_size()
         if size < LEAST or like.device.type != "cpu":
@@ -70,7 +71,7 @@ class Arena:
         return buffer
 
     def _shrink(self, size: int) -> None:
-        """Before so much is taken anew: gives up as much of what is idle, longest first, beyond what is spared."""
+        """Free as many idle bytes as are needed, longest idle first, but never the spared ones."""
         idle = sum(len(buffer) for _, buffer in self._idle)
         least = max(idle - size, _SPARE)
         while idle > least:

@@ -1,7 +1,7 @@
-"""Who convolves: backends behind one interface, chosen by name, with the same modules, weights and results.
+"""Convolution backends behind one interface, chosen by name, with the same modules, weights and results.
 
 ``torch`` is ours and always there. ``minkowski`` is MinkowskiEngine (https://github.com/NVIDIA/MinkowskiEngine), the
-oracle that ours is held against. ``spconv`` is spconv or spconv-triton on a CUDA device. A backend is a
+oracle of the tests. ``spconv`` is spconv or spconv-triton on a CUDA device. A backend is a
 :class:`~ov3d_perception.sparse.coordinates.CoordinateManager`; its library is imported when it is first asked for.
 """
 

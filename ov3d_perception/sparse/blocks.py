@@ -1,5 +1,5 @@
-"""A kernel map cut into blocks: runs of output rows with all their pairs, so small that their sums stay in a core's
-cache until they are complete, and so many that threads share them evenly."""
+"""A kernel map cut into blocks: runs of output rows with all their pairs. A block's sums fit a core's cache, and there
+are enough blocks for threads to share them evenly."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from ov3d_perception.sparse.kernel_map import KernelMap
 
 _FEW_PAIRS = 1 << 12
-"""With fewer there are not several blocks."""
+"""Fewer pairs are one block."""
 
 
 class Block(NamedTuple):
-    """rows: of the output; begin, end: where its pairs of each segment lie among the map's."""
+    """rows: of the output; begin, end: range of the block's pairs in each segment of the map."""
 
     rows: slice
     begin: Int32[Tensor, " s"]
@@ -25,7 +25,7 @@ class Block(NamedTuple):
 
 
 def cut_into_blocks(kernel_map: KernelMap, pairs: int, threads: int) -> list[Block]:
-    """Blocks with about so many pairs each, as many for each thread, in the order of their output rows."""
+    """Blocks of about ``pairs`` pairs in the order of their output rows; their number is a multiple of the threads'."""
     out_rows, device = kernel_map.out_rows, kernel_map.out_rows.device
     total, n_out = len(out_rows), kernel_map.n_out
     count = 1 if total < min(_FEW_PAIRS, pairs) else min(-(-total // (pairs * threads)) * threads, max(n_out, 1))

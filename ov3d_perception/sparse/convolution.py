@@ -1,10 +1,9 @@
 """The product of features and kernel over a kernel map.
 
-This is done for one block of output rows after the other (see :mod:`~ov3d_perception.sparse.blocks`): on a CPU by code
-compiled for it (:mod:`~ov3d_perception.sparse.kernels`), elsewhere, and for types that this does not know, by
-PyTorch's operations: for each kernel offset the input rows are gathered and multiplied with the offset's matrix, the
-products lying one after the other in one buffer; then every output row is the sum of its bag of products
-(``embedding_bag``), which writes each row once.
+One block of output rows is computed after the other (see :mod:`~ov3d_perception.sparse.blocks`). On a CPU, compiled
+code does it (:mod:`~ov3d_perception.sparse.kernels`). On other devices, and for other types, PyTorch's operations do:
+for each kernel offset the input rows are gathered and multiplied with the offset's matrix, into one buffer; then each
+output row is the sum of its products (``embedding_bag``), written once.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ from ov3d_perception.sparse.memory import as_resource_error, require
 from ov3d_perception.sparse.workers import run_on_threads
 
 _PAIRS = {"cpu": 1 << 14, "cuda": 1 << 22}
-"""In a block: on a CPU its sums stay in the inner cache, a GPU wants few large products."""
+"""Pairs a block: on a CPU its sums fit the inner cache; a GPU is faster with few large products."""
 _kept = threading.local()
 
 
 def pairs_in_a_block(feats: Tensor) -> int:
-    """About how many pairs there are in one, for features of that place."""
+    """About how many pairs a block has, for features on their device."""
     return _PAIRS[feats.device.type]
 
 
@@ -44,7 +43,7 @@ def convolve(
 ) -> Float[Tensor, "m o"]:
     """``out[q] = sum of feats[p] @ kernel[offset]`` over the pairs (p, q) of each offset. Differentiable (once).
 
-    transposed: over the pairs (q, p) instead, the way back. epilogue: what is done to the result before it is stored;
+    transposed: over the pairs (q, p) instead, the way back. epilogue: applied to the result before it is stored;
     it is not differentiable. Under autocast the products are made in the autocast type. Raises ResourceError where the
     memory is too small, ValueError where features, kernel and map do not belong together.
     """
@@ -99,7 +98,7 @@ def _forward(feats: Tensor, kernel: Tensor, kernel_map: KernelMap, epilogue: Epi
 
 
 def _compiled_sums(feats: Tensor, kernel: Tensor, kernel_map: KernelMap, block: Block, out: Tensor) -> Tensor:
-    """The block's rows in float32: in their place if they are that, else in a buffer."""
+    """The block's rows in float32: in place if they are float32, else in a buffer."""
     total = (out if out.dtype == torch.float32 else _scratch("sums", out.shape, torch.float32, out.device)).zero_()
     matrix = _scratch("matrix", kernel.shape[1:], torch.float32, out.device)
     pairs, slots = (kernel_map.in_rows, kernel_map.out_rows), kernel_map.kernel_rows
@@ -145,15 +144,15 @@ def _by_kernel(feats: Tensor, grad: Tensor, kernel: Tensor, kernel_map: KernelMa
 
 
 def multiply(feats: Float[Tensor, "n i"], kernel: Float[Tensor, "i o"], keep: bool = True) -> Float[Tensor, "n o"]:
-    """``feats @ kernel``, differentiable; without gradients in memory from the arena, which it keeps or not."""
+    """``feats @ kernel``, differentiable; without gradients, in memory of the arena, to be reused or not (``keep``)."""
     if torch.is_grad_enabled() or torch.is_autocast_enabled(feats.device.type):
         return feats @ kernel
     return torch.mm(feats, kernel, out=arena.empty(len(feats), kernel.shape[1], feats, keep))
 
 
 def _scratch(name: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A buffer, kept from layer to layer and from scan to scan, one of each name in a thread: fresh memory would have
-    to be mapped page by page each time, which takes as long as filling it.
+    """A buffer by name and thread, reused from layer to layer: mapping fresh memory page by page takes as long as
+    filling it.
     """
     kept: dict[Any, Tensor] = _kept.__dict__.setdefault("buffers", {})
     key, size = (name, dtype, device), int(torch.Size(shape).numel())

@@ -53,9 +53,8 @@ class VoxelSet:
 class CoordinateManager:
     """Owner of the voxel sets of one sparse tensor and of all that are derived from it, and of how they are convolved.
 
-    This one is the ``torch`` backend; the others derive from it (see :mod:`~ov3d_perception.sparse.backends`) and
-    override how voxels are made and convolved. Whatever works on coordinates alone (pooling, points to voxels and back)
-    is the same for all of them.
+    This is the ``torch`` backend; the others derive from it (see :mod:`~ov3d_perception.sparse.backends`) and override
+    how voxels are made and convolved. Pooling and points to voxels work on coordinates alone, for all backends.
 
     coords: distinct ``[batch, x, y, z]`` rows in voxels, multiples of ``stride``; any order, their rows are kept.
     Raises PointCloudError for duplicates and for coordinates outside the key range.
@@ -87,7 +86,7 @@ class CoordinateManager:
     ) -> Float[Tensor, "m o"]:
         """A convolution from the fine to the coarse voxels, which are made if needed.
 
-        epilogue: what follows it, where no gradients are recorded.
+        epilogue: applied to the result, where no gradients are recorded.
         """
         return convolve(feats, kernel, self.kernel_map(*stencil), epilogue)
 
@@ -98,7 +97,7 @@ class CoordinateManager:
         stencil: Stencil,
         epilogue: Epilogue | None = None,
     ) -> Float[Tensor, "n o"]:
-        """Back from the coarse to the fine voxels, which there must be."""
+        """A transposed convolution from the coarse to the fine voxels, which must exist."""
         self.voxels(stencil.fine)
         return convolve(feats, kernel, self.kernel_map(*stencil), epilogue, transposed=True)
 
@@ -111,8 +110,8 @@ class CoordinateManager:
         return self._maps[stencil]
 
     def expect(self, stencils: Sequence[Stencil], feats: Tensor) -> None:
-        """These maps will be wanted, in this order, for features like ``feats`` and their blocks both ways: on a CPU
-        with several threads they are made from now on, in a thread of their own beside what is computed.
+        """Announce the maps to come, in this order, for features like ``feats``: on a CPU with several threads, another
+        thread starts to compute them and their blocks.
         """
         if feats.device.type != "cpu" or torch.get_num_threads() < 2:
             return
@@ -142,7 +141,7 @@ class CoordinateManager:
         return KernelMap.from_pairs(pairs, len(source), len(target))
 
     def _submanifold(self, voxels: VoxelSet, stride: int, kernel_size: int, dilation: int) -> list[Pairs]:
-        """Taken out of a larger kernel's map where there is one, else searched."""
+        """The middle of a larger kernel's map where there is one, else searched."""
         for other, known in list(self._maps.items()):
             size = other.kernel_size
             if other == (stride, stride, size, dilation) and size > kernel_size and size % 2:

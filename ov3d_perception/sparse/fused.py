@@ -1,4 +1,4 @@
-"""A convolution with its normalisation, shortcut and activation: one pass over the rows where no gradients are kept."""
+"""Convolution, normalisation, shortcut and activation in one pass over the rows, where no gradients are recorded."""
 
 from __future__ import annotations
 
@@ -24,9 +24,8 @@ def convolve_normalised(
     """``activation(norm(conv(x)) + projection(shortcut))``.
 
     norm: a batch normalisation, or an Identity where it has been folded; shortcut: on the output's voxels;
-    projection: a pointwise convolution and its norm, the identity if absent. In training, and for other activations
-    than ReLU, it is just that, layer by layer; else it is done block by block while the convolution's rows are in the
-    cache.
+    projection: a pointwise convolution and its norm, the identity if absent. In training, and for activations other
+    than ReLU, the layers run one after the other; else they run block by block while the rows are in the cache.
     """
     plain = torch.is_grad_enabled() or torch.is_autocast_enabled(x.feats.device.type) or norm.training
     if plain or not isinstance(activation, ReLU):
@@ -48,7 +47,7 @@ def convolve_normalised(
 
 
 def _affine(conv: Conv3d | ConvTranspose3d, norm: nn.Module) -> Affine:
-    """What bias and norm together do to the convolution's result: the factor and what is added."""
+    """Bias and norm as one scale and one shift of the convolution's result."""
     bias = None if conv.bias is None else conv.bias.flatten()
     batch_norm = norm.bn if isinstance(norm, BatchNorm) else norm
     if not isinstance(batch_norm, nn.BatchNorm1d):

@@ -1,9 +1,9 @@
 """Which input voxel meets which output voxel under which kernel offset.
 
-Found once for each (input stride, output stride, kernel size, dilation) and kept by the coordinate manager. The search
-works on sorted keys: one ``searchsorted`` for each (dx, dy) column of the kernel, after which the run of dz is walked,
-since neighbours along z are neighbours in the sorted list. When input and output are the same voxels the kernel's
-second half is the first with input and output swapped, and its centre is the identity.
+The coordinate manager computes it once for each (input stride, output stride, kernel size, dilation). The search works
+on sorted keys: one ``searchsorted`` for each (dx, dy) column of the kernel, then a walk along dz, since neighbours
+along z are neighbours in the sorted list. Where input and output are the same voxels, the second half of the kernel is
+the first with input and output swapped, and its centre is the identity.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class KernelMap:
     def blocks(self, pairs: int, threads: int | None = None) -> list[Block]:
         """See :func:`~ov3d_perception.sparse.blocks.cut_into_blocks`. Kept.
 
-        threads: that will share them, PyTorch's number if not given.
+        threads: number that shares them; None: PyTorch's.
         """
         if pairs not in self._blocks:
             self._blocks[pairs] = cut_into_blocks(self, pairs, threads or torch.get_num_threads())
@@ -118,7 +118,8 @@ class KernelMap:
 
 
 def _ascending(in_rows: Tensor, out_rows: Tensor, sizes: tuple[int, ...]) -> Pairs:
-    """The pairs with ascending output rows in each segment, as they come where all voxels lie in their keys' order."""
+    """The pairs with ascending output rows in each segment; unchanged where all voxels are in the order of their
+    keys."""
     counts = torch.tensor(sizes, device=out_rows.device)
     falls = out_rows[1:] < out_rows[:-1]
     borders = counts.cumsum(0)[:-1] - 1

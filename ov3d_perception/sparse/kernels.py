@@ -1,12 +1,11 @@
 """The two inner loops of sparse convolution, compiled for this processor: products to rows, and the kernel's gradient.
 
-Both keep a tile of results in the vector registers, eight rows by up to three vectors, and go through the kernel map
-while they fill it: rows are read where they lie, and results are added where they belong, so that neither what is
-gathered nor the products are ever stored. That is why they are faster than a matrix library, which does the same
-number of multiplications: a tile is written once for each pair of rows, whatever the number of channels.
+Both keep a tile of results in the vector registers, eight rows by up to three vectors, while they go through the kernel
+map. They read rows in place and add results in place, so that neither gathered rows nor products are stored. That makes
+them faster than a matrix library with the same number of multiplications.
 
 Features are float32 or bfloat16, sums are float32. Where the processor multiplies pairs of bfloat16, two input
-channels are taken at a time; else they are widened to float32.
+channels are multiplied at a time; else they are converted to float32.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from torch import Tensor
 from ov3d_perception.sparse.llvm_code import FLOAT, HALF, LONG, WORD, Code, compiled, host
 
 _PAIRS = 64
-"""Whose rows stay in the inner cache while the kernel's gradient of one offset takes them in, part by part."""
+"""Pairs whose rows fit the inner cache while they are added to the kernel's gradient of one offset."""
 
 
 class Tile(NamedTuple):
-    """Results in registers: so many rows of so many vectors of so many floats."""
+    """Results in registers: rows x vectors x lanes (floats a vector)."""
 
     rows: int
     vectors: int
@@ -35,25 +34,25 @@ class Tile(NamedTuple):
 
     @property
     def columns(self) -> int:
-        """Its channels."""
+        """Number of channels."""
         return self.vectors * self.lanes
 
 
 class Form(NamedTuple):
-    """How features are multiplied. kind: their element; step: input channels at a time."""
+    """How features are multiplied. kind: element type; step: input channels at a time."""
 
     kind: ir.Type
     step: int
 
 
 def fits(feats: Tensor, channels: int) -> bool:
-    """Whether there are kernels from ``feats`` to so many channels."""
+    """Whether there are kernels from ``feats`` to this number of channels."""
     return feats.device.type == "cpu" and feats.dtype in (torch.float32, torch.bfloat16) and channels % 4 == 0
 
 
 @cache
 def tile_for(channels: int) -> Tile:
-    """The largest tile of which a row of so many channels is a multiple."""
+    """The largest tile that divides a row of this number of channels."""
     lanes, registers, _ = host()
     lanes = next(n for n in (lanes, 8, 4) if n <= lanes and channels % n == 0)
     vectors = next(n for n in (3, 2, 1) if channels % (n * lanes) == 0)
@@ -141,7 +140,7 @@ def _write_products(code: Code, tile: Tile, form: Form) -> None:
 
 
 def _fetch_rows(code: Code, base: ir.Value, rows: ir.Value, span: tuple[ir.Value, ir.Value], width: ir.Value) -> None:
-    """Has the rows of these pairs brought into the cache meanwhile: of clouds that fit none, they come from afar."""
+    """Prefetch the rows of these pairs: large clouds do not fit the cache."""
     line = 16 if base.type.pointee is FLOAT else 32
     with code.loop(*span) as pair, code.loop(0, width, line) as at:
         code.prefetch(code.at(base, (code.long(code.at(rows, pair)), width), at))
@@ -193,7 +192,7 @@ def _sum_over_channels(
 
 
 class _BFloat(ir.Type):
-    """LLVM's bfloat, which llvmlite does not name."""
+    """LLVM's bfloat type, which llvmlite lacks."""
 
     def _to_string(self) -> str:
         return "bfloat"
@@ -229,8 +228,8 @@ def _add_outer_products(tile: Tile, half: bool) -> Callable[..., None]:
 
 
 def _write_outer_products(code: Code, tile: Tile, half: bool) -> None:
-    """For some pairs at a time, each tile of the matrix: sum over pairs, then add. Input channels that fill no tile
-    are taken one by one."""
+    """For part after part of the pairs, for each tile of the matrix: sum over pairs, then add. Input channels that do
+    not fill a tile are handled one by one."""
     sums, feats, grads, in_rows, out_rows, pairs, channels, columns = code.fn.args
     whole = code.mul(code.sdiv(channels, LONG(tile.rows)), LONG(tile.rows))
     with code.loop(0, pairs, _PAIRS) as begin:

@@ -1,7 +1,7 @@
-"""Functions compiled for this processor when they are first called.
+"""LLVM code generation: functions compiled for this processor at their first call.
 
-LLVM comes as a wheel (llvmlite), so nothing has to be compiled at installation. A function is written down with
-:class:`Code`, loops and vectors instead of LLVM's blocks and phis; LLVM keeps the variables in registers.
+LLVM comes as a wheel (llvmlite), so installation compiles nothing. :class:`Code` writes loops and vectors instead of
+LLVM's blocks and phis; LLVM keeps the variables in registers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from llvmlite import binding, ir
 
 FLOAT, HALF, WORD, LONG = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64)
-"""HALF: a bfloat16, as its bits."""
+"""HALF: the bits of a bfloat16."""
 _ALIGNED = 4
 _lock = threading.Lock()
 _engines: list[Any] = []
@@ -33,7 +33,7 @@ class Host(NamedTuple):
 
 @cache
 def host() -> Host:
-    """What LLVM finds here."""
+    """The processor, as LLVM detects it."""
     has = binding.get_host_cpu_features()
     if has.get("avx512f") and has.get("avx512vl"):
         return Host(16, 32, bool(has.get("avx512bf16")))
@@ -76,33 +76,33 @@ class Code(ir.IRBuilder):
         self.position_at_end(done)
 
     def at(self, base: ir.Value, *terms: ir.Value | int | tuple[ir.Value, ir.Value]) -> ir.Value:
-        """The address ``base + sum of terms`` (in elements), a pair being a product."""
+        """The address ``base + sum of terms`` (in elements); a pair is a product."""
         for term in terms:
             index = self.mul(*term) if isinstance(term, tuple) else LONG(term) if isinstance(term, int) else term
             base = self.gep(base, [index])
         return base
 
     def long(self, place: ir.Value) -> ir.Value:
-        """The 32-bit integer there."""
+        """Load the 32-bit integer at an address."""
         return self.sext(self.load(place), LONG)
 
     def least(self, a: ir.Value, b: ir.Value) -> ir.Value:
-        """The smaller one."""
+        """Minimum of two integers."""
         return self.select(self.icmp_signed("<", a, b), a, b)
 
     def read(self, place: ir.Value, lanes: int) -> ir.Value:
-        """So many elements from there on."""
+        """Load a vector from an address."""
         return self.load(self._vector_at(place, lanes), align=_ALIGNED // 2)
 
     def write(self, vector: ir.Value, place: ir.Value) -> None:
-        """To there and on."""
+        """Store a vector at an address."""
         self.store(vector, self._vector_at(place, vector.type.count), align=_ALIGNED)
 
     def _vector_at(self, place: ir.Value, lanes: int) -> ir.Value:
         return self.bitcast(place, ir.VectorType(place.type.pointee, lanes).as_pointer())
 
     def splat(self, value: ir.Value, lanes: int) -> ir.Value:
-        """A vector of one number."""
+        """A vector with one number in all lanes."""
         empty = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
         first = self.insert_element(empty, value, WORD(0))
         return self.shuffle_vector(first, empty, ir.Constant(ir.VectorType(WORD, lanes), [0] * lanes))
@@ -115,13 +115,13 @@ class Code(ir.IRBuilder):
         return self.bitcast(self.shl(self.zext(bits, words), sixteen), floats)
 
     def intrinsic(self, name: str, *args: ir.Value) -> ir.Value:
-        """What LLVM calls so, on and to the type of the first argument."""
+        """Call an LLVM intrinsic; its type is that of the first argument."""
         kind = args[0].type
         known = self.module.globals.get(name)
         return self.call(known or ir.Function(self.module, ir.FunctionType(kind, [a.type for a in args]), name), args)
 
     def prefetch(self, place: ir.Value) -> None:
-        """Have the line of the cache with that address there soon."""
+        """Prefetch the cache line of an address."""
         kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), WORD, WORD, WORD])
         known = self.module.globals.get("llvm.prefetch.p0") or ir.Function(self.module, kind, "llvm.prefetch.p0")
         self.call(known, [self.bitcast(place, ir.IntType(8).as_pointer()), WORD(0), WORD(2), WORD(1)])
@@ -132,8 +132,7 @@ class Code(ir.IRBuilder):
 
 
 def compiled(name: str, kinds: Sequence[ir.Type], write: Callable[[Code], None]) -> Callable[..., None]:
-    """A function of pointers (their addresses) and integers, whose body ``write`` writes. It runs without the
-    interpreter's lock."""
+    """A function of addresses and integers, whose body ``write`` generates. It runs without the interpreter's lock."""
     with _lock:
         binding.initialize_native_target()
         binding.initialize_native_asmprinter()

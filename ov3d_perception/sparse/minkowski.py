@@ -1,6 +1,6 @@
-"""The ``minkowski`` backend: MinkowskiEngine 0.5.4 keeps the coordinates and convolves; all around it is ours.
+"""The ``minkowski`` backend: MinkowskiEngine 0.5.4 keeps the coordinates and convolves.
 
-It is the oracle that ours is held against. Voxels lie in the order of its own maps, so that no row is ever permuted.
+It is the oracle of the tests. Voxels are in the order of its own maps, so that no row is permuted.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def load_library() -> Any:
 class MinkowskiManager(CoordinateManager):
     """Voxels and convolutions of MinkowskiEngine, on the CPU.
 
-    It multiplies in float32 (float64 if the features are): other types, which it does not know, are converted on the
-    way in and out, so that a network runs in any precision, but no faster for it.
+    It multiplies in float32, or float64 for such features. Other types are converted before and after, so a network
+    runs in any precision, but no faster.
     """
 
     def __init__(self, coords: Int64[Tensor, "n 4"], stride: int = 1) -> None:
@@ -85,7 +85,7 @@ class MinkowskiManager(CoordinateManager):
         return apply_epilogue(self._apply(function, feats, kernel, self._generator(stencil), coarse, fine), epilogue)
 
     def expect(self, stencils: Sequence[Stencil], feats: Tensor) -> None:
-        """The library makes its own maps, when it wants them."""
+        """Nothing: the library makes its maps when it needs them."""
 
     def _generator(self, stencil: Stencil) -> Any:
         stride = stencil.coarse // stencil.fine

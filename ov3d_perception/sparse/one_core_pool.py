@@ -1,7 +1,7 @@
 """Pools of threads that use one core each.
 
-PyTorch lets each operation be shared by all cores. Where several pieces of work go on at once, that is slower than to
-give each piece a core: the shares of every operation wait for each other.
+PyTorch splits each operation over all cores. Where several pieces of work run at once, one core a piece is faster: the
+parts of an operation then do not wait for each other.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _making = Lock()
 
 
 def one_core_pool(name: str, threads: int) -> ThreadPoolExecutor:
-    """The pool of that name with so many threads, in each of which PyTorch's operations use one core. Made once."""
+    """The pool of a name and number of threads, made once. PyTorch's operations use one core in each thread."""
     with _making:
         return _made(name, threads, os.getpid())
 
@@ -31,13 +31,11 @@ def _made(name: str, threads: int, process: int) -> ThreadPoolExecutor:
     for _ in range(threads):
         pool.submit(started.wait)
     started.wait()
-    torch.set_num_threads(before)  # which the pool's threads have set for themselves and for threads to come
+    torch.set_num_threads(before)  # the pool's threads have set it for later threads, too
     return pool
 
 
 def _one_core() -> None:
-    """For this thread. PyTorch gives a thread the whole process's number at its first operation, or when it is asked
-    for the number: without asking, the one set here would be overwritten then.
-    """
+    """For this thread. PyTorch sets the number at a thread's first operation or query, so it is queried first."""
     torch.get_num_threads()
     torch.set_num_threads(1)

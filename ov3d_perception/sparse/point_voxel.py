@@ -60,7 +60,7 @@ class Points:
     def voxelise(self, feats: Float[Tensor, "n c"], stride: int) -> SparseTensor:
         """The mean feature of the points in each voxel of ``stride``; zero for a voxel without points.
 
-        The manager must have voxels at ``stride``; points in none of them are left out.
+        The manager must have voxels at ``stride``; points in none of them are skipped.
         """
         if stride != self._voxels_of_base:
             if stride not in self._means:
@@ -134,5 +134,5 @@ def _keys(cells: Tensor, batch: Tensor, stride: int) -> Int64[Tensor, " n"]:
 
 
 def _padded(voxels: VoxelSet) -> Int64[Tensor, " n+1"]:
-    """The keys, followed by one that is beyond all others: where a search ends that finds nothing."""
+    """The keys, followed by a sentinel larger than all: the end of an unsuccessful search."""
     return torch.cat([voxels.keys, voxels.keys.new_full((1,), torch.iinfo(torch.int64).max)])

@@ -57,7 +57,7 @@ class RowSums:
         return self._transposed_anywhere() if self.row.is_cuda else self._transposed_on_cpu()
 
     def _transposed_on_cpu(self) -> RowSums:
-        """SciPy counts where the others sort: ten times faster."""
+        """By SciPy's counting sort: ten times faster than other sorts."""
         columns = (self.weight.numpy(), self.row.numpy(), self.start.numpy())
         matrix = scipy.sparse.csr_array(columns, shape=(len(self), self.n_in)).tocsc()
         row, start, weight = (torch.from_numpy(part) for part in (matrix.indices, matrix.indptr, matrix.data))

@@ -1,9 +1,9 @@
 """The ``spconv`` backend, for CUDA: spconv-triton (https://github.com/L-Reichardt/spconv-triton) or spconv 2.3
 (https://github.com/traveller59/spconv), which share one interface.
 
-They find the row pairs and multiply. Of our kinds of convolution they have three, which are all that the networks need:
-odd kernels on the same voxels, even kernels as large as their stride, and the way back of these. The others run as in
-the ``torch`` backend, on the same voxels.
+They find the row pairs and multiply, for the three kinds of convolution that the networks need: odd kernels on the same
+voxels, even kernels as large as their stride, and the transposed convolutions of these. Other kinds run in the
+``torch`` backend, on the same voxels.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _IMPLICIT_GEMM_VOLUME = 32
 
 
 def load_library() -> Any:
-    """The module ``spconv_triton.pytorch`` or ``spconv.pytorch``. Raises BackendError without one that knows CUDA."""
+    """The module ``spconv_triton.pytorch`` or ``spconv.pytorch``. Raises BackendError where none supports CUDA."""
     failures = []
     for name in LIBRARIES:
         try:
@@ -61,7 +61,7 @@ class _Grid:
 
 
 class _Pairs:
-    """Row pairs of one convolution, and what multiplies over them. ``indices``: the output voxels."""
+    """Row pairs of one convolution, and the function that multiplies them. ``indices``: the output voxels."""
 
     def __init__(self, library: Any, grid: _Grid, kernel_size: int, dilation: int, same: bool, training: bool) -> None:
         self._functional, self._same = library.functional, same
@@ -103,7 +103,7 @@ class SpconvManager(CoordinateManager):
         self._row_pairs: dict[tuple[Stencil, bool], _Pairs] = {}
 
     def _require(self, device: torch.device) -> Any:
-        """The library. Raises BackendError if there is none, or none for this device."""
+        """The library. Raises BackendError if none is installed, or none serves this device."""
         if device.type != "cuda":
             raise BackendError(
                 f"The sparse backend spconv works on CUDA devices only, and the voxels are on {device}; on a CPU with "
@@ -141,7 +141,7 @@ class SpconvManager(CoordinateManager):
         return apply_epilogue(self._multiply(pairs, feats, kernel, stencil.kernel_size, rows, inverse=True), epilogue)
 
     def _find(self, stencil: Stencil) -> _Pairs | None:
-        """Pairs made once; None for a convolution that spconv has not, or whose voxels others have laid out."""
+        """Cached pairs; None for a convolution that spconv lacks, or whose voxels another backend has ordered."""
         fine, coarse, size, dilation = stencil
         same = fine == coarse
         training = torch.is_grad_enabled() or not same  # the way back needs what training needs

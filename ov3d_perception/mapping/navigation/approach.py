@@ -16,8 +16,8 @@ from ov3d_perception.mapping.navigation.costmap import FREE, OCCUPIED, GroundGri
 class Stance:
     """How to stand. Metres.
 
-    stand_off: least distance from the robot's centre to the nearest voxel of the thing, horizontally. slack: how much
-    more it may be. radius: no cell that is not free comes nearer to the robot's centre.
+    stand_off: least horizontal distance from the robot's centre to the nearest voxel of the thing. slack: it may be as
+    much more. radius: all cells within it around the robot's centre are free.
     """
 
     stand_off: float = 1.5
@@ -49,8 +49,8 @@ def find_approach(
 ) -> Approach | NoApproach:
     """A pose in front of a thing of voxels centred at ``thing`` (at least one), in the grid's frame.
 
-    With the robot's position it is the pose nearest to it, and where the robot stands on known ground, one that
-    passable cells connect with it; else the pose whose distance to the thing is nearest to the stand-off.
+    With the robot's position, it is the pose nearest to the robot, connected by passable cells where the robot stands
+    on known ground. Without, it is the pose whose distance to the thing is nearest to the stand-off.
     """
     passable = passable_cells(grid, stance.radius)
     around = np.flatnonzero(_near(grid, thing, stance.stand_off + stance.slack))

@@ -1,4 +1,4 @@
-"""The map from above, for a robot on wheels: where the ground is free, and what driving over a place costs.
+"""The map from above, for a wheeled robot: free ground, obstacles, and costs by word.
 
 Grids are arrays of (rows, columns) = (y, x) as in nav_msgs/OccupancyGrid: cell (0, 0) has its lower left corner at the
 origin, values are -1 (unknown) and 0 .. 100.
@@ -65,9 +65,8 @@ class Layout:
 class Body:
     """What a robot drives over and under, metres.
 
-    step: what rises no higher above the ground is driven over. height: what hangs higher is driven under. gap: unknown
-    ground between known ground is taken for ground up to this width: between a LiDAR's rings on the road nothing was
-    measured.
+    step: obstacles up to this height are driven over. height: obstacles above it are driven under. gap: unknown ground
+    up to this width between known ground counts as ground, as between a LiDAR's rings on the road.
     """
 
     step: float = 0.3
@@ -77,7 +76,7 @@ class Body:
 
 @dataclass(frozen=True)
 class GroundGrid:
-    """Which cells are FREE (ground was seen, and nothing to run into), OCCUPIED or UNKNOWN.
+    """Cells that are FREE (ground without an obstacle), OCCUPIED or UNKNOWN.
 
     ground: height of the ground in each cell, metres; NaN where no voxel is near. body: what it was made for.
     """
@@ -93,9 +92,9 @@ def ground_grid(
 ) -> GroundGrid:
     """The grid of a map's voxels (at least one). resolution: edge of a cell; no less than ``voxel_size`` is used.
 
-    The ground is the lowest voxel of each cell, opened (minimum, then maximum) over 4 m: what is narrower and stands
-    above its surroundings does not count as ground, be its own ground hidden or not (as in progressive morphological
-    filters, Zhang et al. 2003, with one window). Where the ground itself rises by more than a step, it is occupied.
+    The ground is the lowest voxel of each cell, opened (minimum, then maximum) over 4 m: narrower things that stand
+    above their surroundings do not count as ground, even where theirs is hidden (progressive morphological filter,
+    Zhang et al. 2003, with one window). Ground that rises by more than a step is occupied.
     """
     body = body or Body()
     layout = Layout.around(centres, max(resolution, voxel_size))
@@ -114,11 +113,11 @@ def ground_grid(
 
 
 def cost_mask(grid: GroundGrid, costly: Iterable[tuple[Float32[np.ndarray, "n 3"], int]]) -> Int8[np.ndarray, "h w"]:
-    """What Nav2's keepout filter is given: the highest cost in each cell, 0 on free ground, -1 elsewhere.
+    """The mask of Nav2's keepout filter: the highest cost in each cell, 0 on free ground, -1 elsewhere.
 
-    costly: voxel centres and what they cost, 0 .. 100. Voxels higher above the ground than the robot cost nothing. What
-    lies between cells of one cost, in gaps as wide as the body's, costs the same if it is free ground. Only free ground
-    is 0, since the filter turns unknown cells of a costmap free where the mask is 0.
+    costly: voxel centres and their costs, 0 .. 100. Voxels higher above the ground than the robot cost nothing. Free
+    ground in gaps up to the body's between cells of one cost gets that cost, too. Only free ground is 0, since the
+    filter makes unknown cells of a costmap free where the mask is 0.
     """
     layers: dict[int, Bool[np.ndarray, "h w"]] = {}
     for centres, cost in costly:
@@ -134,23 +133,23 @@ def cost_mask(grid: GroundGrid, costly: Iterable[tuple[Float32[np.ndarray, "n 3"
 
 
 def parse_costs(lines: Sequence[str]) -> tuple[dict[str, int], list[str]]:
-    """``word: cost`` lines to costs by word; and what is wrong with the others, a sentence each."""
+    """``word: cost`` lines to costs by word, and a sentence for each line that is wrong."""
     costs: dict[str, int] = {}
-    faults = []
+    errors = []
     for line in lines:
         word, _, number = (part.strip() for part in line.rpartition(":"))
         if not word or not number.isdecimal() or int(number) > 100:
-            faults.append(f"'{line}' is no cost. Write 'word: cost' with a whole number from 0 to 100.")
+            errors.append(f"'{line}' is no cost. Write 'word: cost' with a whole number from 0 to 100.")
         else:
             costs[word] = max(int(number), costs.get(word, 0))
-    return costs, faults
+    return costs, errors
 
 
 def words_of(costs: Mapping[str, int], classes: Mapping[str, Sequence[str]]) -> dict[str, int]:
     """Costs by word, where the name of a class stands for the words of the class; the highest cost of a word counts.
 
-    Rising: the map may grow while one word is looked for after the other, and what costs most is to be looked for in
-    the newest of it.
+    In rising order: the map may grow while the words are asked in turn, and the most costly is asked last, in its
+    newest state.
     """
     spread: dict[str, int] = {}
     for name, cost in costs.items():
@@ -168,9 +167,9 @@ def _steep(lowest: Float32[np.ndarray, "h w"], seen: Bool[np.ndarray, "h w"], st
 
 
 def _without_gaps(seen: Bool[np.ndarray, "h w"], width: int) -> Bool[np.ndarray, "h w"]:
-    """Gaps of up to ``width`` cells between cells seen are closed; the grid's border is no cell seen."""
+    """Close gaps of up to ``width`` cells between cells seen; cells outside the grid count as unseen."""
     kernel = np.ones((width + 1, width + 1), np.uint8)
     padded = np.pad(seen.astype(np.uint8), width + 1)
-    # An even kernel has no middle: what the first step moves one way, the second moves back.
+    # An even kernel has no middle: the first step shifts by half a cell, the second shifts back.
     closed = cv2.erode(cv2.dilate(padded, kernel, anchor=(0, 0)), kernel, anchor=(width, width))
     return closed[width + 1 : -width - 1, width + 1 : -width - 1].astype(bool)
