@@ -41,6 +41,7 @@ def train(
     for one in module or ():
         load_module(one)
     print(train(load_recipe(recipe, override or []), out, resume=resume, fast=fast).to_markdown())
+    print(f"The network: {out / 'student.safetensors'}")
 
 
 def finetune(

@@ -33,14 +33,15 @@ class Result:
         return json.dumps({**figures, "classes": self.classes, "confusion": self.confusion}, indent=2)
 
     def to_markdown(self) -> str:
-        """The same as two tables and a list."""
-        lines = ["| mode | mIoU | mAcc | accuracy | points |", "|---|---|---|---|---|"]
+        """The same as tables, as far as there is something to put in, and a list."""
+        lines = ["| mode | mIoU | mAcc | accuracy | points |", "|---|---|---|---|---|"] if self.modes else []
         lines += [
             f"| {name} | {s.miou:.3f} | {s.macc:.3f} | {s.accuracy:.3f} | {s.points} |"
             for name, s in self.modes.items()
         ]
         classes = list(dict.fromkeys(c for scores in self.modes.values() for c in scores.iou))
-        lines += ["", "| IoU | " + " | ".join(self.modes) + " |", "|---" * (len(self.modes) + 1) + "|"]
+        if classes:
+            lines += ["", "| IoU | " + " | ".join(self.modes) + " |", "|---" * (len(self.modes) + 1) + "|"]
         for name in classes:
             cells = [f"{s.iou[name]:.3f}" if name in s.iou else "absent" for s in self.modes.values()]
             lines.append(f"| {name} | " + " | ".join(cells) + " |")

@@ -13,6 +13,7 @@ from jaxtyping import Float32
 
 from ov3d_perception.errors import EncoderError, UnknownWordError
 from ov3d_perception.language.words import find_word, normalise_word
+from ov3d_perception.paths import shipped
 from ov3d_perception.types import EncoderIdentity
 
 FOREIGN_IDENTITY = EncoderIdentity("ViT-B-16-quickgelu", "openai", 512)
@@ -116,7 +117,7 @@ class TextBank:
         Foreign: ``key`` names the (n, d) array and ``names`` that of its words (default: the part of ``key`` before the
         first "_", plus "_names"); ``identity`` defaults to OpenAI's CLIP ViT-B/16. Raises :class:`EncoderError`.
         """
-        path = Path(path)
+        path = Path(shipped(str(path)))
         try:
             with np.load(path, allow_pickle=False) as archive:
                 arrays: dict[str, Any] = {name: archive[name] for name in archive.files}

@@ -31,6 +31,7 @@ from open_clip.factory import load_state_dict
 from torch import Tensor
 
 from ov3d_perception.errors import EncoderError
+from ov3d_perception.paths import shipped
 
 CONFIG_FILE = "open_clip_config.json"
 BPE_FILE = "bpe_vocab.txt.gz"
@@ -55,7 +56,7 @@ class WeightsSource:
 
 def resolve(model: str, pretrained: str | None) -> WeightsSource:
     """Decide what the two names mean. Raises :class:`EncoderError` where a file, a folder or a name does not exist."""
-    folder = Path(model)
+    folder = Path(shipped(model))
     if folder.is_dir():
         return _resolve_folder(folder)
     if model.startswith("hf-hub:"):

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from ov3d_perception.errors import RecipeError
+from ov3d_perception.paths import shipped
 from ov3d_perception.recipes.applies import check_options
 from ov3d_perception.recipes.former import renamed
 from ov3d_perception.recipes.methods import METHODS
@@ -22,12 +23,14 @@ from ov3d_perception.recipes.specs import Recipe, SourceSpec
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe; ``overrides`` are ``section.field=value`` with the value in YAML.
 
-    ``${NAME}`` in a value is replaced by that environment variable.
+    ``${NAME}`` in a value is replaced by that environment variable. A relative path that is not there is looked for
+    among the shipped files (:func:`~ov3d_perception.paths.shipped`).
 
     Raises:
         RecipeError: no such file, a field that does not exist, a wrong type, an unset variable, an option that has no
             effect with the recipe's method (see :func:`~ov3d_perception.recipes.applies.unused_options`).
     """
+    path = Path(shipped(str(path)))
     if not path.is_file():
         raise RecipeError(f"There is no recipe {path}", "Give the path of a YAML file such as config/train/*.yaml")
     try:

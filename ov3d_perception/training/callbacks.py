@@ -98,7 +98,6 @@ class CheckpointCallback(lightning.Callback):
         skipped = {"left out": list(self.skipped), "left out of frames, times": dict(self.missing)}
         result.about["training frames"] = counts | {name: what for name, what in skipped.items() if what}
         result.write(self.out)
-        log.info("\n%s", result.to_markdown())
         return result
 
     def evaluate(self, module: Student, with_teacher: bool) -> Result | None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ov3d_perception.errors import CheckpointError
 from ov3d_perception.networks.checkpoint import load_checkpoint
 from ov3d_perception.networks.registry import Network, build_network
+from ov3d_perception.paths import shipped
 from ov3d_perception.recipes.specs import NetworkSpec, Recipe
 from ov3d_perception.types import EncoderIdentity
 
@@ -29,7 +30,7 @@ def network_of(recipe: Recipe, identity: EncoderIdentity) -> Network:
     spec = recipe.network
     network = build_network(spec.arch, len(spec.inputs), identity.dim, spec.width)
     if spec.init is not None:
-        start_from(network, Path(spec.init), spec, identity)
+        start_from(network, Path(shipped(spec.init)), spec, identity)
     return network
 
 

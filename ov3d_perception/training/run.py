@@ -8,8 +8,10 @@ from), ``logs/`` (CSV and TensorBoard), ``times.json``, ``student.safetensors`` 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,9 @@ from ov3d_perception.training.initialise import network_of
 from ov3d_perception.training.processes import Processes, synchronise
 from ov3d_perception.training.student import Student
 from ov3d_perception.training.times import StepTimes
+
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no word on GPUs and its other products
+warnings.filterwarnings("ignore", "`isinstance\\(treespec", DeprecationWarning)  # Lightning's own
 
 PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 """Lightning's names."""
