@@ -72,12 +72,14 @@ class Perception:
         """A class for each point.
 
         points: (n, 3) or (n, 4) in the sensor's frame (z up, metres), the fourth column being the intensity.
-        words: classes by name, or a mapping from class to prompts; None takes the checkpoint's.
+        words: classes by name, or a mapping from class to prompts; None takes the checkpoint's. A single class
+        competes with the checkpoint's own; points that these fit better have no label.
         intensity_scale: factor that brings the intensity to [0, 1]; None estimates it from the values.
         Raises UnknownWordError for a word that the text bank lacks, PointCloudError for points of another shape or
         without a finite one.
         """
-        vocabulary = Vocabulary.from_words(self.default_words if words is None else words, self.text)
+        classes = self.default_words if words is None else words
+        vocabulary = Vocabulary.from_words(classes, self.text, self.default_words)
         scan = scan_of(points, intensity_scale or self.segmenter.info.preparation.intensity_scale or None)
         found = self.segmenter(scan, vocabulary)
         label = np.full(len(points), UNLABELLED, np.int32)

@@ -157,7 +157,8 @@ class LiveModel:
         Raises IdentityError if the vocabulary's embeddings are another encoder's.
         """
         vocabulary.require(segmenter.identity, "network's features")
-        text = TextClassifier(segmenter.basis, vocabulary.embeddings, segmenter.device)
+        prompts = [vocabulary.embeddings, *([vocabulary.negatives] if len(vocabulary.negatives) else [])]
+        text = TextClassifier(segmenter.basis, np.concatenate(prompts), segmenter.device)
         preparation = preparation or segmenter.info.preparation
         return cls(segmenter, vocabulary, preparation, min_probability, _text=text)
 
@@ -177,10 +178,19 @@ class LiveModel:
         return self.segmenter.run(merged.xyz, merged.intensity).of_points(points)
 
     def label(self, voxels: NetworkOutput) -> Segmentation:
-        """The label of each point, that of its voxel: class index in the vocabulary or UNLABELLED."""
+        """The label of each point, that of its voxel: class index in the vocabulary or UNLABELLED.
+
+        Where the vocabulary has negatives, points that one of them fits best are UNLABELLED, with the probability that
+        they are of the class after all.
+        """
         words, rows = self.vocabulary, voxels.point_to_voxel
-        found = self._text.classify(voxels.features, words.prompt_class, words.logit_scale)
+        classes = np.append(words.prompt_class, np.full(len(words.negatives), len(words), np.int32))
+        found = self._text.classify(voxels.features, classes, words.logit_scale)
         label, probability = (part[rows].cpu().numpy() for part in found)
+        if len(words.negatives):
+            other = label == len(words)
+            label = np.where(other, UNLABELLED, label).astype(np.int32)
+            probability = np.where(other, 1.0 - probability, probability).astype(np.float32)
         if self.min_probability > 0:
             label = np.where(probability >= self.min_probability, label, UNLABELLED).astype(np.int32)
         return Segmentation(label, probability)

@@ -13,7 +13,7 @@ from ov3d_perception.inference import LiveModel, NetworkOutput, Segmenter
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.networks.checkpoint import CheckpointInfo, save_checkpoint
 from ov3d_perception.sparse import SparseTensor, quantize
-from ov3d_perception.types import EncoderIdentity, Scan
+from ov3d_perception.types import UNLABELLED, EncoderIdentity, Scan
 
 INFO = CheckpointInfo("MinkUNet14A", 0.25, ("ones", "intensity"), 0.2, EncoderIdentity("tiny", "street", 16))
 
@@ -93,6 +93,30 @@ def test_labels_are_those_of_the_wide_features(segmenter: Segmenter) -> None:
     rows = segmenter.features(xyz, intensity).point_to_voxel
     assert np.array_equal(segmentation.label, label[rows])
     assert segmentation.label.dtype == np.int32 and segmentation.probability.dtype == np.float32
+
+
+def test_a_single_class_is_told_from_what_competes_with_it(segmenter: Segmenter) -> None:
+    """Its probabilities are those that it has among the others; alone, every point had it with probability 1."""
+    three = vocabulary()
+    rest = three.prompt_class != 0
+    scan = Scan(*cloud(), 0, "lidar")
+    among = segmenter(scan, three)
+    alone = segmenter(
+        scan,
+        dataclasses.replace(
+            three,
+            names=three.names[:1],
+            prompts=tuple(np.array(three.prompts)[~rest]),
+            prompt_class=three.prompt_class[~rest],
+            embeddings=three.embeddings[~rest],
+            negatives=three.embeddings[rest],
+        ),
+    )
+    np.testing.assert_array_equal(alone.label, np.where(among.label == 0, 0, UNLABELLED))
+    is_car = among.label == 0
+    assert 0.05 < is_car.mean() < 0.95
+    np.testing.assert_allclose(alone.probability[is_car], among.probability[is_car], atol=1e-5)
+    assert (alone.probability[~is_car] < 0.5).mean() > 0.9 and alone.label.dtype == np.int32
 
 
 def test_order_of_points_does_not_matter(segmenter: Segmenter) -> None:

@@ -176,9 +176,10 @@ def read(
     return Cloud(scan, times, time_field, intensity, dropped, returns - kept, _row_step(msg)[1])
 
 
-def encode(columns: Mapping[str, np.ndarray], height: int = 1) -> CloudLayout:
-    """Columns of equal length n, in order, to a packed little-endian cloud of ``height`` rows (n divisible by it).
+def encode(columns: Mapping[str, np.ndarray], height: int = 1, *, aligned: bool = False) -> CloudLayout:
+    """Columns of equal length n, in order, to a little-endian cloud of ``height`` rows (n divisible by it).
 
+    aligned: with gaps, so that each number lies at a multiple of its size (programs cast points); else packed.
     A column of shape (n,) is one field, of shape (n, c) a field of count c. dtypes: the eight of PointField.
     """
     arrays = {name: np.asarray(column) for name, column in columns.items()}
@@ -192,14 +193,14 @@ def encode(columns: Mapping[str, np.ndarray], height: int = 1) -> CloudLayout:
     }
     if unknown:
         raise PointCloudError(f"PointCloud2 has no datatype for {unknown}", "Use (u)int8/16/32 or float32/64")
-    dtype = np.dtype([(name, array.dtype.newbyteorder("<"), array.shape[1:]) for name, array in arrays.items()])
-    points = np.empty(lengths.pop(), dtype)
-    fields, offset = [], 0
+    own = [(name, array.dtype.newbyteorder("<"), array.shape[1:]) for name, array in arrays.items()]
+    dtype = np.dtype(own, align=aligned)
+    points = np.zeros(lengths.pop(), dtype)
+    fields = []
     for name, array in arrays.items():
         points[name] = array
-        count = math.prod(array.shape[1:])
-        fields.append(Field(name, offset, DATATYPE_OF[array.dtype.newbyteorder("=")], count))
-        offset += count * array.itemsize
+        offset = dtype.fields[name][1] if dtype.fields is not None else 0
+        fields.append(Field(name, offset, DATATYPE_OF[array.dtype.newbyteorder("=")], math.prod(array.shape[1:])))
     width = len(points) // height
     finite = all(np.isfinite(array).all() for array in arrays.values() if array.dtype.kind == "f")
     return CloudLayout(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float32, Int32
 
 from ov3d_perception.errors import IdentityError, VocabularyError
 from ov3d_perception.language.bank import TextBank
+from ov3d_perception.language.rivals import rivals
 from ov3d_perception.language.text import TextSource, TextTower, load_text_source
 from ov3d_perception.language.words import normalise_word
 from ov3d_perception.types import EncoderIdentity
@@ -22,6 +23,7 @@ class Vocabulary:
     """Classes by name; class c is hit by any prompt p with ``prompt_class[p] == c`` (the best prompt counts).
 
     ``embeddings`` are unit norm, one row a prompt, in the space of ``identity``; ``logit_scale`` is its encoder's.
+    ``negatives`` compete with the prompts and are no class: what a single class is told from.
     """
 
     names: tuple[str, ...]
@@ -30,13 +32,21 @@ class Vocabulary:
     embeddings: Float32[np.ndarray, "p d"]
     identity: EncoderIdentity
     logit_scale: float = 100.0
+    negatives: Float32[np.ndarray, "q d"] = field(default_factory=lambda: np.empty((0, 0), np.float32))
 
     def __len__(self) -> int:
         return len(self.names)
 
     @classmethod
-    def from_words(cls, words: Sequence[str] | Mapping[str, Sequence[str]], text: TextSource) -> Vocabulary:
+    def from_words(
+        cls,
+        words: Sequence[str] | Mapping[str, Sequence[str]],
+        text: TextSource,
+        background: Mapping[str, Sequence[str]] | None = None,
+    ) -> Vocabulary:
         """Classes from words, each its own prompt, or from a mapping of class name to prompt words.
+
+        background: classes that a single class competes with, see :func:`language.rivals.rivals`; None: nothing does.
 
         Raises VocabularyError as :func:`classes_of`, and for a string; UnknownWordError for a word outside a text bank.
         """
@@ -45,7 +55,10 @@ class Vocabulary:
         table = classes_of(words.items() if isinstance(words, Mapping) else [(word, [word]) for word in words])
         prompts = [prompt for group in table.values() for prompt in group]
         owner = np.repeat(np.arange(len(table), dtype=np.int32), [len(group) for group in table.values()])
-        return cls(tuple(table), tuple(prompts), owner, text.embed(prompts), text.identity, text.logit_scale)
+        own = text.embed(prompts)
+        alone = len(table) == 1 and background is not None
+        negatives = rivals(prompts, background or {}, text) if alone else np.empty((0, own.shape[1]), np.float32)
+        return cls(tuple(table), tuple(prompts), owner, own, text.identity, text.logit_scale, negatives)
 
     def require(self, identity: EncoderIdentity, what: str = "features") -> None:
         """Raise :class:`IdentityError` unless ``identity`` is compatible with these embeddings."""

@@ -10,15 +10,14 @@ from jaxtyping import Bool, Float32, Float64, Int64
 
 from ov3d_perception.errors import UnknownWordError
 from ov3d_perception.geometry.boxes import Box
+from ov3d_perception.language.rivals import SYNONYM_COSINE, knows, rivals
 from ov3d_perception.language.vocabulary import TextSource
 from ov3d_perception.language.words import same_word
 from ov3d_perception.mapping.clusters import boxes_around, cluster, members_of
-from ov3d_perception.mapping.linear_algebra import product
 from ov3d_perception.mapping.scoring import Hits, Question, Scorer
 from ov3d_perception.mapping.semantic_map import SemanticMap
 from ov3d_perception.mapping.voxel_table import MapChunk
 
-CANONICAL = ("object", "things", "stuff", "texture")  # canonical phrases of LERF, section 3.4
 ORDERS = ("best", "nearest")
 
 
@@ -63,7 +62,7 @@ class TextQuery:
     min_observations: int = 2
     gap: float = 0.3
     vertical_gap: float = 0.9
-    synonym_cosine: float = 0.95
+    synonym_cosine: float = SYNONYM_COSINE
     position: Float64[np.ndarray, " 3"] | None = None
     order: str = "best"
 
@@ -130,13 +129,10 @@ def ask(semantic_map: SemanticMap, query: TextQuery, text: TextSource) -> list[M
 def question(word: str, query: TextQuery, text: TextSource) -> Question:
     """A word and its competing words, embedded."""
     asked = text.embed([word])
-    rivals = [negative for negative in query.negatives if not same_word(negative, word)]
-    if rivals:
-        return Question(word, np.concatenate([asked, text.embed(rivals)]))
-    others = [words for words in query.background.values() if not any(same_word(word, other) for other in words)]
-    against = _distinct([rival for words in others for rival in words], asked[0], query, text)
-    if not len(against):
-        against = _distinct([rival for rival in CANONICAL if _knows(text, rival)], asked[0], query, text)
+    negatives = [negative for negative in query.negatives if not same_word(negative, word)]
+    if negatives:
+        return Question(word, np.concatenate([asked, text.embed(negatives)]))
+    against = rivals([word], query.background, text, query.synonym_cosine)
     if not len(against):
         raise UnknownWordError(
             f"There is nothing to tell '{word}' from", "Give negatives, or the node a background vocabulary"
@@ -149,27 +145,9 @@ def known_classes(classes: Mapping[str, Sequence[str]], text: TextSource) -> dic
 
     If it can embed none of them, each word of the text bank is a class.
     """
-    known = {name: [word for word in words if _knows(text, word)] for name, words in classes.items()}
+    known = {name: [word for word in words if knows(text, word)] for name, words in classes.items()}
     known = {name: words for name, words in known.items() if words}
     return known or {word: [word] for word in getattr(text, "words", ())}
-
-
-def _distinct(
-    rivals: Sequence[str], asked: Float32[np.ndarray, " d"], query: TextQuery, text: TextSource
-) -> Float32[np.ndarray, "p d"]:
-    """Embeddings of the rivals that are not synonyms of the word."""
-    if not rivals:
-        return np.empty((0, len(asked)), np.float32)
-    against = text.embed(rivals)
-    return against[product(against, asked[:, None])[:, 0] < query.synonym_cosine]
-
-
-def _knows(text: TextSource, word: str) -> bool:
-    try:
-        text.embed([word])
-    except UnknownWordError:
-        return False
-    return True
 
 
 def _matches(semantic_map: SemanticMap, query: TextQuery, word: str, hits: Hits) -> list[Match]:

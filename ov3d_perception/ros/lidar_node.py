@@ -6,13 +6,16 @@ Topics, parameters and diagnostics are described in ``docs/nodes.md``.
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from typing import Any
 
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import Imu, PointCloud2
 from vision_msgs.msg import LabelInfo
 
@@ -26,7 +29,8 @@ from ov3d_perception.language.vocabulary import TextSource, Vocabulary, classes_
 from ov3d_perception.language.words import require_list
 from ov3d_perception.networks.checkpoint_info import words_of_checkpoint
 from ov3d_perception.ros import messages, parameters, qos
-from ov3d_perception.ros.diagnostics import STALE, WARN, DiagnosticsPublisher, Health
+from ov3d_perception.ros.bond import ManagerBond
+from ov3d_perception.ros.diagnostics import ERROR, STALE, WARN, DiagnosticsPublisher, Health
 from ov3d_perception.ros.lidar_parameters import LidarParameters
 from ov3d_perception.ros.lidar_pipeline import Arrived, LidarPipeline, Output
 from ov3d_perception.ros.points_input import Points, PointsInput
@@ -35,6 +39,17 @@ from ov3d_perception.ros.transforms import listen
 from ov3d_perception.ros.worker import NewestWorker
 from ov3d_perception.types import Preparation
 
+#: Parameters that count at once; a configured node refuses the others.
+AT_ONCE = ("vocabulary", "min_probability", "stale_after", "tf_timeout")
+_TO_UNCONFIGURED = (
+    "Deactivate and clean up the node first (ros2 lifecycle set {0} deactivate, cleanup), set it, then configure and "
+    "activate it; words can be changed at any time: {0}/set_vocabulary"
+)
+_NEXT = {
+    "unconfigured": "Next: ros2 lifecycle set {0} configure",
+    "inactive": "Next: ros2 lifecycle set {0} activate",
+    "finalized": "Start it anew",
+}
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -59,7 +74,9 @@ class LidarNode(LifecycleNode):
         self._pipeline: LidarPipeline | None = None
         self._worker: NewestWorker[Arrived] | None = None
         self._gravity = Gravity(keep_s=10.0)
+        self._bond = ManagerBond(self)
         self._create_interfaces()
+        self.add_on_set_parameters_callback(self._on_parameters)
         self._diagnostics = DiagnosticsPublisher(self, self._health, self._refresh, values.diagnostics_period)
         wall = Clock(clock_type=ClockType.STEADY_TIME)  # a simulated clock may not run yet
         self._autostart = self.create_timer(0.0, self._start, clock=wall) if values.autostart else None
@@ -112,6 +129,7 @@ class LidarNode(LifecycleNode):
         # a transition or a change of words may take seconds, and TF and diagnostics must not stop for it.
         self._worker = NewestWorker(self._pipeline.process, self._values.queue, "segmentation")
         self._last_arrival = time.monotonic()
+        self._bond.form()
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -164,7 +182,8 @@ class LidarNode(LifecycleNode):
         try:
             if self._pipeline is None or self._text is None:
                 raise Ov3dError("The node is not configured", "Configure it, or read /diagnostics for what hinders it")
-            vocabulary = Vocabulary.from_words(_requested(request), self._text)
+            background = self._pipeline.model.segmenter.info.vocabulary
+            vocabulary = Vocabulary.from_words(_requested(request), self._text, background)
             self._put_in_force(self._pipeline.model.with_words(vocabulary))
             self._health.clear("vocabulary")
             response.success = True
@@ -179,10 +198,48 @@ class LidarNode(LifecycleNode):
         response.duration = Duration(nanoseconds=int(spent * 1e9)).to_msg()
         return response
 
+    def _on_parameters(self, changed: Sequence[Parameter]) -> SetParametersResult:
+        """Apply what can change at once; refuse what a configured node has taken over already."""
+        pipeline, own = self._pipeline, {field.name for field in fields(LidarParameters)}
+        new = {p.name: p.value for p in changed if p.name in own and p.value != self.get_parameter(p.name).value}
+        state = self._state_machine.current_state[1]
+        if not new or state == "unconfigured":
+            return SetParametersResult(successful=True)
+        late = sorted(set(new) - set(AT_ONCE))
+        if pipeline is None or late or state not in ("inactive", "active"):
+            then = _TO_UNCONFIGURED.format(self.get_fully_qualified_name())
+            reason = f"{', '.join(late or new)}: taken over when the node is configured, and it is {state}. {then}"
+            return SetParametersResult(successful=False, reason=reason)
+        try:
+            self._apply(pipeline, new)
+        except Exception as error:  # not only Ov3dError: a text tower has errors of its own
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _apply(self, pipeline: LidarPipeline, new: Mapping[str, Any]) -> None:
+        """Let new values of :data:`AT_ONCE` count from the next scan on. Raises as :meth:`Vocabulary.from_words`."""
+        model, vocabulary = pipeline.model, pipeline.model.vocabulary
+        changes: dict[str, Any] = {**new}
+        if "vocabulary" in changes:
+            changes["vocabulary"] = tuple(word for word in changes["vocabulary"] if word)
+        values = replace(self._values, **changes)
+        if "vocabulary" in new and self._text is not None:
+            vocabulary = _initial_vocabulary(values, model.segmenter, self._text)
+        self._values = pipeline.parameters = values
+        self._put_in_force(LiveModel.of(model.segmenter, vocabulary, model.preparation, values.min_probability))
+        self._health.clear("vocabulary")
+
     def _refresh(self) -> None:
         """Bring the diagnostics' values up to date (called by the diagnostics' timer)."""
         health = self._health
-        health.value("state", self._state_machine.current_state[1])
+        state = self._state_machine.current_state[1]
+        health.value("state", state)
+        if state == "active":
+            health.clear("lifecycle")
+        else:
+            level = ERROR if state == "finalized" else WARN
+            then = _NEXT.get(state, "Wait for the transition to end").format(self.get_fully_qualified_name())
+            health.set("lifecycle", level, f"No scan is labelled: the node is {state}. {then}.")
         waited = time.monotonic() - self._last_arrival
         if self._worker is not None and waited > self._values.stale_after:
             health.set("input", STALE, f"No scan for {waited:.1f} s. {self._points_input.why_silent()}.")
@@ -216,6 +273,7 @@ class LidarNode(LifecycleNode):
             self._label_output.publish(messages.label_info(names, self._values.min_probability, self._now()))
 
     def _stop_working(self) -> None:
+        self._bond.end()
         worker, self._worker = self._worker, None
         if worker is not None and not worker.close():
             self.get_logger().warning("The scan at work did not finish in time")
@@ -271,7 +329,7 @@ def _initial_vocabulary(values: LidarParameters, segmenter: Segmenter, text: Tex
             f"The checkpoint {values.checkpoint_path} names no classes",
             "Set the parameter vocabulary: [car, tree, ...]",
         )
-    return Vocabulary.from_words(words, text)
+    return Vocabulary.from_words(words, text, segmenter.info.vocabulary)
 
 
 def _open_text(values: LidarParameters, segmenter: Segmenter) -> TextSource:

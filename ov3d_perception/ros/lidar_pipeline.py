@@ -67,7 +67,7 @@ class LidarPipeline:
         segmenter, preparation = model.segmenter, model.preparation
         self.basis = Basis(segmenter.basis, segmenter.identity, segmenter.info.logit_scale)
         self.model = model  # replaced as a whole, from the service's thread
-        self._parameters = parameters
+        self.parameters = parameters  # replaced as a whole, as the model
         self._transforms = transforms
         self._health = health
         self._points = points
@@ -147,7 +147,7 @@ class LidarPipeline:
 
     def _turn_upright(self, scan: Scan) -> Scan:
         def lookup(target: str, source: str, stamp: int) -> Pose:
-            return self._transforms.lookup(target, source, stamp, self._parameters.tf_timeout)
+            return self._transforms.lookup(target, source, stamp, self.parameters.tf_timeout)
 
         try:
             scan, how = self._upright.apply(scan, lookup)
@@ -161,7 +161,7 @@ class LidarPipeline:
 
     def _compensate(self, scan: Scan, preparation: Preparation) -> tuple[Scan, Pose | None]:
         """The scan, de-skewed if asked, and its pose in the fixed frame. Without TF: the scan as it is, and None."""
-        parameters = self._parameters
+        parameters = self.parameters
         moves = preparation.deskew and scan.time is not None
         if preparation.sweeps <= 1 and not moves:
             self._check_map_transform(scan)
@@ -181,7 +181,7 @@ class LidarPipeline:
 
     def _check_map_transform(self, scan: Scan) -> None:
         """One scan alone needs no TF; whoever puts its features into a map does. Warn of what is missing there."""
-        fixed = self._parameters.fixed_frame
+        fixed = self.parameters.fixed_frame
         newest = self._transforms.latest(fixed, scan.frame_id) if self._features.wanted else 0
         if newest is None:
             cause = f"No transform connects '{scan.frame_id}' to '{fixed}'"

@@ -18,6 +18,7 @@ from visualization_msgs.msg import MarkerArray
 
 from ov3d_msgs.msg import FeatureBasis, FeatureCloud
 from ov3d_msgs.srv import QueryText
+from ov3d_perception.errors import TransformError
 from ov3d_perception.geometry.poses import transform
 from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.mapping.map_words import MapWords
@@ -27,7 +28,7 @@ from ov3d_perception.ros import map_messages, messages, parameters, qos
 from ov3d_perception.ros.answers import Answers
 from ov3d_perception.ros.approach import ApproachService
 from ov3d_perception.ros.costmap_filter import CostmapFilter
-from ov3d_perception.ros.diagnostics import STALE, WARN, DiagnosticsPublisher, Health
+from ov3d_perception.ros.diagnostics import ERROR, STALE, WARN, DiagnosticsPublisher, Health
 from ov3d_perception.ros.guard import GuardedCallbacks
 from ov3d_perception.ros.map_parameters import MapParameters
 from ov3d_perception.ros.map_storage import MapStorage, StorageParameters
@@ -36,6 +37,8 @@ from ov3d_perception.ros.run import run
 from ov3d_perception.ros.standing_query import StandingQuery
 from ov3d_perception.ros.transforms import listen
 from ov3d_perception.ros.worker import NewestWorker
+
+_TF_GRACE_S = 10.0  # after the start, in which transforms that are missing may be on their way
 
 
 class MapNode(GuardedCallbacks, Node):
@@ -51,7 +54,7 @@ class MapNode(GuardedCallbacks, Node):
         for counter in ("received", "integrated", "dropped", "refused", "queries", "failures"):
             self._health.count(counter, 0)
         self.session = MapSession(MapSettings(values.map_frame, values.voxel_size, values.max_voxels, values.eviction))
-        self._last_arrival = time.monotonic()
+        self._last_arrival = self._started = time.monotonic()
         self._frame_id = ""
         self._shown = 0  # voxels of the map cloud published last
         self._load_words(values)
@@ -137,8 +140,10 @@ class MapNode(GuardedCallbacks, Node):
             self._health.clear("features")
         except Exception as error:  # a broken message must not end the thread
             self._health.count("refused")
-            text = self._health.fail("features", error)
-            self.get_logger().error(f"Features were not integrated. {text}", throttle_duration_sec=5.0)
+            early = isinstance(error, TransformError) and time.monotonic() - self._started < _TF_GRACE_S
+            text = self._health.fail("features", error, WARN if early else ERROR)
+            log = self.get_logger().info if early else self.get_logger().error
+            log(f"Features were not integrated{' yet' if early else ''}. {text}", throttle_duration_sec=5.0)
 
     def _on_clear(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         count = self.session.clear()

@@ -108,8 +108,8 @@ def transform_stamped(parent: str, child: str, stamp: int, T_parent_child: types
 
 
 def point_cloud(columns: Mapping[str, np.ndarray], stamp: int, frame_id: str) -> PointCloud2:
-    """Columns of one length to an unorganised little-endian cloud, one field a column (pointcloud2.encode)."""
-    layout = pointcloud2.encode(columns)
+    """Columns of one length to an unorganised little-endian cloud, one aligned field a column (pointcloud2.encode)."""
+    layout = pointcloud2.encode(columns, aligned=True)
     fields = [PointField(name=f.name, offset=f.offset, datatype=f.datatype, count=f.count) for f in layout.fields]
     message = PointCloud2(
         header=header(stamp, frame_id),

@@ -206,6 +206,15 @@ def test_encode_counts_rows_and_byte_order() -> None:
     np.testing.assert_array_equal(structured(layout)["v"], np.arange(12).reshape(4, 3))
 
 
+def test_aligned_fields_lie_at_multiples_of_their_size() -> None:
+    columns = {"a": np.array([1, 2], np.uint8), "b": np.array([0.5, 1.5], np.float64), "c": np.array([3, 4], np.uint16)}
+    layout = encode(columns, aligned=True)
+    assert [(field.name, field.offset) for field in layout.fields] == [("a", 0), ("b", 8), ("c", 16)]
+    assert (layout.point_step, layout.row_step, len(layout.data)) == (24, 48, 48)
+    for name, column in columns.items():
+        np.testing.assert_array_equal(structured(layout)[name], column)
+
+
 def test_encode_refuses() -> None:
     with pytest.raises(PointCloudError, match=r"\[2, 3\]"):
         encode({"x": np.zeros(2, np.float32), "y": np.zeros(3, np.float32)})

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ov3d_perception.errors import EncoderError
 from ov3d_perception.language.encoder import Encoder, load_encoder
 from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.language.vocabulary import TextBank, TextTower, Vocabulary
+from ov3d_perception.language.weights import resolve
 from ov3d_perception.paths import share_dir
 from ov3d_perception.street_clip.captions import street_words
 
@@ -25,6 +27,17 @@ def encoder() -> Encoder:
 @pytest.fixture(scope="module")
 def bank() -> TextBank:
     return TextBank.load(MODELS / "street_bank.npz")
+
+
+def test_its_name_in_a_recipe_means_it_wherever_a_program_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shipped checkpoint names its teacher so: `ov3d evaluate` in a home directory must find it."""
+    monkeypatch.chdir(tmp_path)
+    assert resolve("models/street_clip", None).folder == MODELS / "street_clip"
+    (tmp_path / "models" / "street_clip").mkdir(parents=True)
+    with pytest.raises(EncoderError, match=r"models/street_clip has no"):
+        resolve("models/street_clip", None)  # one's own goes before the shipped one
 
 
 def test_it_fits_its_share_of_the_repository():

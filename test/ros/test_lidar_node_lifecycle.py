@@ -14,6 +14,10 @@ from rcl_interfaces.srv import DescribeParameters, SetParameters
 from rclpy.parameter import Parameter
 from ros_harness import Inbox, Lidar, random_cloud, values_of
 from sensor_msgs.msg import PointCloud2
+from vision_msgs.msg import LabelInfo
+
+from ov3d_perception.bags.pointcloud2 import structured
+from ov3d_perception.ros import qos
 
 pytestmark = pytest.mark.live
 
@@ -72,7 +76,7 @@ def managed(process: Any, lidar_named: Callable[[str], Lidar], tiny_model: Path)
     if managed.state() == State.PRIMARY_STATE_INACTIVE:
         managed.change(Transition.TRANSITION_CLEANUP)
     good = {"checkpoint": str(tiny_model / "net.safetensors"), "text": str(tiny_model / "bank.npz")}
-    assert not managed.set(**good, vocabulary=[""], device="cpu")
+    assert not managed.set(**good, vocabulary=[""], device="cpu", min_probability=0.0)
 
 
 def test_a_damaged_checkpoint_leaves_the_node_alive_and_telling(managed: Managed, process, diagnostics: Inbox) -> None:
@@ -109,7 +113,7 @@ def test_what_cannot_work_is_refused_in_configure_and_can_be_corrected(
     assert not managed.set(**good, vocabulary=[""], device="cpu")
     assert managed.configure()
     status = managed.lidar.status(diagnostics, lambda s: values_of(s)["state"] == "inactive")
-    assert status.level == DiagnosticStatus.OK
+    assert status.level == DiagnosticStatus.WARN and "ros2 lifecycle set /lidar_states activate" in status.message
     assert cause in values_of(status)["last error"]
 
 
@@ -134,6 +138,50 @@ def test_a_managed_life(managed: Managed, diagnostics: Inbox) -> None:
         assert managed.change(Transition.TRANSITION_DEACTIVATE)
         assert managed.change(Transition.TRANSITION_CLEANUP)
         assert managed.state() == State.PRIMARY_STATE_UNCONFIGURED
+
+
+def test_only_an_active_node_is_ok(managed: Managed, diagnostics: Inbox) -> None:
+    def in_state(name: str) -> DiagnosticStatus:
+        return managed.lidar.status(diagnostics, lambda s: values_of(s)["state"] == name)
+
+    status = in_state("unconfigured")
+    assert status.level != DiagnosticStatus.OK
+    assert managed.configure()
+    assert in_state("inactive").level == DiagnosticStatus.WARN
+    assert managed.change(Transition.TRANSITION_ACTIVATE)
+    managed.lidar.status(diagnostics, lambda s: "lifecycle" not in s.message and "inactive" not in s.message)
+
+
+def test_a_parameter_that_an_active_node_cannot_change_is_refused_with_the_way(managed: Managed) -> None:
+    assert managed.configure() and managed.change(Transition.TRANSITION_ACTIVATE)
+    for name, value in (("sweeps", 3), ("checkpoint", "/other.safetensors"), ("fixed_frame", "map"), ("queue", 2)):
+        (reason,) = managed.set(**{name: value})
+        assert name in reason and "/lidar_states/set_vocabulary" in reason and "cleanup" in reason
+    assert not managed.set(sweeps=0, fixed_frame="odom"), "the present values are no change"
+    assert managed.change(Transition.TRANSITION_DEACTIVATE) and managed.change(Transition.TRANSITION_CLEANUP)
+    assert not managed.set(sweeps=3)
+    assert not managed.set(sweeps=0)
+
+
+def test_words_and_their_least_probability_count_at_once(managed: Managed) -> None:
+    assert managed.configure() and managed.change(Transition.TRANSITION_ACTIVATE)
+    lidar = managed.lidar
+    with (
+        lidar.probe.listening(PointCloud2, lidar.labelled) as labelled,
+        lidar.probe.listening(LabelInfo, f"/{NAME}/output/label_info", qos.LATCHED) as names,
+    ):
+        assert not managed.set(vocabulary=["person", "building"])
+        info = names.wait(lambda info: [c.class_name for c in info.class_map] == ["person", "building"])
+        assert info.threshold == 0.0
+        (reason,) = managed.set(vocabulary=["giraffe"])
+        assert "giraffe" in reason
+        assert not managed.set(min_probability=1.0)
+        names.wait(lambda info: info.threshold == 1.0)
+        cloud = lidar.exchange(labelled, random_cloud(seed=5))
+        assert set(structured(cloud)["label"].tolist()) == {65535}
+        assert not managed.set(min_probability=0.0)
+        cloud = lidar.exchange(labelled, random_cloud(seed=6))
+        assert set(structured(cloud)["label"].tolist()) <= {0, 1}
 
 
 def test_silence_of_the_sensor_is_stale(managed: Managed, diagnostics: Inbox) -> None:

@@ -70,11 +70,11 @@ def test_labelled_cloud_byte_by_byte() -> None:
     result = Segmentation(np.array([7, 65535], np.int32), np.array([0.5, 0.25], np.float32))
     message = messages.labelled_cloud(scan, result, np.array([[1, 2, 3], [255, 0, 128]], np.uint8))
     points = [(1, 2, 3, 7, 0.5, 0x010203), (4, 5, 6, 65535, 0.25, 0xFF0080)]
-    assert message.data.tobytes() == b"".join(struct.pack("<3fHfI", *point) for point in points)
-    assert (message.height, message.width, message.point_step, message.row_step) == (1, 2, 22, 44)
+    assert message.data.tobytes() == b"".join(struct.pack("<3fHxxfI", *point) for point in points)
+    assert (message.height, message.width, message.point_step, message.row_step) == (1, 2, 24, 48)
     assert [(f.name, f.offset, f.datatype, f.count) for f in message.fields] == [
         ("x", 0, 7, 1), ("y", 4, 7, 1), ("z", 8, 7, 1),
-        ("label", 12, 4, 1), ("probability", 14, 7, 1), ("rgb", 18, 7, 1),
+        ("label", 12, 4, 1), ("probability", 16, 7, 1), ("rgb", 20, 7, 1),
     ]  # fmt: skip
     assert (message.header.stamp.sec, message.header.stamp.nanosec, message.header.frame_id) == (3, 7, "lidar")
     assert not message.is_bigendian
