@@ -38,7 +38,7 @@ from ov3d_perception.ros.standing_query import StandingQuery
 from ov3d_perception.ros.transforms import listen
 from ov3d_perception.ros.worker import NewestWorker
 
-_TF_GRACE_S = 10.0  # after the start, in which transforms that are missing may be on their way
+_TF_GRACE_S = 10.0
 
 
 class MapNode(GuardedCallbacks, Node):
@@ -54,7 +54,8 @@ class MapNode(GuardedCallbacks, Node):
         for counter in ("received", "integrated", "dropped", "refused", "queries", "failures"):
             self._health.count(counter, 0)
         self.session = MapSession(MapSettings(values.map_frame, values.voxel_size, values.max_voxels, values.eviction))
-        self._last_arrival = self._started = time.monotonic()
+        self._last_arrival = time.monotonic()
+        self._first_arrival: float | None = None
         self._frame_id = ""
         self._shown = 0  # voxels of the map cloud published last
         self._load_words(values)
@@ -106,6 +107,7 @@ class MapNode(GuardedCallbacks, Node):
     def _on_features(self, message: FeatureCloud) -> None:
         self._health.count("received")
         self._last_arrival = time.monotonic()
+        self._first_arrival = self._first_arrival or self._last_arrival
         self._frame_id = message.header.frame_id
         if self._worker.put(message):
             self._health.count("dropped")
@@ -140,10 +142,16 @@ class MapNode(GuardedCallbacks, Node):
             self._health.clear("features")
         except Exception as error:  # a broken message must not end the thread
             self._health.count("refused")
-            early = isinstance(error, TransformError) and time.monotonic() - self._started < _TF_GRACE_S
+            early = isinstance(error, TransformError) and self._is_early()
             text = self._health.fail("features", error, WARN if early else ERROR)
-            log = self.get_logger().info if early else self.get_logger().error
-            log(f"Features were not integrated{' yet' if early else ''}. {text}", throttle_duration_sec=5.0)
+            if early:
+                self.get_logger().info(f"Features are not integrated yet. {text}", throttle_duration_sec=5.0)
+            else:
+                self.get_logger().error(f"Features were not integrated. {text}", throttle_duration_sec=5.0)
+
+    def _is_early(self) -> bool:
+        """Soon after the first features: transforms that are missing may be on their way."""
+        return self._first_arrival is None or time.monotonic() - self._first_arrival < _TF_GRACE_S
 
     def _on_clear(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         count = self.session.clear()

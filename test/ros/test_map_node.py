@@ -110,6 +110,16 @@ def test_map_cloud_and_markers(empty: Mapper) -> None:
     np.testing.assert_allclose([box.scale.x, box.scale.y, box.scale.z], [4.0, 1.8, 1.4], atol=1e-3)
 
 
+def test_tf_that_is_missing_at_first_is_no_error(mapper_named: Callable[..., Mapper]) -> None:
+    early = mapper_named("map_early")
+    early.publish_basis()
+    status = early.status(
+        lambda s: "nowhere" in s.message,
+        lambda: early.publish_features({"car": CAR}, time.time_ns(), frame="nowhere"),
+    )
+    assert status.level == DiagnosticStatus.WARN
+
+
 def test_without_tf_it_says_so_and_lives(empty: Mapper) -> None:
     def send() -> None:
         empty.publish_features({"car": CAR}, time.time_ns(), frame="nowhere")
