@@ -111,7 +111,7 @@ def test_map_cloud_and_markers(empty: Mapper) -> None:
 
 
 def test_tf_that_is_missing_at_first_is_no_error(mapper_named: Callable[..., Mapper]) -> None:
-    early = mapper_named("map_early")
+    early = mapper_named("map_patient")
     early.publish_basis()
     status = early.status(
         lambda s: "nowhere" in s.message,
