@@ -31,6 +31,7 @@ from ov3d_perception.networks.checkpoint_info import words_of_checkpoint
 from ov3d_perception.ros import messages, parameters, qos
 from ov3d_perception.ros.bond import ManagerBond
 from ov3d_perception.ros.diagnostics import ERROR, STALE, WARN, DiagnosticsPublisher, Health
+from ov3d_perception.ros.environment import shared_memory_fault
 from ov3d_perception.ros.lidar_parameters import LidarParameters
 from ov3d_perception.ros.lidar_pipeline import Arrived, LidarPipeline, Output
 from ov3d_perception.ros.points_input import Points, PointsInput
@@ -242,9 +243,14 @@ class LidarNode(LifecycleNode):
             health.set("lifecycle", level, f"No scan is labelled: the node is {state}. {then}.")
         waited = time.monotonic() - self._last_arrival
         if self._worker is not None and waited > self._values.stale_after:
-            health.set("input", STALE, f"No scan for {waited:.1f} s. {self._points_input.why_silent()}.")
+            health.set(
+                "input",
+                STALE,
+                f"No scan for {waited:.1f} s. {self._points_input.why_silent()}. {shared_memory_fault()}",
+            )
         else:
             health.clear("input")
+        health.value("shared memory", shared_memory_fault() or "enough")
         health.value("TF age [s]", self._tf_age())
         health.value("TF skipped", "; ".join(self._transforms.skipped) or "none")
         if parents := self._transforms.parent_faults:

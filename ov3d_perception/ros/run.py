@@ -22,7 +22,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from ov3d_perception.errors import Ov3dError
 from ov3d_perception.ros import parameters
-from ov3d_perception.ros.environment import use_large_messages
+from ov3d_perception.ros.environment import shared_memory_fault, use_large_messages
 
 _THREADS = 4
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -57,6 +57,8 @@ def run(make_node: Callable[[], Any], arguments: list[str] | None = None) -> Non
     for name, close in parameters.undeclared(node).items():
         meant = f"; did you mean {' or '.join(close)}?" if close else ""
         node.get_logger().warning(f"There is no parameter '{name}'{meant} It is ignored.")
+    if fault := shared_memory_fault():
+        node.get_logger().warning(f"{fault}.")
     executor = MultiThreadedExecutor(num_threads=_THREADS)
     executor.add_node(node)
     failures: list[BaseException] = []
