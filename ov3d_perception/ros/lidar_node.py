@@ -243,11 +243,8 @@ class LidarNode(LifecycleNode):
             health.set("lifecycle", level, f"No scan is labelled: the node is {state}. {then}.")
         waited = time.monotonic() - self._last_arrival
         if self._worker is not None and waited > self._values.stale_after:
-            health.set(
-                "input",
-                STALE,
-                f"No scan for {waited:.1f} s. {self._points_input.why_silent()}. {shared_memory_fault()}",
-            )
+            causes = [f"No scan for {waited:.1f} s", self._points_input.why_silent(), shared_memory_fault()]
+            health.set("input", STALE, " ".join(f"{cause}." for cause in causes if cause))
         else:
             health.clear("input")
         health.value("shared memory", shared_memory_fault() or "enough")

@@ -45,7 +45,7 @@ def test_a_process_has_shared_memory_for_large_messages(ros_domain: int) -> None
 
 
 def test_a_small_shared_memory_gets_a_small_segment(ros_domain: int, tmp_path: Path) -> None:
-    """Docker's 64 MB, in a mount namespace of its own: an eighth of it is mapped. With 64 MiB asked for, nothing was."""
+    """Docker's 64 MB, in a mount namespace of its own: an eighth is mapped. Of 64 MiB nothing was."""
     inner = f"mount -t tmpfs -o size=64m tmpfs /dev/shm && exec {shlex.join([sys.executable, '-c', MEMORY_MAPS])}"
     if subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/dev/shm"], capture_output=True).returncode:
         pytest.skip("making a mount namespace is not allowed here")
