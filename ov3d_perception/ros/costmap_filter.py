@@ -18,7 +18,15 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from ov3d_perception.errors import UnknownWordError
-from ov3d_perception.mapping.navigation.costmap import UNKNOWN, Layout, cost_mask, ground_grid, parse_costs, words_of
+from ov3d_perception.mapping.navigation.costmap import (
+    UNKNOWN,
+    Layout,
+    cost_mask,
+    ground_grid,
+    parse_costs,
+    refined,
+    words_of,
+)
 from ov3d_perception.mapping.query import Match
 from ov3d_perception.mapping.semantic_map import SemanticMap
 from ov3d_perception.mapping.session import MapSession
@@ -108,8 +116,10 @@ class CostmapFilter:
         former, self._mask = self._mask, mask
         if former is not None and former.layout == mask.layout and np.array_equal(former.values, mask.values):
             return
-        self._health.value("mask [cells]", f"{mask.layout.width} x {mask.layout.height}")
-        self._mask_output.publish(messages.occupancy_grid(mask.layout, mask.values, stamp, frame_id))
+        chosen = parameters.read(self._node, NavigationParameters)
+        layout, values = refined(mask.layout, mask.values, chosen.mask_cell, (chosen.mask_size, chosen.mask_size))
+        self._health.value("mask [cells]", f"{layout.width} x {layout.height} of {layout.resolution:g} m")
+        self._mask_output.publish(messages.occupancy_grid(layout, values, stamp, frame_id))
 
     def _tell(self) -> None:
         """How to read the mask; once."""

@@ -19,7 +19,26 @@ class NavigationParameters:
         "names of the vocabulary's classes stand for their words. Without any there is no mask",
     )
     mask_resolution: float = parameter(
-        0.2, "Edge of a cell of the mask and of the ground grid [m]; no less than a voxel", minimum=0.0, maximum=5.0
+        0.2,
+        "Edge of a cell of the ground grid that costs are drawn on [m]; no less than a voxel",
+        minimum=0.0,
+        maximum=5.0,
+    )
+    mask_cell: float = parameter(
+        0.05,
+        "Edge of a cell of the mask as it is published [m]: the costmap's resolution, since KeepoutFilter counts in "
+        "the mask's cells; 0: mask_resolution",
+        minimum=0.0,
+        maximum=5.0,
+        read_only=True,
+    )
+    mask_size: float = parameter(
+        0.0,
+        "Least width and height of the mask [m]; what the map has not seen is unknown. For a costmap that stands "
+        "still: its size",
+        minimum=0.0,
+        maximum=1000.0,
+        read_only=True,
     )
     mask_period: float = parameter(
         3.0, "Time between two looks at what has changed [s]", minimum=0.1, maximum=3600.0, read_only=True

@@ -55,7 +55,12 @@ def cell(grid: OccupancyGrid, x: float, y: float) -> int:
 @pytest.fixture(scope="module")
 def mapper(mapper_named: Callable[..., Mapper]) -> Mapper:
     return mapper_named(
-        "map_nav", costs="['car: 100', 'road: 30']", mask_period="0.2", robot_frame="map_nav_robot", stand_off="1.0"
+        "map_nav",
+        costs="['car: 100', 'road: 30']",
+        mask_period="0.2",
+        robot_frame="map_nav_robot",
+        stand_off="1.0",
+        mask_cell="0.0",
     )
 
 
@@ -92,6 +97,18 @@ def test_who_comes_late_gets_mask_and_info(street: Mapper) -> None:
     expected = np.full((40, 50), 30)
     expected[20:25, 30:40] = 100
     np.testing.assert_array_equal(values, expected)
+
+
+def test_the_mask_has_the_costmaps_cells(mapper_named: Callable[..., Mapper]) -> None:
+    """Nav2's KeepoutFilter renews as many cells of the costmap as the mask has, from the costmap's corner."""
+    mapper = mapper_named("map_cells", costs="['car: 100', 'road: 30']", mask_period="0.2", mask_size="12.0")
+    mapper.publish_basis()
+    mapper.drive(STREET)
+    grid = late_mask(mapper, lambda g: cell(g, 3.0, 0.5) == 100)
+    assert grid.info.resolution == pytest.approx(0.05)
+    assert (grid.info.width, grid.info.height) == (240, 240)
+    assert [cell(grid, x, 0.97) for x in (1.99, 2.01, 3.99, 4.01)] == [30, 100, 100, 30]
+    assert cell(grid, 7.0, 7.0) == -1
 
 
 def test_the_mask_grows_with_the_map(street: Mapper) -> None:

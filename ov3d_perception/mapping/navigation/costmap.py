@@ -132,6 +132,33 @@ def cost_mask(grid: GroundGrid, costly: Iterable[tuple[Float32[np.ndarray, "n 3"
     return mask
 
 
+def refined(
+    layout: Layout, values: Int8[np.ndarray, "h w"], cell: float, size: tuple[float, float] = (0.0, 0.0)
+) -> tuple[Layout, Int8[np.ndarray, "H W"]]:
+    """The same mask in smaller cells: the whole fraction of the present ones that is nearest to ``cell`` metres.
+
+    size: least width and height, metres; what is added at the right and at the top is unknown. cell: 0 leaves them.
+    Where there would be more than 25 million cells they stay larger. Raises Ov3dError where even the present ones, with
+    what is added, are more.
+    """
+    split = max(1, round(layout.resolution / cell)) if cell > 0 else 1
+    while True:
+        edge = layout.resolution / split
+        width = max(layout.width * split, int(np.ceil(size[0] / edge - 1e-6)))
+        height = max(layout.height * split, int(np.ceil(size[1] / edge - 1e-6)))
+        if width * height <= MAX_CELLS:
+            break
+        if split == 1:
+            raise Ov3dError(
+                f"A mask of {width} x {height} cells of {edge:.3f} m has more than {MAX_CELLS} of them",
+                "Set mask_size to no more than the costmap's size",
+            )
+        split -= 1
+    fine = np.full((height, width), UNKNOWN, np.int8)
+    fine[: layout.height * split, : layout.width * split] = values.repeat(split, 0).repeat(split, 1)
+    return Layout(layout.origin, edge, width, height), fine
+
+
 def parse_costs(lines: Sequence[str]) -> tuple[dict[str, int], list[str]]:
     """``word: cost`` lines to costs by word, and a sentence for each line that is wrong."""
     costs: dict[str, int] = {}

@@ -18,6 +18,7 @@ from ov3d_perception.mapping.navigation.costmap import (
     cost_mask,
     ground_grid,
     parse_costs,
+    refined,
     words_of,
 )
 
@@ -198,3 +199,24 @@ def test_what_is_in_a_cell_decides_its_state(voxels: list[tuple[int, int, int]],
         assert state == OCCUPIED if hit else state in ((FREE, OCCUPIED) if seen else (UNKNOWN, FREE))
     empty = np.setdiff1d(np.arange(grid.state.size), cells)
     assert (grid.state.reshape(-1)[empty] != OCCUPIED).all()
+
+
+def test_a_refined_mask_says_the_same_in_smaller_cells() -> None:
+    layout = Layout((-0.4, 0.2), 0.2, 3, 2)
+    values = np.array([[0, -1, 100], [30, 0, 0]], np.int8)
+    fine, small = refined(layout, values, 0.05)
+    assert (fine.origin, fine.width, fine.height) == ((-0.4, 0.2), 12, 8)
+    assert fine.resolution == pytest.approx(0.05)
+    np.testing.assert_array_equal(small, np.kron(values, np.ones((4, 4), np.int8)))
+    assert refined(layout, values, 0.0)[0] == layout and refined(layout, values, 0.5)[0] == layout
+    assert refined(layout, values, 0.066)[0].resolution == pytest.approx(0.2 / 3)
+
+
+def test_a_mask_is_padded_with_unknown_up_to_a_size() -> None:
+    layout = Layout((-0.4, 0.2), 0.2, 3, 2)
+    padded, values = refined(layout, np.zeros((2, 3), np.int8), 0.1, (1.0, 0.3))
+    assert (padded.origin, padded.width, padded.height) == ((-0.4, 0.2), 10, 4)
+    assert (values[:, :6] == 0).all() and (values[:, 6:] == UNKNOWN).all()
+    assert refined(layout, np.zeros((2, 3), np.int8), 0.02, (400.0, 400.0))[0].resolution == pytest.approx(0.1)
+    with pytest.raises(Ov3dError, match="mask_size"):
+        refined(layout, np.zeros((2, 3), np.int8), 0.05, (1001.0, 1001.0))
