@@ -29,6 +29,7 @@ def commands(text: str) -> Iterator[str]:
     """
     blocks = [block.replace("\\\n", " ") for block in _FENCED.findall(text)]
     lines = [line for block in blocks for line in block.splitlines()]
+    lines += [line.rpartition("# or: ")[2] for line in lines if "# or: " in line]
     inline = [" ".join(found.split()) for found in _INLINE.findall(re.sub(_FENCED, "", text))]
     lines += [line for line in inline if " -" in line or ".launch.py" in line]
     for line in lines:

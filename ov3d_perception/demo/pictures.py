@@ -43,7 +43,7 @@ def draw_map(
     poses: Sequence[np.ndarray],
     subtitle: str,
 ) -> Path:
-    """The semantic map from above with the boxes that answered, and the path driven."""
+    """The semantic map from above with the boxes that answered, and the path driven; ``subtitle`` is its text, too."""
     around = fit(xyz)
     notes = Annotations(
         boxes=boxes,
@@ -52,7 +52,7 @@ def draw_map(
         title="Semantic map, asked in words",
         subtitle=subtitle,
     )
-    return save(path, bird_eye(xyz, labels, names, canvas=around, point_size=0.2, notes=notes))
+    return save(path, bird_eye(xyz, labels, names, canvas=around, point_size=0.2, notes=notes), subtitle)
 
 
 def draw_mask(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 INK = (232, 236, 243)
 FAINT = (146, 154, 168)
@@ -57,9 +58,10 @@ def present(labels: np.ndarray, names: Sequence[str], table: UInt8[np.ndarray, "
     return [(names[i].replace("_", " "), (int(table[i, 0]), int(table[i, 1]), int(table[i, 2]))) for i in order]
 
 
-def save(path: str | Path, image: UInt8[np.ndarray, "h w 3"]) -> Path:
-    """Writes an RGB image as PNG (or what the suffix says), with the folders above it."""
-    path = Path(path)
+def save(path: Path, image: UInt8[np.ndarray, "h w 3"], description: str = "") -> Path:
+    """Writes an RGB image as PNG, with the folders above it and the description as its text."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).save(path)
+    about = PngInfo()
+    about.add_text("Description", description)
+    Image.fromarray(image).save(path, "png", pnginfo=about)
     return path

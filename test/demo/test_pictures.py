@@ -108,8 +108,9 @@ def test_a_box_has_its_classes_colour_whatever_its_score(tmp_path: Path, scan: S
     """All points are road: the car's colour can come from the box alone."""
     box = Box(np.array([6.0, 0, 0]), np.array([4.0, 2, 1.5]), 0.3, "car", "car 0.90")
     labels = np.zeros(len(scan), np.int32)
-    path = pictures.draw_map(tmp_path / "map.png", scan.xyz, labels, NAMES, [box], [np.eye(4)] * 2, "")
+    path = pictures.draw_map(tmp_path / "map.png", scan.xyz, labels, NAMES, [box], [np.eye(4)] * 2, "car: 1")
     assert has_hue(np.asarray(Image.open(path)), "car")
+    assert Image.open(path).info["Description"] == "car: 1"
     without = pictures.draw_map(tmp_path / "bare.png", scan.xyz, labels, NAMES, [], [np.eye(4)] * 2, "")
     assert not has_hue(np.asarray(Image.open(without)), "car"), "the colour is the box's"
     scans, truth = [labelled(scan, 1)], {5: truth_of(scan)}

@@ -1,11 +1,13 @@
 """Recipes from files: defaults, overrides, and complaints that name the field."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
 from ov3d_perception.errors import RecipeError
+from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.recipes.load import changed, load_recipe, phases_of, split_of
 from ov3d_perception.recipes.methods import KlSpec
 from ov3d_perception.recipes.parse import from_dict
@@ -101,6 +103,19 @@ def test_shipped_recipes_load(path, monkeypatch):
     for name in ("SEMANTICKITTI", "CLIP_VITB16", "COCO_STUFF_BANK", "NUSCENES"):
         monkeypatch.setenv(name, name.lower())
     assert load_recipe(path).name == path.stem
+
+
+def test_the_variables_of_the_recipes_are_explained():
+    wanted = {name for path in FOLDER.glob("*.yaml") for name in re.findall(r"\$\{(\w+)\}", path.read_text())}
+    rows = re.findall(r"^\| (`[A-Z0-9_`, ]+`) \|", (FOLDER.parents[1] / "docs" / "training.md").read_text(), re.M)
+    assert wanted and wanted <= {name.strip("`") for row in rows for name in row.split(", ")}
+
+
+def test_the_recipe_for_a_bag_names_words_of_its_teacher():
+    """Without words the checkpoint could neither label nor be evaluated."""
+    recipe = load_recipe(FOLDER / "openscene_bag.yaml")
+    assert recipe.vocabulary is not None and LabelSet.load(recipe.vocabulary.labelset).names
+    assert recipe.vocabulary.text == f"{recipe.teacher.model},{recipe.teacher.pretrained}"
 
 
 def test_a_recipe_with_other_values_is_checked_too(tmp_path):

@@ -17,7 +17,7 @@ from ros_harness import Inbox, Probe, values_of
 from sensor_msgs.msg import PointCloud2
 from std_srvs.srv import Trigger
 
-from ov3d_msgs.srv import QueryText
+from ov3d_msgs.srv import LoadMap, QueryText, SaveMap
 from ov3d_perception.language.bank import TextBank
 from ov3d_perception.mapping.labels import MapLabels
 from ov3d_perception.mapping.persistence import read_info
@@ -25,6 +25,7 @@ from ov3d_perception.mapping.persistence import read_info
 pytestmark = pytest.mark.live
 
 CAR = block((0, 0, 0), (20, 9, 7))
+TREE = block((9, 9, 0), (5, 5, 20))
 
 
 class Hosted:
@@ -103,27 +104,48 @@ def test_a_text_source_that_raises_costs_the_answer_only(
     assert mapper.ask("car").matches[0].count == len(CAR) and not again.raised
 
 
-def test_clear_beside_publish(hosted: tuple[Mapper, Callable[[], Hosted]], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The map is cleared in the middle of a publication: between the check of the labels and their use."""
+@pytest.mark.parametrize("how", ["cleared", "loaded"])
+def test_the_map_is_replaced_beside_publish(
+    how: str, hosted: tuple[Mapper, Callable[[], Hosted]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """~/clear or ~/load_map in the middle of a publication: between the check of the labels and their use."""
     mapper, start = hosted
-    host = start()
-    cleared = threading.Event()
+    host, file = start(), str(tmp_path / "other.ov3dmap")
+    labelled, replaced = threading.Event(), threading.Event()
+    update = MapLabels.update
+
+    def replace() -> None:
+        if how == "cleared":
+            host.node._on_clear(Trigger.Request(), Trigger.Response())
+        else:
+            host.node._storage._on_load(LoadMap.Request(path=file), LoadMap.Response())
+
+    def updated(labels: MapLabels) -> Any:
+        found = update(labels)
+        labelled.set()
+        return found
 
     def semantic_map(labels: MapLabels) -> Any:
-        if host.node.count_subscribers(f"/{mapper.name}/output/map") and not cleared.is_set():
-            cleared.set()
-            host.node._on_clear(Trigger.Request(), Trigger.Response())
+        """Read by the check, which comes before the update, of the second publication."""
+        if labelled.is_set() and not replaced.is_set():
+            replaced.set()
+            replace()
         return labels.__dict__["kept"]
 
     def keep(labels: MapLabels, value: Any) -> None:
         labels.__dict__["kept"] = value
 
-    monkeypatch.setattr(MapLabels, "semantic_map", property(semantic_map, keep), raising=False)
     mapper.publish_basis()
     mapper.drive({"car": CAR})
+    assert mapper.probe.call(SaveMap, f"/{mapper.name}/save_map", SaveMap.Request(path=file)).success
+    mapper.drive({"tree": TREE})
+    monkeypatch.setattr(MapLabels, "semantic_map", property(semantic_map, keep), raising=False)
+    monkeypatch.setattr(MapLabels, "update", updated)
     with mapper.probe.listening(PointCloud2, f"/{mapper.name}/output/map") as inbox:
-        inbox.wait(lambda cloud: cloud.width == len(CAR), timeout_s=15.0)
-        mapper.probe.wait_for(lambda: cleared.is_set() or bool(host.raised), "clearing")
-        empty = inbox.wait(lambda cloud: cloud.width == 0, timeout_s=15.0)
-        assert empty.header.frame_id == mapper.map_frame, "the old cloud is taken from the display"
-    assert mapper.ask("car").status == QueryText.Response.NO_MAP and not host.raised
+        inbox.wait(lambda cloud: cloud.width == len(CAR) + len(TREE), timeout_s=15.0)
+        mapper.probe.wait_for(lambda: replaced.is_set() or bool(host.raised), "replacing")
+        shown = inbox.wait(lambda cloud: cloud.width == (0 if how == "cleared" else len(CAR)), timeout_s=15.0)
+        assert shown.header.frame_id == mapper.map_frame, "the old cloud is taken from the display"
+    status = QueryText.Response.NO_MAP if how == "cleared" else QueryText.Response.OK
+    assert mapper.ask("car").status == status and not host.raised
+    assert values_of(mapper.status()).get("failures", "0") == "0"

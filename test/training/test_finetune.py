@@ -11,8 +11,10 @@ from ov3d_perception.errors import CheckpointError, RecipeError
 from ov3d_perception.evaluation.checkpoint import evaluate_checkpoint
 from ov3d_perception.evaluation.score import STUDENT_ALL, classify
 from ov3d_perception.language.labelset import LabelSet
+from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.lifting.sources import class_vocabulary
 from ov3d_perception.networks.checkpoint import load_checkpoint
+from ov3d_perception.networks.checkpoint_info import words_of_checkpoint
 from ov3d_perception.recipes.load import changed, split_of
 from ov3d_perception.training import run
 from ov3d_perception.training.data.clouds import CloudDataset, Columns, collate
@@ -40,6 +42,8 @@ def test_labels_teach_a_random_network(recipe, tmp_path):
     assert again.modes[STUDENT_ALL] == result.modes[STUDENT_ALL]
     network, info = load_checkpoint(tmp_path / "out" / "student.safetensors")
     assert (network.out_channels, info.identity.model, info.recipe["method"]["name"]) == (2, "labels", "labels")
+    words = Vocabulary.from_words(info.vocabulary, words_of_checkpoint(info, tmp_path / "out"))
+    assert words.names == ("red", "green") and words.identity == info.identity, "nodes label with these"
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["modes"][STUDENT_ALL]["iou"].keys() == {
         "red",
         "green",

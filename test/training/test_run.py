@@ -8,6 +8,7 @@ import torch
 from colour_scene import ColourEncoder, Walls, assert_resumes, walls_recipe
 
 from ov3d_perception.errors import CheckpointError, IdentityError, RecipeError
+from ov3d_perception.evaluation.checkpoint import evaluate_checkpoint
 from ov3d_perception.evaluation.score import STUDENT_ALL, STUDENT_IN_VIEW, TEACHER_IN_VIEW
 from ov3d_perception.inference import Segmenter
 from ov3d_perception.language.encoder import load_encoder
@@ -207,3 +208,20 @@ def test_point_voxel_network_distils_and_segments(recipe, tmp_path):
     assert (info.arch, network.arch, network.feature_dim) == ("SPVCNN", "SPVCNN", 9)
     fresh = info.build().state_dict()
     assert any(not torch.equal(v, fresh[n]) for n, v in network.state_dict().items() if "point_transforms" in n)
+
+
+def test_a_network_of_merged_sweeps_is_scored_on_merged_sweeps(tmp_path, monkeypatch):
+    """The validation source of the recipe does not ask for sweeps; a wall has 600 points."""
+    recipe, points, execute = walls_recipe(tmp_path, monkeypatch), [], Segmenter.run
+
+    def counted(segmenter, xyz, *others):
+        points.append(len(xyz))
+        return execute(segmenter, xyz, *others)
+
+    monkeypatch.setattr(Segmenter, "run", counted)
+    short = dataclasses.replace(recipe.optimiser, epochs=1)
+    method = dataclasses.replace(recipe.method, merged=True, sweeps=3, switch_after=0)
+    run.train(dataclasses.replace(recipe, optimiser=short, method=method), tmp_path / "out", device="cpu")
+    assert load_checkpoint(tmp_path / "out" / "student.safetensors")[1].preparation.sweeps == 3
+    evaluate_checkpoint(tmp_path / "out" / "student.safetensors", with_teacher=False, device="cpu")
+    assert points == [1800] * 4

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from ov3d_perception.ros.tools.client import ServiceError, ask
+from ov3d_perception.ros.tools.demo import QUESTIONS
 
 SECONDS = 3
 RATE = 0.25  # a busy machine, too, labels most of the scans
@@ -64,6 +67,16 @@ def test_pictures_bag_and_recording_are_there(out: Path) -> None:
         assert (out / name).stat().st_size > 500, name
     said = json.loads((out / "summary.json").read_text())["about"]["approach"]
     assert (out / "approach.png").exists() == (" m in front of it" in said), said
+
+
+def test_the_readme_shows_a_map_that_was_asked_what_the_demo_asks() -> None:
+    root = Path(__file__).parents[3]
+    caption = re.search(r"asked for ([^]:]+)[^]]*\]\(docs/images/map\.png\)", (root / "README.md").read_text())
+    assert caption is not None
+    shown = {word.removesuffix("s") for word in re.split(r", | and ", caption[1].removesuffix(" among others"))}
+    assert shown and shown <= set(QUESTIONS)
+    answers = Image.open(root / "docs" / "images" / "map.png").info["Description"].split(", ")
+    assert [answer.partition(":")[0] for answer in answers] == list(QUESTIONS)
 
 
 @pytest.mark.live
