@@ -1,6 +1,6 @@
 """Record what training needs (points, images, camera_info, tf, odom); Ctrl-C closes the bag.
 
-``ros2 launch ov3d_perception record.launch.py out:=/data/drive_01``
+``ros2 launch ov3d_perception record.launch.py out:=/data/drive_01 points:=/velodyne_points``
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ def generate_launch_description() -> LaunchDescription:
     """Called by ros2 launch."""
     ov3d = ExecutableInPackage(executable="ov3d", package="ov3d_perception")
     recorder = ExecuteProcess(
-        cmd=[ov3d, "bag", "record", LaunchConfiguration("out")],
+        cmd=[ov3d, "bag", "record", LaunchConfiguration("out"), "--points", LaunchConfiguration("points")],
         output="screen",
         sigterm_timeout="30",  # time to write what is queued, before launch insists
         sigkill_timeout="30",
     )
     environment = [SetEnvironmentVariable(name, value) for name, value in large_message_environment().items()]
-    argument = DeclareLaunchArgument("out", description="folder to write the bag to; must not exist")
-    return LaunchDescription([argument, *environment, recorder])
+    arguments = [
+        DeclareLaunchArgument("out", description="folder to write the bag to; must not exist"),
+        DeclareLaunchArgument("points", default_value="", description="topic of the LiDAR; empty: every cloud"),
+    ]
+    return LaunchDescription([*arguments, *environment, recorder])

@@ -72,9 +72,10 @@ def play(
 def record(
     out: NewBag,
     topic: Annotated[list[str] | None, typer.Option(help="Topics or patterns; default: what training needs")] = None,
+    points: Annotated[str, typer.Option(help="The LiDAR's topic: other clouds are left out; default: all")] = "",
     seconds: Annotated[float, typer.Option(help="Stop after that long; 0: at Ctrl-C")] = 0.0,
 ) -> None:
     """Record what training needs: points, images, camera_info, tf, odom. Ctrl-C ends it; the bag is always closed."""
     from ov3d_perception.ros.tools.bag_recorder import record as run
 
-    raise typer.Exit(run(out, topics=topic, seconds=seconds))
+    raise typer.Exit(run(out, topics=topic, seconds=seconds, points=points))

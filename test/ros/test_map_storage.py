@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -138,22 +139,27 @@ def test_what_does_not_fit_changes_nothing_and_says_why(empty: Mapper, tmp_path:
     empty.status(lambda s: s.level == DiagnosticStatus.OK)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_loaded_at_start_and_saved_at_the_end(
-    mapper_named: Callable[..., Mapper], start_node: Callable[..., NodeProcess], bank: Path, tmp_path: Path
+    number: signal.Signals,
+    mapper_named: Callable[..., Mapper],
+    start_node: Callable[..., NodeProcess],
+    bank: Path,
+    tmp_path: Path,
 ) -> None:
-    path = made(tmp_path / "site.ov3dmap", "storage_exit_map", {0: CAR})
-    own = {"text": str(bank), "map_frame": "storage_exit_map", "diagnostics_period": "0.1", "min_observations": "1"}
-    process = start_node(
-        "ov3d_perception.ros.map_node", "storage_exit", own | {"map_file": str(path), "save_at_exit": "true"}
-    )
-    beside = mapper_named("storage_beside")  # its publishers and clients serve for both
-    mapper = Mapper(beside.probe, beside._diagnostics, "storage_exit")
+    """Ctrl-C, and what ``docker stop`` and systemd send."""
+    name = f"storage_exit_{number.name.lower()}"
+    path = made(tmp_path / "site.ov3dmap", f"{name}_map", {0: CAR})
+    own = {"text": str(bank), "map_frame": f"{name}_map", "diagnostics_period": "0.1", "min_observations": "1"}
+    process = start_node("ov3d_perception.ros.map_node", name, own | {"map_file": str(path), "save_at_exit": "true"})
+    beside = mapper_named(f"{name}_beside")  # its publishers and clients serve for both
+    mapper = Mapper(beside.probe, beside._diagnostics, name)
     try:
         assert mapper.ask("car").matches[0].count == len(CAR)
         mapper.publish_basis()
         mapper.drive({"tree": TREE})
         assert read_info(path).voxels == len(CAR)
-        assert process.stop() == 0
+        assert process.stop(number) == 0
     finally:
         mapper.close()
     assert read_info(path).voxels == len(load_map(path)) == len(CAR) + len(TREE)

@@ -69,10 +69,14 @@ class RecordReport:
 
 
 def record(
-    out: str | Path, topics: Sequence[str] | None = None, seconds: float = 0.0, use_sim_time: bool = False
+    out: str | Path,
+    topics: Sequence[str] | None = None,
+    seconds: float = 0.0,
+    use_sim_time: bool = False,
+    points: str = "",
 ) -> int:
     """What ``ov3d bag record`` does, until Ctrl-C; prints a summary; returns 0, or 1 if it has no cloud."""
-    report = record_bag(out, topics, seconds=seconds, use_sim_time=use_sim_time)
+    report = record_bag(out, topics, seconds=seconds, use_sim_time=use_sim_time, points=points)
     print(report)
     return int(report.useless)
 
@@ -83,13 +87,14 @@ def record_bag(
     *,
     seconds: float = 0.0,
     use_sim_time: bool = False,
+    points: str = "",
     queue_bytes: int = _QUEUE_BYTES,
     stop: threading.Event | None = None,
 ) -> RecordReport:
     """Record until SIGINT, SIGTERM, SIGHUP, ``stop``, or for so many seconds; the bag is closed on every way out.
 
     topics: names or shell patterns ("*" also matches "/"); None: by type, see :func:`why_left_out`. Topics that appear
-    later are taken, too.
+    later are taken, too. points: of the topics chosen by type, the one cloud to take; "": all clouds.
     use_sim_time: stamp arrivals with /clock, those before the first /clock with that one. queue_bytes: messages that
     wait for the disk; beyond it they are dropped and counted. Raises BagError if ``out`` exists.
     """
@@ -102,7 +107,7 @@ def record_bag(
         )
         executor = SingleThreadedExecutor(context=context)
         executor.add_node(node)
-        recorder = _Recorder(node, topics or (), bag, disk, report)
+        recorder = _Recorder(node, topics or (), bag, disk, report, points)
         end = node.create_timer(seconds, stopped.set, clock=_STEADY) if seconds > 0 else None
         try:
             recorder.discover()
@@ -120,11 +125,12 @@ def record_bag(
     return report
 
 
-def why_left_out(topic: str, msgtype: str, published: Collection[str]) -> str | None:
+def why_left_out(topic: str, msgtype: str, published: Collection[str], points: str = "") -> str | None:
     """None for a topic that training needs, "" for one of another type, else the reason to leave it out.
 
     Taken are clouds, images, camera_info, TF, odometry and IMU by type, and all of /ground_truth. Left out are the
-    outputs of our own nodes, depth images, and raw images that are published compressed too.
+    outputs of our own nodes, depth images, raw images that are published compressed too, and where ``points`` names a
+    topic, the other clouds.
     """
     if topic.startswith("/ground_truth/"):
         return None
@@ -132,6 +138,8 @@ def why_left_out(topic: str, msgtype: str, published: Collection[str]) -> str | 
         return ""
     if "/output/" in topic:
         return "it is an output of our own nodes"
+    if points and msgtype in CLOUDS and topic != f"/{points.lstrip('/')}":
+        return f"points is {points}"
     if msgtype == _TF:
         return None if topic.endswith(("/tf", "/tf_static")) else ""
     if msgtype in _IMAGES and "depth" in topic.lower():
@@ -195,8 +203,18 @@ class _Disk:
 class _Recorder:
     """Finds topics and subscribes to them, serialised, with a profile that their publishers can serve."""
 
-    def __init__(self, node: Node, patterns: Sequence[str], bag: BagWriter, disk: _Disk, report: RecordReport) -> None:
+    def __init__(
+        self,
+        node: Node,
+        patterns: Sequence[str],
+        bag: BagWriter,
+        disk: _Disk,
+        report: RecordReport,
+        points: str = "",
+    ) -> None:
         self._node = node
+        self._points = points
+        self._clouds_received = 0
         self._patterns = tuple(patterns)
         self._bag = bag
         self._disk = disk
@@ -223,7 +241,7 @@ class _Recorder:
     def _wanted(self, topic: str, msgtype: str, published: Collection[str]) -> bool:
         if self._patterns:
             return any(fnmatchcase(topic, pattern) for pattern in self._patterns)
-        reason = why_left_out(topic, msgtype, published)
+        reason = why_left_out(topic, msgtype, published, self._points)
         if reason:
             self._leave_out(topic, reason)
         return reason is None
@@ -234,7 +252,12 @@ class _Recorder:
             self._node.get_logger().info(f"Not recording {topic}: {reason}")
 
     def _warn_without_cloud(self) -> None:
-        if self._report.chosen and not self._report.clouds:
+        if not self._report.chosen or self._clouds_received:
+            return
+        if self._report.clouds:
+            topics = ", ".join(sorted(self._report.clouds))
+            self._node.get_logger().warning(f"No cloud has come on {topics} yet. Look at the driver and the sensor")
+        else:
             self._node.get_logger().warning(f"No PointCloud2 is published yet. {_NO_CLOUD}")
 
     def drain(self, executor: SingleThreadedExecutor) -> None:
@@ -262,6 +285,7 @@ class _Recorder:
 
         def receive(data: bytes) -> None:
             self._received += 1
+            self._clouds_received += msgtype in CLOUDS
             now = clock.now().nanoseconds
             if now == 0:  # use_sim_time, and no /clock yet: a bag with stamps of 0 spans decades
                 self._hold(topic, msgtype, data)

@@ -21,7 +21,7 @@ from ov3d_perception.ros.map_storage import StorageParameters
 from ov3d_perception.ros.navigation_parameters import NavigationParameters
 from ov3d_perception.ros.parameters import as_yaml, parameter
 
-POINTS = "~/input/points"
+POINTS, IMU = "~/input/points", "~/input/imu"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class NodeSpec:
         return {f.name: f for schema in (*self.schemas, _EveryNode) for f in fields(schema)}
 
 
-LIDAR = NodeSpec(names.LIDAR_NODE, {POINTS: "points"}, (LidarParameters,))
+LIDAR = NodeSpec(names.LIDAR_NODE, {POINTS: "points", IMU: "imu/data"}, (LidarParameters,))
 MAP = NodeSpec(
     names.MAP_NODE,
     {"~/input/features": names.FEATURES, "~/input/basis": names.BASIS},
@@ -96,6 +96,7 @@ SHORT: Mapping[str, tuple[tuple[str, ...], str]] = {
 #: Arguments that are no parameters: name -> description. Empty leaves things as they are.
 PLACES: Mapping[str, str] = {
     "points": "topic of the LiDAR's sensor_msgs/PointCloud2; empty: points, in the robot's namespace",
+    "imu": "topic of the IMU that tells what is up where TF does not; empty: imu/data, in the robot's namespace",
     "namespace": "namespace of the robot: nodes, topics and services go below it",
     "tf": "topic of the transforms, where it is not /tf, such as /robot1/tf",
     "tf_static": "topic of the static transforms, where it is not /tf_static",
@@ -119,8 +120,9 @@ class Overrides:
     def remappings(self, spec: NodeSpec) -> dict[str, str]:
         """The node's remappings with the user's topics."""
         changed = dict(spec.remappings)
-        if POINTS in changed and (points := self.places.get("points")):
-            changed[POINTS] = points
+        for topic, name in ((POINTS, "points"), (IMU, "imu")):
+            if topic in changed and (given := self.places.get(name)):
+                changed[topic] = given
         return changed | {f"/{tf}": self.places[tf] for tf in ("tf", "tf_static") if self.places.get(tf)}
 
     def parameter_files(self, spec: NodeSpec) -> list[Path]:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,13 @@ from ov3d_perception.bags.writer import BagWriter
 from ov3d_perception.errors import BagError
 from ov3d_perception.ros import messages, qos
 from ov3d_perception.ros.tools.bag_player import PlayOptions, loop_period, play_bag
-from ov3d_perception.ros.tools.bag_recorder import record_bag, subscription_profile, why_left_out
+from ov3d_perception.ros.tools.bag_recorder import (
+    RecordReport,
+    _Recorder,
+    record_bag,
+    subscription_profile,
+    why_left_out,
+)
 from ov3d_perception.ros.tools.up import restore_signals
 
 pytestmark = pytest.mark.live
@@ -285,6 +292,31 @@ def test_bag_is_closed_on_every_signal(sensor, start, tmp_path: Path, number: in
 )
 def test_topics_are_chosen_by_type(topic: str, msgtype: str, reason: str | None) -> None:
     assert why_left_out(topic, msgtype, {topic, "/front/image_raw/compressed"}) == reason
+
+
+def test_of_several_clouds_the_named_one_is_taken() -> None:
+    cloud = "sensor_msgs/msg/PointCloud2"
+    for points in ("/velodyne_points", "velodyne_points"):
+        assert why_left_out("/velodyne_points", cloud, (), points) is None
+        assert why_left_out("/livox/lidar", "livox_ros_driver2/msg/CustomMsg", (), points) == f"points is {points}"
+        assert why_left_out("/imu/data", "sensor_msgs/msg/Imu", (), points) is None
+
+
+@pytest.mark.parametrize(
+    ("topics", "received", "told"),
+    [
+        ({"/silent/points"}, 0, "No cloud has come on /silent/points yet"),
+        (set(), 0, "No PointCloud2 is published yet"),
+        ({"/points"}, 1, ""),
+    ],
+)
+def test_what_is_told_while_no_cloud_comes(topics: set[str], received: int, told: str) -> None:
+    warnings: list[str] = []
+    node = SimpleNamespace(get_logger=lambda: SimpleNamespace(warning=warnings.append))
+    report = RecordReport(Path("bag"), chosen=True, clouds=topics)
+    recorder: Any = SimpleNamespace(_node=node, _report=report, _clouds_received=received)
+    _Recorder._warn_without_cloud(recorder)
+    assert [told in warning for warning in warnings] == ([True] if told else [])
 
 
 def test_recording_without_a_cloud_is_told(start, probe: Probe, tmp_path: Path) -> None:

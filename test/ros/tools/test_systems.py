@@ -52,6 +52,12 @@ def test_other_arguments_are_refused(argument: str) -> None:
         parse_arguments([argument])
 
 
+def test_the_imu_is_imu_data_unless_named() -> None:
+    assert parse_overrides({}).remappings(LIDAR)["~/input/imu"] == "imu/data"
+    assert parse_overrides({"imu": "/livox/imu"}).remappings(LIDAR)["~/input/imu"] == "/livox/imu"
+    assert "~/input/imu" not in parse_overrides({"imu": "/livox/imu"}).remappings(MAP)
+
+
 def test_short_names_reach_every_node_that_has_them() -> None:
     overrides = parse_overrides({"text": "bank.npz", "device": "", "map_node.max_age": "3", "points": "/velodyne"})
     assert overrides.parameters == {
