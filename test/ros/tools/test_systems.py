@@ -65,10 +65,10 @@ def test_short_names_reach_every_node_that_has_them() -> None:
         "map_node": {"text": "bank.npz", "max_age": "3"},
         "cloud_filter_node": {},
     }
-    assert overrides.remappings(LIDAR) == {"~/input/points": "/velodyne"}
+    assert overrides.remappings(LIDAR) == {"~/input/points": "/velodyne", "~/input/imu": "imu/data"}
     assert overrides.remappings(MAP)["~/input/basis"] == "lidar_node/output/basis"
     assert overrides.remappings(CLOUD_FILTER)["~/input/labelled"] == "lidar_node/output/points"
-    assert parse_overrides({}).remappings(LIDAR) == {"~/input/points": "points"}
+    assert parse_overrides({}).remappings(LIDAR) == {"~/input/points": "points", "~/input/imu": "imu/data"}
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,8 @@ def test_a_nodes_command_line(tmp_path: Path) -> None:
     shipped = str(share_dir() / "config" / "lidar_node.yaml")
     assert command[1:] == [
         *("-m", "ov3d_perception.ros.start", "lidar_node", "--ros-args", "-r", "__ns:=/r1", "--params-file", shipped),
-        *("--params-file", str(own), "-r", "~/input/points:=/velodyne", "-r", "/tf:=tf", "-p", "sweeps:=3"),
+        *("--params-file", str(own), "-r", "~/input/points:=/velodyne", "-r", "~/input/imu:=imu/data"),
+        *("-r", "/tf:=tf", "-p", "sweeps:=3"),
     ]
 
 
