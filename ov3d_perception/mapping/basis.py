@@ -1,4 +1,4 @@
-"""The basis of a network's point features: what turns them into embeddings, and the hash by which it is known."""
+"""The basis of a network's point features: the weights of its linear head, and their hash."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from geometry_msgs.msg import Point, Pose, Quaternion, Transform, TransformStamped, Vector3
+from geometry_msgs.msg import Point, Pose, Quaternion, Transform, Vector3
 from jaxtyping import Float32, Int8, UInt8
 from nav_msgs.msg import MapMetaData, OccupancyGrid
 from sensor_msgs.msg import PointCloud2, PointField
@@ -75,12 +75,6 @@ def transform_to_pose(transform: Transform) -> types.Pose:
     return poses.from_quaternion(np.array([t.x, t.y, t.z]), np.array([q.x, q.y, q.z, q.w]))
 
 
-def pose_to_message(T: types.Pose) -> Pose:
-    """4x4 to geometry_msgs/Pose."""
-    t, q = poses.to_quaternion(T)
-    return Pose(position=point(t), orientation=Quaternion(**dict(zip("xyzw", map(float, q), strict=True))))
-
-
 def message_to_box(match: ObjectMatch) -> Box:
     """The box of a map's answer, in the frame of the answer's header."""
     position, rotation, size = match.pose.position, match.pose.orientation, match.size
@@ -97,14 +91,6 @@ def message_to_pose(message: Pose) -> types.Pose:
     """geometry_msgs/Pose to 4x4; TransformError where it is not finite or its quaternion has no length."""
     t, q = message.position, message.orientation
     return poses.from_quaternion(np.array([t.x, t.y, t.z]), np.array([q.x, q.y, q.z, q.w]))
-
-
-def transform_stamped(parent: str, child: str, stamp: int, T_parent_child: types.Pose) -> TransformStamped:
-    """4x4 to what is broadcast on /tf."""
-    pose = pose_to_message(T_parent_child)
-    p = pose.position
-    transform = Transform(translation=vector3((p.x, p.y, p.z)), rotation=pose.orientation)
-    return TransformStamped(header=header(stamp, parent), child_frame_id=child, transform=transform)
 
 
 def point_cloud(columns: Mapping[str, np.ndarray], stamp: int, frame_id: str) -> PointCloud2:

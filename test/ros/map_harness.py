@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
-from ros_harness import Inbox, Probe, values_of
+from ros_harness import Inbox, Probe, transform_stamped, values_of
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
@@ -52,7 +52,7 @@ class Mapper:
     def publish_pose(self, stamp: int, x: float = 0.0, frame: str | None = None) -> None:
         T = np.eye(4)
         T[0, 3] = x
-        edge = messages.transform_stamped(self.map_frame, frame or self.sensor, stamp, T)
+        edge = transform_stamped(self.map_frame, frame or self.sensor, stamp, T)
         self._tf.publish(TFMessage(transforms=[edge]))
 
     def publish_features(

@@ -16,15 +16,26 @@ from typing import IO, Any
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import Quaternion, Transform, TransformStamped
 from rclpy.executors import ExternalShutdownException, InvalidHandle, SingleThreadedExecutor
 from sensor_msgs.msg import PointCloud2
 
 from ov3d_msgs.msg import VocabularyClass
 from ov3d_msgs.srv import SetVocabulary
+from ov3d_perception.geometry.poses import to_quaternion
 from ov3d_perception.ros import messages, qos
 from ov3d_perception.ros.tools.up import restore_signals
+from ov3d_perception.types import Pose
 
 PATIENCE_S = 200.0  # for anything that a loaded machine may take its time over; below pytest's own timeout
+
+
+def transform_stamped(parent: str, child: str, stamp: int, T_parent_child: Pose) -> TransformStamped:
+    """4x4 to what is broadcast on /tf."""
+    t, q = to_quaternion(T_parent_child)
+    rotation = Quaternion(**dict(zip("xyzw", map(float, q), strict=True)))
+    transform = Transform(translation=messages.vector3(t), rotation=rotation)
+    return TransformStamped(header=messages.header(stamp, parent), child_frame_id=child, transform=transform)
 
 
 class Inbox:

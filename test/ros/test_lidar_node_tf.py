@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from ros_harness import Inbox, Lidar, random_cloud, values_of
+from ros_harness import Inbox, Lidar, random_cloud, transform_stamped, values_of
 from sensor_msgs.msg import PointCloud2
 from tf2_msgs.msg import TFMessage
 
@@ -76,12 +76,12 @@ class Robot:
 
     def mount(self, frame_id: str, T_base_sensor: Pose) -> None:
         """Publish where a sensor is on the robot."""
-        mount = messages.transform_stamped("base_link", frame_id, self.start, T_base_sensor)
+        mount = transform_stamped("base_link", frame_id, self.start, T_base_sensor)
         self._static.publish(TFMessage(transforms=[mount]))
 
     def broadcast_edge(self, parent: str, child: str, count: int = 1) -> None:
         """Publish another transform ``count`` times."""
-        edge = messages.transform_stamped(parent, child, time.time_ns(), np.eye(4))
+        edge = transform_stamped(parent, child, time.time_ns(), np.eye(4))
         self._moving.publish(TFMessage(transforms=[edge] * count))
 
     def close(self) -> None:
@@ -101,7 +101,7 @@ class Robot:
 
     def broadcast(self, *stamps: int) -> None:
         """Publish the poses of these moments."""
-        moves = [messages.transform_stamped("odom", "base_link", stamp, self.T_odom_base(stamp)) for stamp in stamps]
+        moves = [transform_stamped("odom", "base_link", stamp, self.T_odom_base(stamp)) for stamp in stamps]
         self._moving.publish(TFMessage(transforms=moves))
 
 

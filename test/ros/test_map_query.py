@@ -36,6 +36,7 @@ def test_nearest_first_from_a_place_in_the_map(mapper: Mapper) -> None:
     """The cars' nearest centres to (12.1, 25) are at y = 21.7 and 1.7."""
     answer = mapper.ask("car", order=NEAREST, position=Point(x=12.1, y=25.0, z=0.7))
     assert [match.distance for match in answer.matches] == pytest.approx([3.3, 23.3], abs=1e-3)
+    assert " m from (12.1, 25, 0.7) in map_query_map" in answer.message
     (match,) = mapper.ask("car", order=NEAREST, limit=1, position=Point(x=12.1, y=-5.0, z=0.7)).matches
     assert match.distance == pytest.approx(5.1, abs=1e-3) and match.centroid.y < 2
 
@@ -46,6 +47,7 @@ def test_nearest_to_the_robot(mapper: Mapper) -> None:
     answer = mapper.ask("car", order=NEAREST, position_frame=mapper.sensor)
     assert answer.matches[0].distance == pytest.approx(0.1 * np.sqrt(3), abs=1e-3)
     assert answer.matches[0].centroid.y < answer.matches[1].centroid.y
+    assert f" m from the origin of {mapper.sensor}" in answer.message
 
 
 def test_senseless_orders_and_positions_are_refused(mapper: Mapper) -> None:

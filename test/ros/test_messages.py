@@ -11,6 +11,7 @@ from geometry_msgs.msg import Quaternion, Transform, Vector3
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from ros_harness import transform_stamped
 
 from ov3d_msgs.msg import FeatureCloud, ObjectMatch
 from ov3d_perception.errors import MessageError, PointCloudError, TransformError
@@ -48,7 +49,7 @@ def test_transforms_survive(q: np.ndarray, t: np.ndarray) -> None:
     assume(np.linalg.norm(q) > 0.1)
     rotation = Quaternion(**dict(zip("xyzw", map(float, q), strict=True)))
     T = messages.transform_to_pose(Transform(translation=messages.vector3(t), rotation=rotation))
-    again = messages.transform_to_pose(messages.transform_stamped("a", "b", 1, T).transform)
+    again = messages.transform_to_pose(transform_stamped("a", "b", 1, T).transform)
     np.testing.assert_allclose(again, T, atol=1e-9)
 
 

@@ -17,7 +17,7 @@ from nav_msgs.msg import OccupancyGrid
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from ros_harness import Inbox, Probe, values_of
+from ros_harness import Inbox, Probe, transform_stamped, values_of
 from sensor_msgs.msg import PointCloud2
 from tf2_msgs.msg import TFMessage
 
@@ -363,7 +363,7 @@ def test_what_stands_above_the_ground_passes_also_of_a_lidar_that_hangs(filter_n
     assert status.level == DiagnosticStatus.WARN and "as it came" in values_of(status)["upright"]
     publisher = standing.probe.node.create_publisher(TFMessage, "/tf_static", qos.TF_STATIC)
     T = np.diag([1.0, -1.0, -1.0, 1.0])
-    publisher.publish(TFMessage(transforms=[messages.transform_stamped("upright_lidar", "hanging_lidar", 1, T)]))
+    publisher.publish(TFMessage(transforms=[transform_stamped("upright_lidar", "hanging_lidar", 1, T)]))
     standing.status(lambda s: "180.0 degrees" in values_of(s)["upright"], lambda: standing.publish(hanging))
     assert standing.passed(ground_and_post(hangs=True)).width == 5
     standing.probe.node.destroy_publisher(publisher)

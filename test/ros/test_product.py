@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ros_harness import Inbox, Lidar, Probe, values_of
+from ros_harness import Inbox, Lidar, Probe, transform_stamped, values_of
 from sensor_msgs.msg import PointCloud2
 from tf2_msgs.msg import TFMessage
 from typer.testing import CliRunner
@@ -100,7 +100,7 @@ class Player:
     def _mine(self, message: Any) -> TFMessage:
         return TFMessage(
             transforms=[
-                messages.transform_stamped(
+                transform_stamped(
                     self._prefix + edge.header.frame_id,
                     self._prefix + edge.child_frame_id,
                     messages.stamp_to_ns(edge.header.stamp),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from geometry_msgs.msg import TransformStamped
-from ros_harness import PATIENCE_S
+from ros_harness import PATIENCE_S, transform_stamped
 from tf2_msgs.msg import TFMessage
 
 from ov3d_perception.errors import TransformError
@@ -101,10 +101,10 @@ def test_a_node_follows_the_topics(make: Callable[[Any], Transforms], probe: Any
     odom, base, lidar = (f"{make.__name__}_{name}" for name in ("odom", "base", "lidar"))
 
     def moves(*seconds: int) -> list[TransformStamped]:
-        return [messages.transform_stamped(odom, base, second * S, shifted(second)) for second in seconds]
+        return [transform_stamped(odom, base, second * S, shifted(second)) for second in seconds]
 
     try:
-        static.publish(TFMessage(transforms=[messages.transform_stamped(base, lidar, 0, shifted(0.5))]))
+        static.publish(TFMessage(transforms=[transform_stamped(base, lidar, 0, shifted(0.5))]))
         broken = moves(3)
         broken[0].transform.rotation.w = 0.0
 
@@ -147,7 +147,7 @@ def test_answers_agree_with_tf2() -> None:
     for stamp in range(10, 15):
         for parent, child in (("odom", "base"), ("base", "arm"), ("odom", "other")):
             T = from_quaternion(generator.normal(size=3), generator.normal(size=4))
-            oracle.set_transform(messages.transform_stamped(parent, child, stamp * S, T), "test")
+            oracle.set_transform(transform_stamped(parent, child, stamp * S, T), "test")
             tree.add(parent, child, stamp * S, T)
     for stamp in (10 * S, int(12.3 * S), 14 * S):
         for target, source in (("odom", "arm"), ("arm", "other"), ("base", "odom")):

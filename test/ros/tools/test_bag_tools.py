@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from real_data import data_dir
-from ros_harness import Inbox, Probe
+from ros_harness import Inbox, Probe, transform_stamped
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import PointCloud2
 from tf2_msgs.msg import TFMessage
@@ -321,7 +321,7 @@ def test_what_is_told_while_no_cloud_comes(topics: set[str], received: int, told
 
 def test_recording_without_a_cloud_is_told(start, probe: Probe, tmp_path: Path) -> None:
     publisher = probe.node.create_publisher(TFMessage, "/no_cloud/tf", qos.TF_STATIC)
-    publisher.publish(TFMessage(transforms=[messages.transform_stamped("a", "b", S, np.eye(4))]))
+    publisher.publish(TFMessage(transforms=[transform_stamped("a", "b", S, np.eye(4))]))
     recorder = start(RECORD, tmp_path / "bag")
     probe.wait_for(lambda: publisher.get_subscription_count() > 0, "a subscriber on /no_cloud/tf")
     output = end(recorder)
@@ -334,7 +334,7 @@ def test_default_topics_and_late_ones(sensor, start, probe: Probe, tmp_path: Pat
     front = sensor("/velodyne_points")
     other = sensor("/lidar_node/output/points")
     static = probe.node.create_publisher(TFMessage, "/tf_static", qos.TF_STATIC)
-    static.publish(TFMessage(transforms=[messages.transform_stamped("rec_base", "rec_lidar", S, np.eye(4))]))
+    static.publish(TFMessage(transforms=[transform_stamped("rec_base", "rec_lidar", S, np.eye(4))]))
     recorder = start(RECORD, tmp_path / "bag")
     front.wait_for_recorder()
     late = sensor("/rear/points", qos.OUTPUT)
