@@ -88,7 +88,7 @@ SHORT: Mapping[str, tuple[tuple[str, ...], str]] = {
     "map_frame": (("map_node.map_frame",), "frame of the map; empty: map. A robot without one: odom"),
     "map_file": (("map_node.map_file",), "map file (.ov3dmap) that is loaded at start, and saved to"),
     "use_sim_time": (tuple(f"{spec.name}.use_sim_time" for spec in NODES), "follow /clock, as with a played bag"),
-    "costs": (("map_node.costs",), "what driving over things costs, as [grass: 60, puddle: 100]; empty: no mask"),
+    "costs": (("map_node.costs",), "what driving over things costs, as [grass: 60, sidewalk: 100]; empty: no mask"),
     "keep": (("cloud_filter_node.keep",), "classes of the filtered cloud, as [car, person]; empty: all"),
     "drop": (("cloud_filter_node.drop",), "classes that are not in the filtered cloud, as [road, grass]"),
 }
