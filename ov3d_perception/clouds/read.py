@@ -20,6 +20,10 @@ _OTHER_INTENSITIES = ("scalar_intensity", "reflectance", "i")
 """CloudCompare's name in PLY, and others that stand beside :data:`INTENSITY_FIELDS` in files."""
 
 
+_LAS_NAN = -(2**31)
+"""What laspy stores for a coordinate that is NaN: LAS has integers only."""
+
+
 @dataclass(frozen=True)
 class CloudFile:
     """Every point of a file, in its order; rows that hold no point (NaN) included.
@@ -100,10 +104,12 @@ def _las(path: Path) -> dict[str, np.ndarray]:
         if "backend" not in str(error).lower():
             raise
         raise PointCloudError(f"{path} is compressed", "pip install 'laspy[lazrs]', or save it as .las") from error
+    xyz = np.asarray(las.xyz, np.float64)
+    xyz[(np.stack([las.X, las.Y, las.Z], 1) == _LAS_NAN).all(1)] = np.nan
     intensity = np.asarray(las.intensity, np.float32)
     largest = float(intensity.max(initial=0.0))
     return {
-        **{axis: np.asarray(getattr(las, axis), np.float64) for axis in "xyz"},
+        **dict(zip("xyz", xyz.T, strict=True)),
         "intensity": intensity / (65535.0 if largest > 255.0 else 255.0),  # 16 bits by the format, 8 in practice
     }
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 
 from ov3d_perception.errors import MapFileError, PointCloudError
 from ov3d_perception.files import replacing
@@ -19,21 +19,26 @@ FORMATS = (".ply", ".pcd")
 
 def write_cloud(
     path: Path | str,
-    xyz: Float32[np.ndarray, "n 3"],
+    xyz: Float[np.ndarray, "n 3"],
     rgb: UInt8[np.ndarray, "n 3"],
     columns: Mapping[str, np.ndarray],
     comments: tuple[str, ...] = (),
 ) -> None:
     """Points with colours and further columns of numbers, in the format that the name ends with.
 
-    xyz: metres. PLY holds the colour as ``red green blue``, PCD as PCL's packed ``rgb``. Raises MapFileError
-    for a name with another ending, WriteError.
+    xyz: metres; of double precision in PLY only. PLY holds the colour as ``red green blue``, PCD as PCL's packed
+    ``rgb``. Raises MapFileError for a name with another ending, PointCloudError for what does not fit, WriteError.
     """
     path, named = Path(path), {name: np.asarray(values) for name, values in columns.items()}
     wrong = [name for name, values in named.items() if values.shape != (len(xyz),) or not name.isidentifier()]
     if wrong:
         raise PointCloudError(
             f"{wrong} are not columns of {len(xyz)} numbers", "Give one number a point, named plainly"
+        )
+    if xyz.dtype == np.float64 and path.suffix.lower() == ".pcd":
+        raise PointCloudError(
+            f"{path} would hold geographic coordinates in double precision, which Open3D reads as zeros",
+            "Write a file that ends with .ply",
         )
     x, y, z = xyz.T
     if path.suffix.lower() == ".ply":

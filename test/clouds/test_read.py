@@ -95,6 +95,18 @@ def test_las_of_a_survey_keeps_millimetres_and_has_intensity_to_one(
     np.testing.assert_allclose(cloud.intensity, seen)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
+def test_missing_returns_of_a_las_file_are_nan_and_move_no_other_point(tmp_path: Path) -> None:
+    """laspy stores NaN as the smallest integer, thousands of kilometres away."""
+    las = laspy.create(point_format=0)
+    las.header.scales, las.header.offsets = [0.001] * 3, [0, 0, 0]
+    las.x, las.y, las.z = POINTS[:, :3].T.astype(np.float64)
+    las.write(tmp_path / "a.las")
+    cloud = read_cloud(tmp_path / "a.las")
+    np.testing.assert_allclose(cloud.xyz, POINTS[:, :3], atol=1e-3)
+    np.testing.assert_array_equal(cloud.offset, np.zeros(3))
+
+
 @pytest.mark.parametrize("ending", list(READERS))
 def test_a_damaged_file_is_one_line_that_names_it(ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"cut{ending}"

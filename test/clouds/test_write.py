@@ -91,4 +91,13 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
     for columns in ({"short": np.zeros(2)}, {"two words": np.zeros(3)}):
         with pytest.raises(PointCloudError, match="not columns of 3"):
             write_cloud(tmp_path / "a.ply", XYZ, RGB, columns)
+    with pytest.raises(PointCloudError, match=r"ends with \.ply"):
+        write_cloud(tmp_path / "a.pcd", XYZ.astype(np.float64), RGB, COLUMNS)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ply_keeps_geographic_coordinates(tmp_path: Path) -> None:
+    utm = np.array([[500123.4567, 5300123.4567, 12.3456]])
+    write_cloud(tmp_path / "a.ply", utm, RGB[:1], {})
+    points = read_ply(tmp_path / "a.ply")
+    np.testing.assert_array_equal(np.stack([points[axis] for axis in "xyz"], 1), utm)
