@@ -82,6 +82,20 @@ def test_drops_what_is_not_finite_or_at_the_origin() -> None:
     np.testing.assert_array_equal(scan.xyz, [[1, 1, 1], [0, 0, 3]])
 
 
+def test_columns_stay_with_their_points_where_returns_are_missing() -> None:
+    """An organised cloud of two rings whose first ring has one return of four."""
+    x = np.float32([[10, np.nan, np.nan, np.nan], [10, 11, 12, 13]]).reshape(-1)
+    columns = {"x": x, "y": x, "z": x, "intensity": np.tile(np.float32([0, 0.25, 0.5, 1]), 2)}
+    columns |= {"time": np.tile(np.float32([0, 0.03, 0.06, 0.09]), 2), "ring": np.repeat(np.uint16([0, 1]), 4)}
+    layout = encode(columns, height=2)
+    header = SimpleNamespace(stamp=SimpleNamespace(sec=12, nanosec=0), frame_id="lidar")
+    scan = decode(SimpleNamespace(header=header, **vars(layout)), intensity_scale=1.0)
+    np.testing.assert_array_equal(scan.xyz[:, 0], [10, 10, 11, 12, 13])
+    np.testing.assert_allclose(scan.time, [0, 0, 0.03, 0.06, 0.09], atol=1e-6)
+    np.testing.assert_array_equal(scan.intensity, np.float32([0, 0, 0.25, 0.5, 1]))
+    np.testing.assert_array_equal(scan.ring, [0, 1, 1, 1, 1])
+
+
 def test_intensity_scale() -> None:
     data = struct.pack("<8f", 1, 0, 0, 100.0, 2, 0, 0, np.nan)
     np.testing.assert_allclose(decode(cloud_of(XYZI, 16, data, 2)).intensity, [100 / 255, 0])
