@@ -39,6 +39,7 @@ from ov3d_perception.ros.transforms import listen
 from ov3d_perception.ros.worker import NewestWorker
 
 _TF_GRACE_S = 10.0
+_NO_MAP_FRAME = "A robot without localisation or SLAM has no map frame: set map_frame to odom"
 
 
 class MapNode(GuardedCallbacks, Node):
@@ -142,6 +143,8 @@ class MapNode(GuardedCallbacks, Node):
             self._health.clear("features")
         except Exception as error:  # a broken message must not end the thread
             self._health.count("refused")
+            if isinstance(error, TransformError):
+                error = TransformError(error.cause, f"{error.remedy}. {_NO_MAP_FRAME}")
             early = isinstance(error, TransformError) and self._is_early()
             text = self._health.fail("features", error, WARN if early else ERROR)
             if early:

@@ -126,6 +126,7 @@ def test_without_tf_it_says_so_and_lives(empty: Mapper) -> None:
 
     status = empty.status(lambda s: s.level == DiagnosticStatus.ERROR and "nowhere" in s.message, send)
     assert "Publish a transform" in status.message or "Check" in status.message
+    assert "set map_frame to odom" in status.message
     assert int(values_of(status)["refused"]) > 0
     empty.drive({"car": CAR})
     assert empty.ask("car").status == Answer.OK
