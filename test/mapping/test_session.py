@@ -86,7 +86,7 @@ def test_distances_say_from_where() -> None:
     query = TextQuery(["car"], position=np.array([3.9, 0.5, 0.5]))
     assert str(session().ask(query)).endswith("in map, 3.0 m from (3.9, 0.5, 0.5) in map")
     assert str(session().ask(query, "the origin of base_link")).endswith("3.0 m from the origin of base_link")
-    assert place((0, 0, 0), "base_link") == "the origin of base_link"
+    assert place((0.0, 0.0, 0.0), "base_link") == "the origin of base_link"
 
 
 def test_no_word_known_no_words_no_map() -> None:
