@@ -24,6 +24,11 @@ def faults(cloud: Cloud) -> dict[str, str]:
     if cloud.times is not None and cloud.times.problem:
         use = "are not used" if cloud.times.seconds is None else "are used"
         found["times"] = f"The point times in '{cloud.time_field}' {use}: {cloud.times.problem}"
+    if cloud.unread_time:
+        found["times"] = (
+            f"Field '{cloud.unread_time}' may hold point times, but is not read: points are not de-skewed. Name it "
+            "timestamp, and send one number a point"
+        )
     if cloud.times is not None and cloud.times.strays:
         found["stray times"] = f"{cloud.times.strays} of {len(cloud.scan)} points have a time outside the scan"
     if cloud.far:

@@ -8,6 +8,7 @@ attributes.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,10 +22,16 @@ from ov3d_perception.types import Scan, Segmentation
 
 DATATYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 DATATYPE_OF = {np.dtype(code): number for number, code in DATATYPES.items()}
-INTENSITY_FIELDS = ("reflectivity", "intensity", "intensities", "i", "signal")  # the first that there is
-TIME_FIELDS = ("time", "t", "timestamp", "time_stamp", "offset_time", "time_offset")
+# The first that there is, in any case; of times the first that can be used.
+INTENSITY_FIELDS = ("reflectivity", "intensity", "intensities", "i", "reflectance", "remission", "rssi", "amplitude")
+INTENSITY_FIELDS += ("signal",)
+TIME_FIELDS = ("time", "t", "timestamp", "time_stamp", "offset_time", "time_offset", "ts", "rel_time", "timeoffset")
+TIME_FIELDS += ("relative_timestamp", "point_time_offset")
+TIME_FIELDS += tuple(f"{name}_{unit}" for unit in ("ns", "us") for name in ("time_offset", "timestamp", "time", "t"))
 RING_FIELDS = ("ring", "line", "channel", "laser_id")
 SECOND = 1_000_000_000
+_MAYBE_TIME = re.compile("time|stamp")
+_READ = {"x", "y", "z", *INTENSITY_FIELDS, *TIME_FIELDS, *RING_FIELDS}
 MAX_RANGE = 1500.0  # metres; no LiDAR sees farther, and a network's voxel indices do not reach for much more
 
 
@@ -79,7 +86,7 @@ def has_field(msg: Any, *names: str) -> bool:
 
 @dataclass(frozen=True)
 class Intensity:
-    """Which field became the intensity, the factor that brought it to [0, 1], and the share of points beyond 1."""
+    """Which field became the intensity, the factor that brought it to [0, 1], and the share of points outside."""
 
     field: str
     scale: float
@@ -94,9 +101,9 @@ class Intensity:
 class Cloud:
     """A message that was read: the scan, what was decided about it, and what was left out.
 
-    times, time_field: None and "" where the cloud has no time field; intensity: None where it has none. without_return:
-    points that are not finite or lie exactly at the origin; far: points beyond :data:`MAX_RANGE`; row_step: "" or what
-    was wrong with it.
+    times, time_field: None and "" where the cloud has no time field; unread_time: then a field that may be one, by its
+    name. intensity: None where it has none. without_return: points that are not finite or lie exactly at the origin;
+    far: points beyond :data:`MAX_RANGE`; row_step: "" or what was wrong with it.
     """
 
     scan: Scan
@@ -106,6 +113,7 @@ class Cloud:
     without_return: int
     far: int
     row_step: str
+    unread_time: str = ""
 
 
 def decode(msg: Any, *, intensity_scale: float | None = None) -> Scan:
@@ -129,16 +137,16 @@ def read(
     Raises PointCloudError: no x y z, truncated data, no point at all, none usable.
     """
     points = structured(msg)
-    names = _names(points)
-    if not {"x", "y", "z"} <= set(names):
+    if not all(_fields(points, axis) for axis in "xyz"):
         raise PointCloudError(
-            f"The cloud's fields are ({', '.join(names)}), without x, y and z", "Remap to a topic of Cartesian points"
+            f"The cloud's fields are ({', '.join(_names(points))}), without x, y and z of one number each",
+            "Remap to a topic of Cartesian points",
         )
     if len(points) == 0:
         raise PointCloudError("The cloud is empty", "Check that the LiDAR is unobstructed and its driver is running")
     xyz = np.empty((len(points), 3), np.float32)
     for axis, name in enumerate("xyz"):
-        xyz[:, axis] = points[name]
+        xyz[:, axis] = points[_fields(points, name)[0]]
     with np.errstate(over="ignore", invalid="ignore"):
         square = np.einsum("ni,ni->n", xyz, xyz)
         returned = (square > 0) & (square < np.inf)
@@ -157,12 +165,13 @@ def read(
         points, xyz = points[index], xyz[index]
     stamp = int(msg.header.stamp.sec * SECOND + msg.header.stamp.nanosec)
     strength, intensity = _intensity(points, intensity_scale)
-    time_field = next((name for name in TIME_FIELDS if name in names), "")
-    times = (
-        interpret(points[time_field], stamp, unit=time_unit, offset_s=time_offset, period_s=period)
-        if time_field
-        else None
-    )
+    time_field, times = "", None
+    for name in _fields(points, *TIME_FIELDS):
+        found = interpret(points[name], stamp, unit=time_unit, offset_s=time_offset, period_s=period)
+        if times is None or found.seconds is not None:
+            time_field, times = name, found
+        if found.seconds is not None:
+            break
     scan = Scan(
         xyz=xyz,
         intensity=strength,
@@ -173,7 +182,8 @@ def read(
         source_index=index,
     )
     dropped = len(valid) - returns
-    return Cloud(scan, times, time_field, intensity, dropped, returns - kept, _row_step(msg)[1])
+    unread = "" if time_field else next((name for name in _names(points) if _MAYBE_TIME.search(name.lower())), "")
+    return Cloud(scan, times, time_field, intensity, dropped, returns - kept, _row_step(msg)[1], unread)
 
 
 def encode(columns: Mapping[str, np.ndarray], height: int = 1, *, aligned: bool = False) -> CloudLayout:
@@ -246,7 +256,11 @@ def _layout_dtype(msg: Any) -> np.dtype:
     order = ">" if msg.is_bigendian else "<"
     names, formats, offsets = [], [], []
     for field in msg.fields:
+        if field.name in names:  # padding, mostly "_"
+            continue
         if field.datatype not in DATATYPES:
+            if field.name.lower() not in _READ:
+                continue
             raise PointCloudError(
                 f"Field '{field.name}' has the unknown datatype {field.datatype}", "Correct the cloud's publisher"
             )
@@ -267,23 +281,28 @@ def _names(points: np.ndarray) -> tuple[str, ...]:
     return points.dtype.names or ()
 
 
+def _fields(points: np.ndarray, *wanted: str) -> list[str]:
+    """The fields of these names, in any case, that hold one number a point; in the order of ``wanted``."""
+    scalar = {name.lower(): name for name in reversed(_names(points)) if points.dtype[name].shape == ()}
+    return [scalar[name] for name in wanted if name in scalar]
+
+
 def _column(points: np.ndarray, names: tuple[str, ...], dtype: type) -> np.ndarray | None:
-    name = next((name for name in names if name in _names(points)), None)
-    return None if name is None else points[name].astype(dtype)
+    found = _fields(points, *names)
+    return points[found[0]].astype(dtype) if found else None
 
 
 def _intensity(points: np.ndarray, scale: float | None) -> tuple[Float32[np.ndarray, " n"], Intensity | None]:
-    for name in INTENSITY_FIELDS:
-        if name not in _names(points):
-            continue
+    for name in _fields(points, *INTENSITY_FIELDS):
         raw = points[name].astype(np.float32)
         if points[name].dtype.kind == "f":
             raw = np.nan_to_num(raw, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-        if name == "reflectivity" and not raw.any():  # a driver that only has the field
+        if name.lower() == "reflectivity" and not raw.any():  # a driver that only has the field
             continue
         factor = estimate_scale(raw, points[name].dtype) if scale is None else scale
         scaled = raw * np.float32(factor)
-        clipped = np.count_nonzero(scaled > 1.0) / len(raw)
+        below = np.count_nonzero(scaled < 0.0) if scaled.min() < 0.0 else 0
+        clipped = (np.count_nonzero(scaled > 1.0) + below) / len(raw)
         return np.clip(scaled, 0.0, 1.0, out=scaled), Intensity(name, float(factor), clipped)
     return np.zeros(len(points), np.float32), None
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Shaped
+from jaxtyping import Float32, Float64, Shaped
 
 UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 USUAL_PERIOD_S = 0.1
-LONGEST_PERIOD_S = 0.2  # scans that come more seldom are taken for a selection; no revolution lasts longer
+_UNIT_PERIODS_S = 0.05, 0.2  # by which units are told: stamps may be those of a selection, or of two LiDARs on a topic
+_LONGEST_PERIOD_S = 1.0  # of a LiDAR that gathers points for as long as that
+_SHORTEST_S = 1e-9  # the spread of numbers that are no times, such as integers in a float field
 _SAMPLE = 4096
 _UNIX_S = 1e9  # stamps above are Unix time ...
 _UPTIME_S = 1e8  # ... and those below time since power-on
@@ -70,21 +72,33 @@ def interpret(
     period_s: time from scan to scan, None where unknown (a tenth of a second is assumed).
     """
     kind = raw.dtype.name
-    values = raw.astype(np.float64)
-    sample = values[:: max(1, len(values) // _SAMPLE)]
-    sample = sample[np.isfinite(sample)]
-    if len(sample) == 0:
-        return PointTimes(None, kind, problem="no finite time: points are left as measured")
+    with np.errstate(invalid="ignore"):  # signalling NaNs of garbage
+        values = raw.astype(np.float64)
+    some = values[:: max(1, len(values) // _SAMPLE)]
+    sample = some[np.isfinite(some)]
+    if _zero_is_unset(sample):
+        values[values == 0] = np.nan
+        sample = sample[sample != 0]
+    if 2 * len(sample) < len(some) or len(sample) == 0:
+        without = int(np.count_nonzero(~np.isfinite(values)))
+        return PointTimes(
+            None, kind, problem=f"{without} of {len(values)} points have no finite time, or 0: all are left as measured"
+        )
     lower, median, upper = (float(quartile) for quartile in np.quantile(sample, (0.25, 0.5, 0.75)))
     spread = 2 * (upper - lower)  # of evenly spread times the whole; a quarter of strays at either side does not matter
     if spread == 0:
         return PointTimes(None, kind, problem=f"all points have the same time, {median:.10g}: nothing to undo by it")
     if raw.dtype.kind == "f" and spread < 8 * np.spacing(raw.dtype.type(abs(median))):
         return PointTimes(None, kind, problem=f"{kind} is too coarse for times around {median:.10g}")
-    period = min(period_s or USUAL_PERIOD_S, LONGEST_PERIOD_S)
+    period = float(np.clip(period_s or USUAL_PERIOD_S, USUAL_PERIOD_S, _LONGEST_PERIOD_S))
     if unit == "auto":
-        unit = min(UNITS, key=lambda name: abs(np.log(spread * UNITS[name] / period)))
+        usual = float(np.clip(period_s or USUAL_PERIOD_S, *_UNIT_PERIODS_S))
+        unit = min(UNITS, key=lambda name: abs(np.log(spread * UNITS[name] / usual)))
     second = UNITS[unit]
+    if spread * second < _SHORTEST_S:
+        return PointTimes(
+            None, kind, unit, problem=f"they spread over {spread * second:.3g} s, as no times of a scan do"
+        )
     apart = values - median
     believed = np.abs(apart) * second <= (2 * period if period_s is None else 1.25 * period)
     strays = int(len(values) - np.count_nonzero(believed))
@@ -104,6 +118,15 @@ def interpret(
     if strays:
         seconds[~believed] = 0.0
     return PointTimes(seconds, kind, unit, clock, first + base, last + base, strays, problem)
+
+
+def _zero_is_unset(sample: Float64[np.ndarray, " n"]) -> bool:
+    """True if the points with time 0 were given none: all others lie together, far from 0."""
+    others = sample[sample != 0]
+    if len(others) in (0, len(sample)):
+        return False
+    lower, median, upper = (float(quartile) for quartile in np.quantile(others, (0.25, 0.5, 0.75)))
+    return upper > lower and abs(median) > 20 * (upper - lower)
 
 
 _RELATIVE, _ABSOLUTE, _OWN = "after the stamp", "on the stamp's clock", "on the sensor's own clock"

@@ -189,7 +189,7 @@ def test_clipped_intensities_are_told() -> None:
         (cloud_of(XYZI, 16, b"\0" * 31, 2), "31 bytes"),
         (cloud_of(XYZI, 16, b"\0" * 60, 2, 2, row_step=16), "rows of 32"),
         (cloud_of([("range", 0, F32)], 4, b"\0" * 4, 1), r"\(range\), without x, y and z"),
-        (cloud_of([*XYZI[:3], ("w", 12, 9)], 16, b"\0" * 16, 1), "unknown datatype 9"),
+        (cloud_of([*XYZI[:2], ("z", 8, 9)], 16, b"\0" * 16, 1), "unknown datatype 9"),
         (cloud_of(XYZI, 12, b"\0" * 12, 1), "do not fit points of 12 bytes"),
     ],
 )
@@ -276,3 +276,56 @@ def test_real_ouster_cloud() -> None:
     np.testing.assert_allclose(np.linalg.norm(scan.xyz, axis=1), distance, atol=0.03)
     assert scan.ring is not None and set(scan.ring) <= set(range(64))
     assert scan.time is not None and scan.time.min() >= 0 and scan.time.max() < 0.11
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("time_offset_ns", np.int32([0, 50_000_000, 99_000_000])),  # Aeva
+        ("point_time_offset", np.uint32([0, 50_000_000, 99_000_000])),  # Blickfeld
+        ("relative_timestamp", np.float32([0, 0.05, 0.099])),  # Cepton
+        ("ts", np.float32([0, 0.05, 0.099])),  # SICK
+        ("time_us", np.uint32([0, 50_000, 99_000])),
+        ("Timestamp", np.float64([12.5, 12.55, 12.599])),
+    ],
+)
+def test_time_fields_of_all_drivers(column: str, values: np.ndarray) -> None:
+    cloud = read(columns_at(12_500_000_000, **{column: values}), period=0.1)
+    assert cloud.time_field == column
+    np.testing.assert_allclose(cloud.scan.time, [0, 0.05, 0.099], atol=1e-6)
+
+
+def test_of_two_time_fields_the_usable_one_is_taken() -> None:
+    times = {"time": np.zeros(3, np.float32), "timestamp": np.float64([12.5, 12.55, 12.599])}
+    cloud = read(columns_at(12_500_000_000, **times), period=0.1)
+    assert cloud.time_field == "timestamp" and not faults(cloud)
+    np.testing.assert_allclose(cloud.scan.time, [0, 0.05, 0.099], atol=1e-6)
+    frozen = read(columns_at(0, time=np.zeros(3, np.float32), t=np.zeros(3, np.uint32)), period=0.1)
+    assert frozen.time_field == "time" and "same time" in faults(frozen)["times"]
+
+
+@pytest.mark.parametrize("columns", [{"acquisition_time": np.zeros(3)}, {"timestamp": np.zeros((3, 2), np.uint32)}])
+def test_a_time_field_that_is_not_read_is_told(columns: dict[str, np.ndarray]) -> None:
+    cloud = read(columns_at(0, **columns))
+    assert cloud.scan.time is None and f"'{next(iter(columns))}' may hold point times" in faults(cloud)["times"]
+
+
+@pytest.mark.parametrize("name", ["Intensity", "reflectance", "remission", "rssi", "amplitude"])
+def test_intensity_by_other_names(name: str) -> None:
+    np.testing.assert_allclose(read(columns_at(0, **{name: np.float32([0, 51, 255])})).scan.intensity, [0, 0.2, 1])
+
+
+def test_intensities_below_zero_are_told() -> None:
+    """Decibels in a field called reflectivity."""
+    cloud = read(columns_at(0, reflectivity=np.float32([-30, -20, -5])))
+    assert "100.0 % clipped: set intensity_scale" in faults(cloud)["intensity"]
+
+
+def test_padding_and_fields_that_nobody_reads_may_be_anything() -> None:
+    fields = [*XYZI[:3], ("_", 12, U8), ("_", 13, U8), ("id", 14, 9)]
+    np.testing.assert_array_equal(decode(cloud_of(fields, 16, struct.pack("<3f4x", 1, 2, 3), 1)).xyz, [[1, 2, 3]])
+
+
+def columns_at(stamp: int, **columns: np.ndarray) -> Any:
+    """A cloud of three points with these fields."""
+    return messages.point_cloud(dict.fromkeys("xyz", np.ones(3, np.float32)) | columns, stamp, "lidar")

@@ -70,6 +70,34 @@ def test_any_period_and_share_of_a_revolution(unit: str, period: float, share: f
     np.testing.assert_allclose(times.seconds, seconds, atol=1e-6)
 
 
+@pytest.mark.parametrize("unit", sorted(UNITS))
+@pytest.mark.parametrize(
+    ("period", "last"),
+    [
+        (0.001, 0.0998),  # two LiDARs take turns on one topic: from stamp to stamp is no scan's period
+        (10.0, 0.0998),  # one scan of a hundred was kept
+        (1.0, 0.998),  # a LiDAR that gathers for a second
+    ],
+)
+def test_stamps_that_do_not_tell_the_period(unit: str, period: float, last: float) -> None:
+    seconds = np.linspace(0, last, 500)
+    times = interpret(seconds / UNITS[unit], STAMP, period_s=period)
+    assert times.unit == unit and times.strays == 0
+    np.testing.assert_allclose(times.seconds, seconds, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e9])
+def test_zeros_among_absolute_times_are_points_without_one(scale: float) -> None:
+    raw = (STAMP / 1e9 + TRUE) * scale
+    raw[::3] = 0
+    times = interpret(raw, STAMP, period_s=0.1)
+    assert times.strays == 167
+    np.testing.assert_allclose(times.seconds, np.where(raw == 0, 0, TRUE), atol=1e-6)
+    raw[::2] = 0
+    times = interpret(raw, STAMP, period_s=0.1)
+    assert times.seconds is None and "333 of 500 points have no finite time" in times.problem
+
+
 def test_most_points_in_a_small_part_of_the_revolution() -> None:
     """A wall on one side, open sky on the other."""
     seconds = np.concatenate([rng.uniform(0.03, 0.04, 900), rng.uniform(0, 0.1, 100)])
@@ -107,7 +135,9 @@ def test_stray_times_do_not_cost_the_others(raw: np.ndarray, stray: float) -> No
         (STAMP + 37e9 + TRUE * 1e9, "37.000 s after the stamp"),  # TAI
         (np.float32(STAMP / 1e9 + TRUE), "same time|too coarse"),
         (rng.uniform(0, 1e12, 500), "spread over"),
-        (np.full(500, np.nan), "no finite time"),
+        (np.full(500, np.nan), "500 of 500 points have no finite time"),
+        (np.where(np.arange(500) % 4, np.nan, TRUE), "375 of 500 points have no finite time"),
+        (np.uint64(STAMP + TRUE * 1e9).view(np.float64), "as no times of a scan do"),  # integers in a float field
     ],
 )
 def test_what_cannot_be_true_is_not_used(raw: np.ndarray, why: str) -> None:
