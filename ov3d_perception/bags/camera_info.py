@@ -113,6 +113,12 @@ def _full_resolution(msg: Any, name: str, rectified: bool) -> Camera:
         raise CalibrationError(f"Camera '{name}' is not calibrated: its K is {K.ravel().tolist()}", remedy)
     if msg.width < 1 or msg.height < 1:
         raise CalibrationError(f"Camera '{name}' announces images of {msg.width} x {msg.height} pixels", remedy)
+    if max(K[0, 0], K[1, 1]) < 0.05 * msg.width or not K[:2, 2].any():
+        raise CalibrationError(
+            f"Camera '{name}' has a K that is not in pixels of its {msg.width} x {msg.height} images: "
+            f"{K.ravel().tolist()}",
+            remedy,
+        )
     if not rectified:
         model, d = _lens(msg.distortion_model, d, name)
     camera = Camera(name, int(msg.width), int(msg.height), K, model, d)

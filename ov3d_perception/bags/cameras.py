@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -22,7 +23,7 @@ Axes = Literal["auto", "optical", "body"]
 CLOUD, INFO = "sensor_msgs/msg/PointCloud2", "sensor_msgs/msg/CameraInfo"
 IMAGES = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")  # what training reads first
 _TRANSPORTS = re.compile(r"/(compressed|compressedDepth)$")
-_RECTIFIED = {"rect", "rectified", "undistorted"}
+_RECTIFIED = {"rect", "rectified", "rectify", "undistorted", "undistort", "undist"}
 _MONO = {"mono", "gray", "grey"}
 _PLAIN = {"image", "img", "raw", "color", "colour", "rgb", "bayer"} | _RECTIFIED | _MONO
 _DERIVED = {"debug", "overlay", "annotated", "annotations", "visualization", "viz", "mask", "masks", "heatmap"}
@@ -217,18 +218,52 @@ def _camera(
     info_topic = _info_of(stream, infos)
     if info_topic is None:
         raise CalibrationError(f"There is no camera_info beside {stream.base}", "Record it together with the images")
-    info = _first(bag, info_topic)
+    healed: list[str] = []
+    info = _calibration(bag, info_topic, healed)
     topic, image = _first_picture(bag, stream)
     name = stream.namespace.strip("/").replace("/", "_") or "camera"
     size = (image.shape[1], image.shape[0])
     camera, note = fit_to_images(info, name, size, stream.rectified)
-    healed = [note] if note else []
+    healed += [note] if note else []
     frames = {"camera_info": info.header.frame_id, "the images": _first(bag, topic).header.frame_id}
     frame_id = _frame(tree, frames, info_topic, lidar_frame, axes, healed)
     T_frame_camera = camera_in_frame(info, stream.rectified, _first_of_pair(bag, info, info_topic, infos))
     if axes == "body":
         T_frame_camera = OPTICAL_IN_BODY @ T_frame_camera
     return BagCamera(stream.namespace, topic, info_topic, camera, frame_id, T_frame_camera, chosen, tuple(healed))
+
+
+def _calibration(bag: Bag, topic: str, healed: list[str]) -> Any:
+    """The camera_info that holds for the bag: its first message, or the first looked at that is calibrated.
+
+    Raises CalibrationError where calibrations for images of one size differ: beginning, middle and end are looked at.
+    """
+    found = [_first(bag, topic)]
+    for part in (0.05, 0.5, 0.95):
+        found += [m.decode() for m in islice(bag.messages([topic], bag.start + int(part * (bag.end - bag.start))), 1)]
+    calibrated = [info for info in found if info.k[0] > 0]
+    if not calibrated:
+        return found[0]
+    info = calibrated[0]
+    if info is not found[0]:
+        healed.append(f"{topic} begins without a calibration (K is zero): a later message is taken")
+    for later in calibrated[1:]:
+        if (later.width, later.height) == (info.width, info.height) and (change := _change(info, later)):
+            raise CalibrationError(
+                f"{topic} changes in the bag: {change}", "Cut the bag where the lens or its calibration was changed"
+            )
+    return info
+
+
+def _change(info: Any, later: Any) -> str:
+    """What differs between two calibrations, "" where it is less than half a percent of the focal length."""
+    if info.distortion_model != later.distortion_model or len(info.d) != len(later.d):
+        return f"the lens is {info.distortion_model} ({len(info.d)}), then {later.distortion_model} ({len(later.d)})"
+    for name, unit in (("k", info.k[0]), ("p", info.k[0]), ("d", 1.0), ("r", 1.0)):
+        before, after = (np.asarray(getattr(message, name), np.float64) for message in (info, later))
+        if not np.allclose(before, after, rtol=0, atol=0.005 * unit, equal_nan=True):
+            return f"{name.upper()} is {before.round(4).tolist()}, then {after.round(4).tolist()}"
+    return ""
 
 
 def _first_picture(bag: Bag, stream: _Images) -> tuple[str, UInt8[np.ndarray, "h w 3"]]:
@@ -315,4 +350,5 @@ def _optical(tree: TransformTree, frame: str, topic: str, healed: list[str]) -> 
 
 
 def _words(name: str) -> set[str]:
-    return set(re.split(r"[^a-z0-9]+", name.lower()))
+    """The words of a name: of image_rect_color and imageRectColor the same."""
+    return set(re.split(r"[^a-z0-9]+", re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).lower()))

@@ -60,8 +60,8 @@ def is_depth(msg: Any) -> bool:
 
 
 def is_sixteen_bit(msg: Any) -> bool:
-    """True if :func:`decode_image` needs grey levels for this image."""
-    return _ENCODINGS.get(encoding_of(msg), (8,))[0] == 16
+    """True if :func:`decode_image` needs grey levels for this image. A bare "png" tells by its pixels only."""
+    return bool(_pixels(msg)[0].dtype == np.uint16)
 
 
 def decode_image(msg: Any, levels: Levels | None = None) -> RGB:

@@ -68,7 +68,8 @@ def info(path: str | Path) -> BagInfo:
 
 def _sensors_of(bag: Bag) -> tuple[Found, tuple[str, ...]]:
     try:
-        clouds, tree = cloud_topics(bag), bag.transforms()
+        clouds = cloud_topics(bag)
+        tree = bag.transforms(clouds[0] if clouds else "/")
         cloud = next(iter(bag.messages(clouds)), None) if clouds else None
         cameras = find_cameras(bag, tree, lidar_frame=cloud.decode().header.frame_id if cloud else None)
         return cameras, tuple(sensor_notes(bag, tree, [camera.images for camera in cameras.cameras]))

@@ -23,10 +23,10 @@ from ov3d_perception.types import Scan, Segmentation
 DATATYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 DATATYPE_OF = {np.dtype(code): number for number, code in DATATYPES.items()}
 # The first that there is, in any case; of times the first that can be used.
-INTENSITY_FIELDS = ("reflectivity", "intensity", "intensities", "i", "reflectance", "remission", "rssi", "amplitude")
-INTENSITY_FIELDS += ("signal",)
-TIME_FIELDS = ("time", "t", "timestamp", "time_stamp", "offset_time", "time_offset", "ts", "rel_time", "timeoffset")
-TIME_FIELDS += ("relative_timestamp", "point_time_offset")
+INTENSITY_FIELDS: tuple[str, ...] = ("reflectivity", "intensity", "intensities", "i", "reflectance", "remission")
+INTENSITY_FIELDS += ("rssi", "amplitude", "signal")
+TIME_FIELDS: tuple[str, ...] = ("time", "t", "timestamp", "time_stamp", "offset_time", "time_offset", "ts", "rel_time")
+TIME_FIELDS += ("timeoffset", "relative_timestamp", "point_time_offset")
 TIME_FIELDS += tuple(f"{name}_{unit}" for unit in ("ns", "us") for name in ("time_offset", "timestamp", "time", "t"))
 RING_FIELDS = ("ring", "line", "channel", "laser_id")
 SECOND = 1_000_000_000

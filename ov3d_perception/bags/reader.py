@@ -17,9 +17,9 @@ from rosbags.interfaces import Connection, ConnectionExtRosbag2, MessageDefiniti
 
 from ov3d_perception.bags import livox
 from ov3d_perception.bags.messages import add_to_tree
-from ov3d_perception.bags.storage import Part, open_parts
+from ov3d_perception.bags.storage import Part, open_parts, storage_files
 from ov3d_perception.bags.typestore import learn, typestore
-from ov3d_perception.errors import BagError, DamagedBagError
+from ov3d_perception.errors import BagError, DamagedBagError, TransformError
 from ov3d_perception.geometry.transform_tree import PARENTS_REMEDY, TransformTree
 
 _log = logging.getLogger(__name__)
@@ -76,6 +76,7 @@ class Bag:
         self.path = path
         self._parts = parts
         self._stack = stack
+        self._remedy = _remedy(path)
         self.topics = _merge_topics(connection for part in parts for connection in part.connections)
         self.notes = [note for part in parts for note in part.notes]
         spans = [part.span for part in parts if part.span is not None]
@@ -106,7 +107,7 @@ class Bag:
             )
         wanted = [[c for c in part.connections if topics is None or c.topic in topics] for part in self._parts]
         streams = [part.messages(own, start, stop) for part, own in zip(self._parts, wanted, strict=True) if own]
-        with _damage_of(str(self.path), _REPAIR):
+        with _damage_of(str(self.path), self._remedy):
             ordered = heapq.merge(*streams, key=itemgetter(1)) if self._overlapping else chain.from_iterable(streams)
             for connection, stamp, data in ordered:
                 yield BagMessage(connection.topic, connection.msgtype, stamp, data)
@@ -115,17 +116,40 @@ class Bag:
         """Names of the topics of one of these types, sorted."""
         return sorted(topic.name for topic in self.topics.values() if topic.msgtype in msgtypes)
 
-    def transforms(self) -> TransformTree:
-        """Every transform of the bag's TF topics (those whose name ends in tf or tf_static)."""
-        tree = TransformTree()
+    def transforms(self, of: str = "/") -> TransformTree:
+        """Every transform of the bag's TF topics (those whose name ends in tf or tf_static).
+
+        of: a topic of the robot that is meant. Where topics of several namespaces place one frame, these are several
+        robots, and only the TF of the namespace nearest to ``of`` is taken. Raises TransformError if none is above it.
+        """
         wanted = self.topics_of("tf2_msgs/msg/TFMessage")
-        for message in self.messages(wanted) if wanted else ():
-            add_to_tree(tree, message.decode(), static=message.topic.endswith("tf_static"))
+        tree, placed = self._tree(wanted)
+        shared = next((frame for frame, spaces in placed.items() if len(spaces) > 1), None)
+        if shared is not None:
+            above = [space for space in placed[shared] if of.startswith(f"{space}/")]
+            fault = f"TF of {', '.join(f'{space}/tf' for space in sorted(placed[shared]))} place frame '{shared}'"
+            if not above:
+                raise TransformError(f"{fault}, and {of} belongs to none", "Name the robot's cloud: points=")
+            own = max(above, key=len)
+            self.notes.append(f"{fault}: several robots? Only TF of {own}/ is taken for {of}")
+            _log.warning("%s: %s", self.path, self.notes[-1])
+            tree, _ = self._tree([topic for topic in wanted if topic.rpartition("/")[0] == own])
         for fault in tree.skipped:
             _log.warning("%s: TF: %s", self.path, fault)
         for fault in tree.parent_faults:
             _log.warning("%s: TF: %s. %s", self.path, fault, PARENTS_REMEDY)
         return tree
+
+    def _tree(self, topics: list[str]) -> tuple[TransformTree, dict[str, set[str]]]:
+        """The transforms of these topics, and for each child frame the namespaces that place it."""
+        tree = TransformTree()
+        placed: dict[str, set[str]] = {}
+        for message in self.messages(topics) if topics else ():
+            decoded, space = message.decode(), message.topic.rpartition("/")[0]
+            add_to_tree(tree, decoded, static=message.topic.endswith("tf_static"))
+            for edge in decoded.transforms:
+                placed.setdefault(edge.child_frame_id.lstrip("/"), set()).add(space)
+        return tree, placed
 
     def close(self) -> None:
         """Close the files."""
@@ -149,7 +173,7 @@ def open_bag(path: str | Path) -> Bag:
     if not path.exists():
         raise BagError(f"There is no bag at {path}", "Check the path")
     with ExitStack() as stack:
-        with _damage_of(str(path), _REPAIR):
+        with _damage_of(str(path), _remedy(path)):
             parts = open_parts(path, stack)
             for part in parts:
                 _register_types(part.connections)
@@ -160,6 +184,13 @@ def open_bag(path: str | Path) -> Bag:
 
 
 _REPAIR = "If the recorder was killed or a copy broke off, `ov3d bag repair` keeps what is before the damage"
+
+
+def _remedy(path: Path) -> str:
+    files = storage_files(path)
+    if files and all(".db3" in file.suffixes for file in files):
+        return "If the recorder was killed or a copy broke off, copy it anew, or use `sqlite3 FILE .recover`"
+    return _REPAIR
 
 
 @contextmanager

@@ -47,18 +47,24 @@ class Salvaged:
 def salvage(path: str | Path) -> Iterator[Salvaged]:
     """Messages of a bag folder or .mcap file, in file order, until the first record that is cut off or makes no sense.
 
-    Raises BagError if there is no .mcap file, or it does not begin as one.
+    Of a split bag, a file that does not begin as .mcap file (its recorder was killed) is left out, with a warning.
+    Raises BagError if there is no .mcap file, or none begins as one.
     """
     files = storage_files(Path(path)) if Path(path).exists() else []
     files = [file for file in files if file.name.removesuffix(".zstd").endswith(".mcap")]
     if not files:
         raise BagError(f"{path} holds no .mcap file", "For .db3 files use `sqlite3 FILE .recover`")
+    begun = 0
     for file in files:
         with ExitStack() as stack:
             stream = stack.enter_context(unpacked(file, stack, partial=True).open("rb"))
-            if stream.read(len(MAGIC)) != MAGIC:
-                raise BagError(f"{file} does not begin as an mcap file", "Nothing can be read from it; copy it anew")
-            yield from _messages(stream, file)
+            if stream.read(len(MAGIC)) == MAGIC:
+                begun += 1
+                yield from _messages(stream, file)
+            elif len(files) > 1:
+                _log.warning("%s does not begin as an mcap file: nothing can be read from it", file)
+    if not begun:
+        raise BagError(f"{files[0]} does not begin as an mcap file", "Nothing can be read from it; copy it anew")
 
 
 def repair(path: str | Path, out: str | Path) -> dict[str, int]:

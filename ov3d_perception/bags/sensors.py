@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from ov3d_perception.bags.cloud_reader import CloudReader, describe, faults
 from ov3d_perception.bags.clouds import cloud_topics
+from ov3d_perception.bags.pointcloud2 import Cloud
 from ov3d_perception.bags.reader import Bag
 from ov3d_perception.bags.streams import IMU, clock_fault, read_gravity, read_stream, read_tf_stream
-from ov3d_perception.errors import Ov3dError
+from ov3d_perception.errors import Ov3dError, PointCloudError
 from ov3d_perception.geometry.transform_tree import TransformTree
 from ov3d_perception.geometry.upright import Upright
 
@@ -33,11 +35,21 @@ def sensor_notes(bag: Bag, tree: TransformTree, images: Iterable[str]) -> list[s
     return notes
 
 
+def _first_cloud(bag: Bag, topic: str, reader: CloudReader) -> Cloud:
+    """The first cloud that has points; drivers send empty ones while they start."""
+    for message in islice(bag.messages([topic]), _FIRST):
+        try:
+            return reader.read(message.decode())
+        except PointCloudError as error:
+            problem = error
+    raise problem
+
+
 def _of_cloud(bag: Bag, tree: TransformTree, topic: str) -> Iterator[str]:
     stream, tf = read_stream(bag, topic, _FIRST), read_tf_stream(bag, _FIRST)
     if tf is not None and (fault := clock_fault(stream, tf)):
         yield fault
-    cloud = CloudReader(period=stream.period_s).read(next(iter(bag.messages([topic]))).decode())
+    cloud = _first_cloud(bag, topic, CloudReader(period=stream.period_s))
     yield describe(cloud)
     yield from faults(cloud).values()
     imus = bag.topics_of(IMU)

@@ -90,6 +90,10 @@ def clock_offset_s(stream: Stream, other: Stream) -> float | None:
     return float(np.median(lags[0]) - np.median(lags[1]))
 
 
+def _length_s(*streams: Stream) -> float:
+    return max(float(stream.stamps[-1] - stream.stamps[0]) for stream in streams) / _SECOND
+
+
 def clock_fault(stream: Stream, other: Stream) -> str:
     """In which way the stamps of ``stream`` are of another clock than those of ``other``; "" where they are not."""
     stamps = stream.stamps
@@ -101,6 +105,8 @@ def clock_fault(stream: Stream, other: Stream) -> str:
         offset = float(int(stamps[0]) - int(other.stamps[0])) / _SECOND if gap > _APART_S else 0.0
     if abs(offset) <= _APART_S:
         return ""
+    if abs(offset) > _length_s(stream, other) and stamps[0] <= other.stamps[-1] and other.stamps[0] <= stamps[-1]:
+        return ""  # stamps of so different clocks cannot overlap: it was the recorder's clock that jumped
     side = "ahead of" if offset > 0 else "behind"
     known = next((f" ({text})" for value, text in _KNOWN_OFFSETS.items() if abs(abs(offset) - value) < 0.5), "")
     if stamps[0] < _SECOND * 10**8 < other.stamps[0] // 10:

@@ -106,8 +106,8 @@ class Bag(FrameSource):
         self._reader: Reader | None = None
         self._owner = 0
         problems: list[str] = []
-        self._tree: TransformTree = self._open().transforms()
         self._clouds = self._stream(self._points_topic(points))
+        self._tree: TransformTree = self._open().transforms(of=self._clouds.topic)
         self._truth = self._find_truth(truth, problems)
         first = self._decoded(self._clouds, 0)
         self._lidar = str(first.header.frame_id)
@@ -243,7 +243,10 @@ class Bag(FrameSource):
 
     def _warn_of_blind_cameras(self) -> None:
         """A camera that sees no point of the first scan is probably turned the wrong way in TF."""
-        scan = self._read(self._posed[0]).scan
+        try:
+            scan = self._read(self._posed[0]).scan
+        except PointCloudError:  # left out when its frame is read
+            return
         for stream in self._cameras:
             if not len(scan) or (view := self._pose_of(stream, scan.stamp)) is None:
                 continue
@@ -277,7 +280,18 @@ class Bag(FrameSource):
                 posed.append(number)
             except TransformError as error:
                 last = error
-        if not posed:
+        if not posed and not self._lidar.strip("/"):
+            problems.append(
+                f"{self._clouds.topic}: no scan has a pose in '{self.fixed_frame}', since the clouds have no frame_id. "
+                "Set it in the LiDAR's driver"
+            )
+        elif not posed and self.fixed_frame not in (frames := self._tree.frames) and self._lidar.strip("/") in frames:
+            root = self._tree.root(self._lidar)
+            problems.append(
+                f"{self._clouds.topic}: no scan has a pose in '{self.fixed_frame}', which TF lacks. Set fixed_frame to "
+                f"the frame in which the robot moves: the LiDAR's tree ends at '{root}'"
+            )
+        elif not posed:
             problems.append(f"{self._clouds.topic}: no scan has a pose in '{self.fixed_frame}': {last}")
         elif last is not None:
             _log.warning(

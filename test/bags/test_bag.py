@@ -22,7 +22,7 @@ from ov3d_perception.bags.reader import BagMessage, open_bag
 from ov3d_perception.bags.salvage import repair, salvage
 from ov3d_perception.bags.typestore import learn, typestore
 from ov3d_perception.bags.writer import BagWriter
-from ov3d_perception.errors import BagError
+from ov3d_perception.errors import BagError, TransformError
 
 S = 1_000_000_000
 
@@ -72,6 +72,23 @@ def test_transforms(drive: Path) -> None:
     with open_bag(drive) as bag:
         tree = bag.transforms()
     np.testing.assert_allclose(tree.lookup("odom", "lidar", S + S // 4)[:3, 3], [0.25, 0, 0], atol=1e-9)
+
+
+def test_tf_of_two_robots_is_not_mixed(tmp_path: Path) -> None:
+    """Both have odom -> base_link, their stamps take turns; the second is 50 m aside."""
+    with BagWriter(tmp_path / "bag") as writer:
+        for tick in range(20):
+            for robot, y, shift in (("r1", 0.0, 0), ("r2", 50.0, S // 20)):
+                stamp, T = S + tick * S // 10 + shift, np.eye(4)
+                T[:2, 3] = tick / 10 + shift / S, y
+                writer.write(f"/{robot}/tf", messages.tf_message([("odom", "base_link", stamp, T)]), stamp)
+    with open_bag(tmp_path / "bag") as bag:
+        for robot, y in (("r1", 0), ("r2", 50)):
+            tree = bag.transforms(f"/{robot}/points")
+            np.testing.assert_allclose(tree.lookup("odom", "base_link", 2 * S + 10**7)[:3, 3], [1.01, y, 0], atol=1e-9)
+            assert f"Only TF of /{robot}/ is taken" in bag.notes[-1]
+        with pytest.raises(TransformError, match=r"TF of /r1/tf, /r2/tf place frame 'base_link', and /points"):
+            bag.transforms("/points")
 
 
 def test_one_storage_file_is_a_bag_too(drive: Path) -> None:
@@ -218,6 +235,15 @@ def test_truncated_bag_is_refused_with_the_remedy_and_repaired(drive: Path, frac
         clouds = [decode(message.decode()) for message in bag.messages(["/points"])]
     assert [cloud.xyz[0, 0] for cloud in clouds] == list(range(1, len(clouds) + 1)), "a prefix, whole and in order"
     assert len(clouds) >= int(20 * fraction) - 1
+
+
+@pytest.mark.parametrize("begun", [b"", b"\x89MCAP"])
+def test_repair_keeps_the_whole_parts_beside_one_that_was_just_begun(drive: Path, begun: bytes) -> None:
+    """The recorder was killed right after a split."""
+    (drive / "metadata.yaml").unlink()
+    (drive / f"{drive.name}_1.mcap").write_bytes(begun)
+    assert "ov3d bag repair" in info(drive).damage
+    assert repair(drive, drive.parent / "repaired") == {"/tf_static": 1, "/tf": 20, "/odom": 20, "/points": 20}
 
 
 def test_info_of_a_truncated_bag_counts_what_is_readable(drive: Path) -> None:

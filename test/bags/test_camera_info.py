@@ -178,6 +178,8 @@ def test_binning_moves_a_point_as_it_moves_its_pixel() -> None:
     [
         (info(k=np.zeros(9)), "'front' is not calibrated"),
         (info(width=0), "0 x 480"),
+        (info(k=np.array([0.9, 0, 0.5, 0, 1.2, 0.5, 0, 0, 1])), "not in pixels of its"),
+        (info(k=np.array([500.0, 0, 0, 0, 500, 0, 0, 0, 1])), "not in pixels of its"),
         (info(distortion_model="scheimpflug"), "'scheimpflug'"),
         (info(d=[0.1, 0.2]), "2 coefficients"),
         (info(distortion_model="plumb_bob", d=[0.1] * 6), "6 coefficients for 'plumb_bob'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,8 @@ def taken(found: Found) -> list[str]:
         (["image_raw"], "image_raw"),
         (["picture"], "picture"),
         (["image_rect_color"], "image_rect_color"),
+        (["imageRectColor"], "imageRectColor"),
+        (["image_undist"], "image_undist"),
         (["image_raw", "image_rect"], "image_raw"),
         (["image_rect", "image_rect_color", "image_color", "image"], "image_color"),
         (["image_raw/compressed", "image_rect_color/compressed"], "image_raw/compressed"),
@@ -90,7 +93,7 @@ def test_one_image_topic_of_a_namespace_is_taken(found: Search, names: list[str]
     result = found(topics | {"/front/camera_info": calibration()})
     assert taken(result) == [f"/front/{expected}"]
     (camera,) = result.cameras
-    rectified = "rect" in expected
+    rectified = "rect" in expected.lower() or "undist" in expected
     np.testing.assert_array_equal(camera.camera.K, P[:, :3] if rectified else K)
     np.testing.assert_array_equal(camera.camera.distortion, [] if rectified else D)
     bases = {f"/front/{name.removesuffix('/compressed')}" for name in names}
@@ -275,3 +278,40 @@ def test_bag_info_tells_cameras_what_is_left_out_and_what_is_wrong(found: Search
         "camera not usable: /b: Its frame 'nowhere' is not in the bag's TF",
     ):
         assert line in said
+
+
+@pytest.mark.parametrize(
+    ("later", "change"),
+    [
+        ({"k": 2 * K.ravel()}, r"camera_info changes in the bag: K is \[30.0.*, then \[60.0"),  # a zoom lens
+        ({"d": 0 * D}, "D is"),
+        ({"distortion_model": "rational_polynomial"}, r"the lens is plumb_bob \(5\), then rational_polynomial"),
+        ({"k": 1.001 * K.ravel()}, ""),  # autofocus
+        ({"k": 2 * K.ravel(), "width": 80, "height": 60}, ""),  # images of another size are left out anyway
+    ],
+)
+def test_a_calibration_that_changes_in_the_bag_is_refused(tmp_path: Path, later: dict[str, Any], change: str) -> None:
+    camera, problems = camera_of_bag(tmp_path, [{}] * 8 + [later] * 4)
+    assert bool(change) == bool(problems) and re.search(change, str(problems))
+    if not change:
+        np.testing.assert_array_equal(camera.camera.K, K)
+
+
+def test_a_calibration_that_comes_late_is_taken(tmp_path: Path) -> None:
+    camera, _ = camera_of_bag(tmp_path, [{"k": np.zeros(9)}] * 3 + [{}] * 9)
+    np.testing.assert_array_equal(camera.camera.K, K)
+    assert "begins without a calibration" in camera.healed[0]
+    _, problems = camera_of_bag(tmp_path, [{"k": np.zeros(9)}] * 12)
+    assert "not calibrated" in problems[0]
+
+
+def camera_of_bag(tmp_path: Path, calibrations: list[dict[str, Any]]) -> tuple[Any, list[str]]:
+    """The camera of a bag with one camera_info a second, and what keeps it from being used."""
+    with BagWriter(tmp_path / "bag", overwrite=True) as bag:
+        bag.write("/tf_static", messages.tf_message(STATIC), 0)
+        for second, changed in enumerate(calibrations):
+            bag.write("/front/image_raw", picture(), second * 10**9)
+            bag.write("/front/camera_info", calibration(**changed), second * 10**9)
+    with open_bag(tmp_path / "bag") as opened:
+        found = find_cameras(opened, opened.transforms(), lidar_frame="lidar")
+    return (found.cameras or [None])[0], found.problems

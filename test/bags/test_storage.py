@@ -60,6 +60,14 @@ def parts(drive: Path, out: Path, number: int = 3) -> list[Path]:
     return files
 
 
+def test_a_damaged_database_is_not_sent_to_bag_repair(drive: Path, tmp_path: Path) -> None:
+    bag = rewrite(drive, tmp_path / "bag", StoragePlugin.SQLITE3)
+    file = next(bag.glob("*.db3"))
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(BagError, match=r"malformed.*sqlite3 FILE .recover"):
+        counts(bag)
+
+
 @pytest.mark.parametrize("read_only", [False, True])
 def test_the_log_of_a_killed_sqlite_recorder_is_read(drive: Path, tmp_path: Path, read_only: bool) -> None:
     whole = rewrite(drive, tmp_path / "whole", StoragePlugin.SQLITE3)

@@ -54,6 +54,12 @@ def test_a_bag_that_was_written_and_not_received_tells_by_its_stamps_alone() -> 
     assert "100.0 s behind those of /points" in clock_fault(far, written(LIDAR))
 
 
+def test_a_recorder_whose_clock_jumped_does_not_blame_the_camera() -> None:
+    jumped = Stream("/front", stream("/front").stamps, stream("/front").received - 10**9 * S // 10)
+    assert clock_offset_s(jumped, LIDAR) == pytest.approx(1e8, abs=1)
+    assert clock_fault(jumped, LIDAR) == "", "the stamps overlap"
+
+
 def test_nearest_and_period() -> None:
     assert LIDAR.nearest(START + 340_000_000) == 3
     assert LIDAR.nearest(0) == 0 and LIDAR.nearest(2 * START) == 599

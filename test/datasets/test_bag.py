@@ -7,17 +7,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from real_data import data_dir
 
 from ov3d_perception.bags import messages
 from ov3d_perception.bags.images import encode_png
+from ov3d_perception.bags.info import info
+from ov3d_perception.bags.reader import open_bag
 from ov3d_perception.bags.writer import BagWriter
 from ov3d_perception.datasets.bag import Bag
 from ov3d_perception.datasets.registry import open_dataset
 from ov3d_perception.datasets.semantickitti_bag import from_semantickitti
-from ov3d_perception.errors import DatasetError
+from ov3d_perception.errors import DatasetError, PointCloudError
 from ov3d_perception.geometry.association import associate
 from ov3d_perception.geometry.cameras import resized
 from ov3d_perception.geometry.poses import transform
@@ -218,6 +221,36 @@ def test_levels_of_a_sixteen_bit_camera_are_those_of_the_whole_bag(
     for index, number in ((0, 1), (3, 7), (8, 17)):
         (view,) = source[index].views
         assert (view.image == 200 * number // 16).all()
+
+
+def test_a_bare_png_of_sixteen_bits_has_the_levels_of_the_whole_bag(record: Callable[..., Path]) -> None:
+    def image(number: int, stamp: int) -> Any:
+        data = cv2.imencode(".png", np.full((30, 40), 200 * number, np.uint16))[1].reshape(-1)
+        return messages.compressed_image(data, "png", stamp, "front_optical")
+
+    source = Bag(record(image=image))
+    assert [int(source[index].views[0].image[0, 0, 0]) for index in (0, 3, 8)] == [200 // 16, 1400 // 16, 3400 // 16]
+
+
+def test_clouds_without_points_cost_their_frames_only(tmp_path: Path, record: Callable[..., Path]) -> None:
+    """Drivers send empty clouds while they start."""
+    with open_bag(record()) as bag, BagWriter(tmp_path / "empty") as out:
+        for message in bag.messages():
+            decoded = message.decode()
+            if message.topic == "/points" and decoded.header.stamp.nanosec in (0, 400_000_000):
+                decoded.width, decoded.row_step, decoded.data = 0, 0, np.zeros(0, np.uint8)
+            out.write(message.topic, decoded, message.stamp)
+    source = Bag(tmp_path / "empty")
+    assert len(source) == 10 and len(source[1].sweeps[0].scan) == 11
+    for number in (0, 4):
+        with pytest.raises(PointCloudError, match="The cloud is empty"):
+            source[number]
+    assert "11 points in frame 'lidar'" in str(info(tmp_path / "empty"))
+
+
+def test_a_bag_without_the_fixed_frame_is_told_which_there_is(record: Callable[..., Path]) -> None:
+    with pytest.raises(DatasetError, match=r"no scan has a pose in 'map', which TF lacks.*fixed_frame.* 'odom'"):
+        Bag(record(), fixed_frame="map")
 
 
 def test_damaged_images_and_those_of_another_size_are_left_out_and_counted(record: Callable[..., Path]) -> None:
