@@ -138,12 +138,14 @@ class Probe:
                 return found
         return inbox.wait(wanted, 0.0)
 
-    def wait_for(self, condition: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S) -> None:
-        """Wait until a condition of the ROS graph holds."""
+    def wait_for(
+        self, condition: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S, every_s: float = 0.02
+    ) -> None:
+        """Wait until a condition of the ROS graph holds, looked at every so many seconds."""
         deadline = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < deadline, f"{what} did not happen in {timeout_s} s"
-            time.sleep(0.02)
+            time.sleep(every_s)
 
 
 class NodeProcess:

@@ -61,6 +61,7 @@ class Viewer:
         self._stream, self._say = stream, say
         self._node = Node("ov3d_view", context=context, namespace=names.robot())
         self._transforms = listen(self._node)
+        self._waiting: PointCloud2 | None = None
         self._complained = False
         subscribe = self._node.create_subscription
         subscribe(PointCloud2, names.LABELLED_POINTS, self._on_scan, qos.SENSOR)
@@ -74,6 +75,7 @@ class Viewer:
     def spin(self, seconds: float) -> None:
         """Handle what comes within that time, at most one message."""
         self._executor.spin_once(timeout_sec=seconds)
+        self._show_scan()
 
     def ask(self, line: str) -> None:
         """The answer appears when it comes."""
@@ -99,19 +101,26 @@ class Viewer:
         self._say(describe(answer))
 
     def _on_scan(self, message: PointCloud2) -> None:
+        if (error := self._show_scan()) and not self._complained:
+            self._say(f"Scans without a place in '{self._map_frame}' are not shown. {error}")
+            self._complained = True
+        self._waiting = message
+
+    def _show_scan(self) -> TransformError | None:
+        """Show the newest scan as soon as its place is known: the transform of its stamp may come after it."""
+        if self._waiting is None:
+            return None
+        message, self._waiting = self._waiting, None
         stamp = stamp_to_ns(message.header.stamp)
         try:
             T_map_sensor = self._transforms.lookup(self._map_frame, message.header.frame_id, stamp)
-            xyz, rgb = _coloured(message)
-        except TransformError as error:  # the first scans may come before TF; say it once
-            if not self._complained:
-                self._say(f"Scans without a place in '{self._map_frame}' are not shown. {error}")
-            self._complained = True
-            return
+            self._stream.scan(stamp, *_coloured(message), T_map_sensor)
+        except TransformError as error:
+            self._waiting = message
+            return error
         except Ov3dError as error:
             self._say(str(error))
-            return
-        self._stream.scan(stamp, xyz, rgb, T_map_sensor)
+        return None
 
     def _on_map(self, message: PointCloud2) -> None:
         self._map_frame = message.header.frame_id
