@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -142,7 +141,7 @@ def test_probability_by_hand() -> None:
 
 
 def test_two_queries_a_save_and_the_writer_at_once() -> None:
-    """Nobody fails, every answer is whole, and the writer is never held up for long by readers alone."""
+    """Nobody fails, and every answer is whole. How long they wait: benchmarks/map_concurrency.py."""
     semantic_map = filled(30_000)
     bank = TextBank(tuple("abcdef"), TEXT, IDENTITY, logit_scale=20.0)
     background = {word: [word] for word in "abcdef"}
@@ -170,14 +169,14 @@ def test_two_queries_a_save_and_the_writer_at_once() -> None:
     threads = [threading.Thread(target=guarded, args=(work,)) for work in (asking, asking, saving)]
     for thread in threads:
         thread.start()
-    rng, waits = np.random.default_rng(2), []
-    for stamp in range(30):
-        centres = rng.uniform(0, 8, (2000, 3)).astype(np.float32)
-        start = time.perf_counter()
-        semantic_map.integrate(centres, rng.normal(size=(2000, 8)).astype(np.float32), 10 + stamp, np.full(3, 4.0))
-        waits.append(time.perf_counter() - start)
-    done.set()
-    for thread in threads:
-        thread.join(30.0)
-    assert not faults and turns["ask"] > 1 and turns["save"] > 1
-    assert np.median(waits) < 1.0, "beside three readers on a machine that does other work, too"
+    rng, stamp = np.random.default_rng(2), 10
+    try:
+        while stamp < 40 or (min(turns.values()) < 2 and not faults):
+            centres = rng.uniform(0, 8, (2000, 3)).astype(np.float32)
+            semantic_map.integrate(centres, rng.normal(size=(2000, 8)).astype(np.float32), stamp, np.full(3, 4.0))
+            stamp += 1
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert not faults

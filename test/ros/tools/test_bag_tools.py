@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from real_data import data_dir
-from ros_harness import Inbox, Probe, transform_stamped
+from ros_harness import PATIENCE_S, Inbox, Probe, transform_stamped
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import PointCloud2
 from tf2_msgs.msg import TFMessage
@@ -230,9 +231,13 @@ class Sensor:
         self.sent += 1
         columns = {name: np.full(20_000, self.sent, np.float32) for name in "xyz"}
         self._publisher.publish(messages.point_cloud(columns, self.sent * S, "lidar"))
+        assert self._publisher.wait_for_all_acked(Duration(seconds=PATIENCE_S)), "by reliable subscribers"
 
-    def wait_for_recorder(self) -> None:
-        self._probe.wait_for(lambda: self._publisher.get_subscription_count() > 0, f"a subscriber on {self.topic}")
+    def wait_for_recorder(self, gone: bool = False) -> None:
+        wanted = int(not gone)
+        self._probe.wait_for(
+            lambda: self._publisher.get_subscription_count() == wanted, f"{self.topic}: {wanted} readers"
+        )
 
     def close(self) -> None:
         self._probe.node.destroy_publisher(self._publisher)
@@ -263,7 +268,6 @@ def test_bag_is_closed_on_every_signal(sensor, start, tmp_path: Path, number: in
     front.wait_for_recorder()
     for _ in range(40):
         front.publish()
-        time.sleep(0.02)
     output = end(recorder, number)
     assert recorder.returncode == 0, output
     numbers = recorded(tmp_path / "bag", "/front/points")
@@ -331,7 +335,7 @@ def test_recording_without_a_cloud_is_told(start, probe: Probe, tmp_path: Path) 
 
 
 def test_default_topics_and_late_ones(sensor, start, probe: Probe, tmp_path: Path) -> None:
-    front = sensor("/velodyne_points")
+    front = sensor("/velodyne_points", qos.OUTPUT)
     other = sensor("/lidar_node/output/points")
     static = probe.node.create_publisher(TFMessage, "/tf_static", qos.TF_STATIC)
     static.publish(TFMessage(transforms=[transform_stamped("rec_base", "rec_lidar", S, np.eye(4))]))
@@ -342,7 +346,6 @@ def test_default_topics_and_late_ones(sensor, start, probe: Probe, tmp_path: Pat
     for _ in range(5):
         for one in (front, late, other):
             one.publish()
-        time.sleep(0.05)
     output = end(recorder)
     probe.node.destroy_publisher(static)
     assert recorded(tmp_path / "bag", "/rear/points") == [1, 2, 3, 4, 5]
@@ -395,11 +398,12 @@ def test_messages_before_the_first_clock_are_not_stamped_zero(
 
 
 def test_slow_disk_drops_and_counts(sensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A queue of two clouds before a disk that takes 0.2 s each: the rest is dropped, counted, and nothing blocks."""
-    write = BagWriter.write_raw
+    """A queue of two clouds before a disk that hangs in the first: the rest is dropped, counted, and nothing blocks."""
+    write, begun, freed = BagWriter.write_raw, threading.Event(), threading.Event()
 
     def slow(self: BagWriter, *arguments: Any) -> None:
-        time.sleep(0.2)
+        begun.set()
+        freed.wait()
         write(self, *arguments)
 
     monkeypatch.setattr(BagWriter, "write_raw", slow)
@@ -407,22 +411,23 @@ def test_slow_disk_drops_and_counts(sensor, tmp_path: Path, monkeypatch: pytest.
     stop, reports = threading.Event(), []
     thread = threading.Thread(
         target=lambda: reports.append(
-            record_bag(tmp_path / "bag", ["/slow/points"], queue_bytes=2 * 240_100, stop=stop)
+            record_bag(tmp_path / "bag", ["/slow/points"], queue_bytes=2 * 240_500, stop=stop)
         )
     )
     thread.start()
     front.wait_for_recorder()
-    for _ in range(20):
+    front.publish()
+    begun.wait()
+    for _ in range(19):
         front.publish()
-        time.sleep(0.01)
-    time.sleep(0.5)
     stop.set()
-    thread.join(30)
+    front.wait_for_recorder(gone=True)
+    freed.set()
+    thread.join()
     (report,) = reports
-    assert report.dropped["/slow/points"] > 0
-    assert report.written["/slow/points"] + report.dropped["/slow/points"] == 20
+    assert (report.written["/slow/points"], report.dropped["/slow/points"]) == (3, 17)
     assert "DROPPED" in str(report)
-    assert len(recorded(tmp_path / "bag", "/slow/points")) == report.written["/slow/points"]
+    assert recorded(tmp_path / "bag", "/slow/points") == [1, 2, 3]
 
 
 def test_full_disk_ends_it_with_the_bag_closed(sensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -448,9 +453,8 @@ def test_full_disk_ends_it_with_the_bag_closed(sensor, tmp_path: Path, monkeypat
     front.wait_for_recorder()
     for _ in range(6):
         front.publish()
-        time.sleep(0.02)
-    thread.join(30)
-    assert not thread.is_alive() and "No space left" in str(errors[0])
+    thread.join()
+    assert "No space left" in str(errors[0])
     assert recorded(tmp_path / "bag", "/full/points") == [1, 2, 3]
 
 
@@ -479,19 +483,16 @@ def test_what_is_played_is_what_is_recorded(drive: Path, start, tmp_path: Path) 
 
 
 # Last: a process killed outright leaves its end of the shared memory behind, which can swallow what is sent next.
-def test_killed_recorder_leaves_what_repair_can_read(sensor, start, tmp_path: Path) -> None:
+def test_killed_recorder_leaves_what_repair_can_read(probe: Probe, sensor, start, tmp_path: Path) -> None:
     front = sensor("/front/points", qos.OUTPUT)
     recorder = start(RECORD, tmp_path / "bag", topics=["/front/points"])
     front.wait_for_recorder()
     for _ in range(40):
         front.publish()
-        time.sleep(0.02)
     storage = tmp_path / "bag" / "bag.mcap"
-    deadline = time.monotonic() + 30
-    while storage.stat().st_size < 4_000_000 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    probe.wait_for(lambda: storage.stat().st_size > 4_000_000, "writing")
     recorder.kill()
-    recorder.wait(30)
+    recorder.wait()
     with pytest.raises(BagError, match="ov3d bag repair"):
         open_bag(tmp_path / "bag")
     kept = repair(tmp_path / "bag", tmp_path / "repaired")
