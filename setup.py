@@ -77,6 +77,7 @@ EXTRAS = {
         "pytest>=8",
         "pytest-timeout",
         "hypothesis",
+        "beartype",
         "ruff",
         "mypy",
         "types-PyYAML",

@@ -93,7 +93,7 @@ class Perception:
         points: Shaped[np.ndarray, "n c"],
         words: str | Sequence[str],
         intensity_scale: float | None = None,
-    ) -> Float32[np.ndarray, ...]:
+    ) -> Float32[np.ndarray, "*shape"]:
         """Cosine of each point's feature with the word's text embedding: (n,) for one word, (n, words) for several.
 
         NaN for a point that is not finite or lies at the origin. Arguments and errors as for :meth:`label`.

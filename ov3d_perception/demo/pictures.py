@@ -111,7 +111,7 @@ def _order(frame: Frame) -> list[int]:
     return front or list(range(len(frame.views)))
 
 
-def _side_by_side(panels: Sequence[UInt8[np.ndarray, "h w 3"]]) -> UInt8[np.ndarray, "h w 3"]:
+def _side_by_side(panels: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> UInt8[np.ndarray, "h w 3"]:
     height = min(panel.shape[0] for panel in panels)
     scaled = [
         cv2.resize(p, (round(p.shape[1] * height / p.shape[0]), height), interpolation=cv2.INTER_AREA) for p in panels

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int32, Int64
+from jaxtyping import Float, Float32, Float64, Int, Int32, Int64
 
 from ov3d_perception.geometry.cameras import distort, field_limit, fisheye_radius, project_axes, tilt_matrix
 from ov3d_perception.geometry.occlusion import OcclusionTest
@@ -60,7 +60,7 @@ def associate(
 
 def associate_points(
     xyz_world: Float[np.ndarray, "n 3"],
-    sweep_index: Int32[np.ndarray, " n"] | None,
+    sweep_index: Int[np.ndarray, " n"] | None,
     views: Sequence[View],
     *,
     min_depth: float = 1.0,
@@ -84,7 +84,7 @@ def associate_points(
 
 
 def _associate(
-    clouds: Sequence[tuple[Float32[np.ndarray, "n 3"], Pose]],
+    clouds: Sequence[tuple[Float32[np.ndarray, "_ 3"], Pose]],
     views: Sequence[View],
     limits: Limits,
     occlusion: OcclusionTest | None,
@@ -107,7 +107,7 @@ def _pool(process: int) -> ThreadPoolExecutor:
 
 
 def _one_view(
-    axes: list[Float32[np.ndarray, "3 n"]],
+    axes: list[Float32[np.ndarray, "3 _"]],
     poses: list[Pose],
     view: View,
     limits: Limits,

@@ -17,7 +17,7 @@ from jaxtyping import Float, Float32, Float64
 from ov3d_perception.errors import CalibrationError
 from ov3d_perception.types import Camera, Mask
 
-_Axis = Float[np.ndarray, " n"]
+_Axis = Float[np.ndarray, "*n"]
 
 COEFFICIENTS = {"pinhole": (0, 4, 5, 8, 12, 14), "fisheye": (0, 4)}
 _DIRECTIONS = 128  # in which the end of a pinhole's field is looked for

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 
 from ov3d_perception.errors import EncoderError, UnknownWordError
 from ov3d_perception.language.words import find_word, normalise_word
@@ -26,7 +26,7 @@ class TextBank:
     def __init__(
         self,
         words: Sequence[str],
-        embeddings: Float32[np.ndarray, "n d"],
+        embeddings: Float[np.ndarray, "n d"],
         identity: EncoderIdentity,
         logit_scale: float = 100.0,
     ) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int32, Int64
+from jaxtyping import Float, Float32, Int, Int32, Int64
 from torch import Tensor
 from torch.nn import functional
 
@@ -47,7 +47,7 @@ class TextClassifier:
 
     @torch.inference_mode()
     def classify(
-        self, features: Float32[Tensor, "v c"], prompt_class: Int32[np.ndarray, " p"], logit_scale: float
+        self, features: Float32[Tensor, "v c"], prompt_class: Int[np.ndarray, " p"], logit_scale: float
     ) -> tuple[Int32[Tensor, " v"], Float32[Tensor, " v"]]:
         """Class of the best prompt, and the softmax over all prompts summed over that class's.
 

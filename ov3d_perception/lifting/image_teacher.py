@@ -100,7 +100,7 @@ class ImageTeacher:
             raise DatasetError("The teacher has no scale to encode at", "Give teacher.scales at least one number")
         return F.normalize(total, dim=1)[0]
 
-    def encode_now(self, images: Sequence[UInt8[Tensor, "3 h w"]]) -> Float[Tensor, "b d gh gw"]:
+    def encode_now(self, images: Sequence[UInt8[Tensor, "3 _ _"]]) -> Float[Tensor, "b d gh gw"]:
         """Images of one size, as they are, without scales, mirror images and cache; on the encoder's device."""
         return self.encoder.dense(list(images), self.spec.size)
 

@@ -60,7 +60,7 @@ def image_size(view: View) -> tuple[int, int]:
 
 
 def fused_teacher(
-    maps: Sequence[Float[Tensor, "d gh gw"]], sizes: Sequence[tuple[int, int]], pairs: PixelPointPairs, points: int
+    maps: Sequence[Float[Tensor, "d _ _"]], sizes: Sequence[tuple[int, int]], pairs: PixelPointPairs, points: int
 ) -> Float[Tensor, "points d"]:
     """OpenScene's multi-view average for ``points`` points; zero for a point that no view sees."""
     features, rows = [], []

@@ -159,7 +159,7 @@ def _smallest_around(image: _Image) -> _Image:
     return around
 
 
-def _halved(image: _Image) -> _Image:
+def _halved(image: _Image) -> Float32[np.ndarray, "half_elevations half_azimuths"]:
     """Minimum of each 2 x 2 cells."""
     rows = np.minimum(image[::2], image[1::2])
     return np.minimum(rows[:, ::2], rows[:, 1::2])

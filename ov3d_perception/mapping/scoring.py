@@ -156,7 +156,7 @@ class _CodeScores:
         return away / (self.deviation + np.float32(1e-3))
 
 
-def _chunks(rows: Int64[np.ndarray, " n"]) -> list[Int64[np.ndarray, " m"]]:
+def _chunks(rows: Int64[np.ndarray, " n"]) -> list[Int64[np.ndarray, " _"]]:
     return [rows[start : start + _CHUNK] for start in range(0, max(len(rows), 1), _CHUNK)]
 
 

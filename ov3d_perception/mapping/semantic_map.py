@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from threading import RLock
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int32, Int64, Shaped
+from jaxtyping import Float32, Float64, Int, Int32, Int64, Shaped
 
 from ov3d_perception.errors import IdentityError, MapError
 from ov3d_perception.geometry.voxels import voxel_centres
@@ -391,7 +391,7 @@ class SemanticMap:
         self._remove(gone)
         self.evicted += len(gone)
 
-    def _remove(self, rows: Int64[np.ndarray, " m"]) -> None:
+    def _remove(self, rows: Int[np.ndarray, " m"]) -> None:
         if not len(rows):
             return
         columns = self._columns

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from embreex import rtcore_scene
 from embreex.mesh_construction import TriangleMesh
-from jaxtyping import Bool, Float32, Int32
+from jaxtyping import Bool, Float, Float32, Int32
 
 from ov3d_perception.sim.meshes import Mesh
 from ov3d_perception.types import UNLABELLED
@@ -64,7 +64,7 @@ class RayScene:
     def __init__(self, *layers: Layer) -> None:
         self._layers = layers
 
-    def cast(self, origins: Float32[np.ndarray, "n 3"], directions: Float32[np.ndarray, "n 3"]) -> Hits:
+    def cast(self, origins: Float[np.ndarray, "n 3"], directions: Float[np.ndarray, "n 3"]) -> Hits:
         """Nearest hit of each ray; ``directions`` are unit vectors. Flat normals face the ray's origin."""
         origins, directions = (np.ascontiguousarray(a, np.float32) for a in (origins, directions))
         n = len(origins)
@@ -106,7 +106,7 @@ class RayScene:
         return Hits(distance, label, instance, rows, normal, flat, uv, surface)
 
     def blocked(
-        self, origins: Float32[np.ndarray, "n 3"], directions: Float32[np.ndarray, "n 3"]
+        self, origins: Float[np.ndarray, "n 3"], directions: Float[np.ndarray, "n 3"]
     ) -> Bool[np.ndarray, " n"]:
         """Whether anything lies on each ray."""
         origins, directions = (np.ascontiguousarray(a, np.float32) for a in (origins, directions))

@@ -8,8 +8,6 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float64
 
-from ov3d_perception.types import Pose
-
 _STEP = 0.5
 
 
@@ -51,7 +49,9 @@ class Road:
         y = np.interp(s, self._s, self._xy[:, 1]) + np.cos(heading) * t
         return np.stack([x, y, np.interp(s, self._s, self._z) + h], axis=-1)
 
-    def pose(self, s: np.ndarray | float, t: np.ndarray | float, h: float = 0.0, yaw: np.ndarray | float = 0.0) -> Pose:
+    def pose(
+        self, s: np.ndarray | float, t: np.ndarray | float, h: float = 0.0, yaw: np.ndarray | float = 0.0
+    ) -> Float64[np.ndarray, "... 4 4"]:
         """Poses (..., 4, 4) at (s, t, h), x along the road (pitched with it), turned by ``yaw``."""
         s, t, yaw = np.broadcast_arrays(np.asarray(s, float), np.asarray(t, float), np.asarray(yaw, float))
         angle, pitch = self.heading(s) + yaw, np.arctan(self.slope(s)) * np.cos(yaw)

@@ -24,10 +24,10 @@ _MARGIN = 95.0
 class Light:
     """Day light. ``sun``: unit vector to the sun; colours are linear RGB; ``haze``: share of light lost per metre."""
 
-    sun: Float32[np.ndarray, 3]
-    sun_colour: Float32[np.ndarray, 3]
-    zenith: Float32[np.ndarray, 3]
-    horizon: Float32[np.ndarray, 3]
+    sun: Float32[np.ndarray, " 3"]
+    sun_colour: Float32[np.ndarray, " 3"]
+    zenith: Float32[np.ndarray, " 3"]
+    horizon: Float32[np.ndarray, " 3"]
     haze: float
     clouds: float
 

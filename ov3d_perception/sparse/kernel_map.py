@@ -47,7 +47,7 @@ class RowSegments:
 
     pair: Int32[Tensor, " p"]
     segment: Int32[Tensor, " p"]
-    start: Int32[Tensor, " m+1"]
+    start: Int32[Tensor, " q"]  # one more than output rows
 
 
 @dataclass(frozen=True)

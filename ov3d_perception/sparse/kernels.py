@@ -67,7 +67,7 @@ def add_products(
     rows: tuple[Int32[Tensor, " p"], Int32[Tensor, " p"]],
     bounds: tuple[Int32[Tensor, " s"], Int32[Tensor, " s"]],
     slots: Int32[Tensor, " s"],
-    scratch: Float32[Tensor, " b"],
+    scratch: Float32[Tensor, "*any"],
 ) -> None:
     """``total[q - first] += feats[p] @ kernel[slots[s]]`` for the pairs (p, q) of each segment s.
 

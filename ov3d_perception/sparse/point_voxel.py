@@ -133,6 +133,6 @@ def _keys(cells: Tensor, batch: Tensor, stride: int) -> Int64[Tensor, " n"]:
     return pack(torch.cat([batch[:, None], cells.long() * stride], dim=1))
 
 
-def _padded(voxels: VoxelSet) -> Int64[Tensor, " n+1"]:
+def _padded(voxels: VoxelSet) -> Int64[Tensor, " p"]:
     """The keys, followed by a sentinel larger than all: the end of an unsuccessful search."""
     return torch.cat([voxels.keys, voxels.keys.new_full((1,), torch.iinfo(torch.int64).max)])

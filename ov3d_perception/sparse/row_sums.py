@@ -22,7 +22,7 @@ class RowSums:
     """
 
     row: Int32[Tensor, " p"]
-    start: Int32[Tensor, " m+1"]
+    start: Int32[Tensor, " q"]  # one more than rows
     weight: Float[Tensor, " p"]
     n_in: int
 

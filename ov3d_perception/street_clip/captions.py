@@ -87,7 +87,8 @@ class CaptionWriter:
     def salience(self, shares: Float32[np.ndarray, "n c"]) -> Float32[np.ndarray, "n c"]:
         """How much an onlooker would speak of each class: unit length, or zero where nothing is worth a word."""
         weight = np.sqrt(np.where(shares >= self._least, shares, 0)) * np.where(shares >= 0.5, 2.0, 1.0)
-        return weight / np.maximum(np.linalg.norm(weight, axis=1, keepdims=True), 1e-6)
+        unit = weight / np.maximum(np.linalg.norm(weight, axis=1, keepdims=True), 1e-6)
+        return unit.astype(np.float32)
 
     def write(self, salience: Float32[np.ndarray, " c"], rng: np.random.Generator) -> Caption:
         """A caption of one thing's salience; it must not be zero."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int, Int64
 from torch import Tensor, distributed
 
 
@@ -18,7 +18,7 @@ class Balance:
         power: 0 gives equal weights, 1 gives every class the same total.
     """
 
-    def __init__(self, prompt_class: Int64[np.ndarray, " p"], power: float) -> None:
+    def __init__(self, prompt_class: Int[np.ndarray, " p"], power: float) -> None:
         self.prompt_class = torch.from_numpy(np.asarray(prompt_class, np.int64))
         self.power = power
         self.total = torch.ones(int(self.prompt_class.max()) + 1, dtype=torch.float64)

@@ -61,7 +61,7 @@ class Canvas:
 
 
 def fit(
-    xyz: Float32[np.ndarray, "n 3"], width: int = 1600, height: int = 900, margin: float = 0.04, supersample: int = 2
+    xyz: Float32[np.ndarray, "n d"], width: int = 1600, height: int = 900, margin: float = 0.04, supersample: int = 2
 ) -> Canvas:
     """A canvas that shows all but the outermost hundredth of the points."""
     if len(xyz) == 0:

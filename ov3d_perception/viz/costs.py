@@ -39,7 +39,7 @@ def draw_grid(
     canvas: Canvas,
     notes: Annotations,
     meaning: Mapping[str, int],
-) -> UInt8[np.ndarray, "h w 3"]:
+) -> UInt8[np.ndarray, "height width 3"]:
     """A grid from above on a canvas, with a legend of what its values mean. origin, resolution: metres."""
     rows, columns = np.nonzero(values >= 0)
     xy = np.stack([columns + 0.5, rows + 0.5], 1) * resolution + origin

@@ -172,6 +172,7 @@ def test_resizing_keeps_every_pixel_in_its_place():
         ({"distortion": np.array([np.inf, 0, 0, 0])}, "not finite"),
     ],
 )
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_unusable_intrinsics_are_refused_by_name(change, word):
     with pytest.raises(CalibrationError, match=word) as caught:
         validate_camera(replace(camera(), **change))

@@ -141,6 +141,7 @@ def test_new_parent_replaces_the_old_one() -> None:
 
 
 @pytest.mark.parametrize("pose", [np.full((4, 4), np.nan), np.eye(3)])
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_refuses_bad_poses(pose: np.ndarray) -> None:
     with pytest.raises(TransformError, match="not a finite 4x4 pose"):
         TransformTree().add("a", "b", 0, pose)

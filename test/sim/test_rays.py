@@ -15,7 +15,7 @@ GREY = Surface((0.5, 0.5, 0.5))
 
 def test_hand_placed_box_is_hit_with_its_label() -> None:
     cube = box((2, 2, 2), (0, 0, 0), GREY).tagged(classes.CAR, 7).moved(place(5, 0, 0))
-    hits = RayScene(Layer(cube)).cast(np.zeros((2, 3)), np.array([[1, 0, 0], [0, 1, 0]]))
+    hits = RayScene(Layer(cube)).cast(np.zeros((2, 3)), np.array([[1.0, 0, 0], [0, 1, 0]]))
     assert hits.distance[0] == pytest.approx(4.0, abs=1e-5) and np.isinf(hits.distance[1])
     assert hits.label.tolist() == [classes.CAR, UNLABELLED]
     assert hits.instance.tolist() == [7, 0]
@@ -30,7 +30,7 @@ def test_the_nearest_layer_wins_and_empty_layers_do_not_matter() -> None:
     scene = RayScene(Layer(far), Layer(empty()), Layer(near))
     hits = scene.cast(np.zeros((2, 3)), np.array([[1, 0, 0], [0.8, 0.6, 0]]))
     assert hits.label.tolist() == [classes.PEDESTRIAN, UNLABELLED]
-    hits = scene.cast(np.array([[0, 2, 0.0]]), np.array([[1, 0, 0]]))
+    hits = scene.cast(np.array([[0, 2, 0.0]]), np.array([[1.0, 0, 0]]))
     assert hits.label.tolist() == [classes.MANMADE] and hits.distance[0] == pytest.approx(7.5, abs=1e-5)
 
 

@@ -143,6 +143,7 @@ def test_cat_needs_the_same_voxels() -> None:
         cat([a, b])
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_feature_count_must_match() -> None:
     with pytest.raises(ValueError, match="2 features for 1 voxels"):
         SparseTensor(torch.ones(2, 2), torch.tensor([[0, 0, 0, 0]]))

@@ -155,6 +155,7 @@ def test_compiled_or_not_it_is_the_same(
         torch.testing.assert_close(a.double(), b, atol=tolerance * float(b.abs().max()), rtol=0)
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_what_does_not_belong_together_is_refused() -> None:
     coords, _ = cloud(6)
     x = SparseTensor(torch.zeros(len(coords), 8), coords)

@@ -96,7 +96,7 @@ def test_no_sentence_about_nothing_holds_a_word_of_the_street_or_a_held_out_one(
 
 
 def test_shares_by_hand():
-    labels = np.array([[0, 0, 2, 2], [0, 1, 2, -1]])
+    labels = np.array([[0, 0, 2, 2], [0, 1, 2, -1]], np.int32)
     shares = shares_of(labels, 2, 4)
     assert shares.shape == (1, 2, 4)
     np.testing.assert_allclose(shares[0, 0], [0.75, 0.25, 0, 0])

@@ -45,7 +45,7 @@ def find_approach(
     grid: GroundGrid,
     thing: Float32[np.ndarray, "n d"],
     stance: Stance,
-    robot: Float[np.ndarray, " d"] | None = None,
+    robot: Float[np.ndarray, " e"] | None = None,
 ) -> Approach | NoApproach:
     """A pose in front of a thing of voxels centred at ``thing`` (at least one), in the grid's frame.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Int8, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int8, Int64, Real
 
 from ov3d_perception.errors import Ov3dError
 from ov3d_perception.geometry.ground import lowest_in_cells, opened
@@ -48,7 +48,7 @@ class Layout:
         """Rows and columns."""
         return self.height, self.width
 
-    def cells(self, xy: Float[np.ndarray, "n d"]) -> Int64[np.ndarray, " n"]:
+    def cells(self, xy: Real[np.ndarray, "n d"]) -> Int64[np.ndarray, " n"]:
         """Index into the flattened grid of each point's cell, -1 outside."""
         low = np.rint(np.asarray(self.origin) / self.resolution).astype(np.int64)
         column, row = (np.floor(np.asarray(xy, np.float64)[:, :2] / self.resolution).astype(np.int64) - low).T
@@ -112,7 +112,7 @@ def ground_grid(
     return GroundGrid(layout, state, ground, body)
 
 
-def cost_mask(grid: GroundGrid, costly: Iterable[tuple[Float32[np.ndarray, "n 3"], int]]) -> Int8[np.ndarray, "h w"]:
+def cost_mask(grid: GroundGrid, costly: Iterable[tuple[Float32[np.ndarray, "_ 3"], int]]) -> Int8[np.ndarray, "h w"]:
     """The mask of Nav2's keepout filter: the highest cost in each cell, 0 on free ground, -1 elsewhere.
 
     costly: voxel centres and their costs, 0 .. 100. Voxels higher above the ground than the robot cost nothing. Free

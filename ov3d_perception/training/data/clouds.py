@@ -197,7 +197,7 @@ class CloudDataset(Dataset[CloudBatch]):
             voxels[part.cloud][part.rows] = rows.numpy()
         kept = [voxel >= 0 for voxel in voxels]
 
-        def column(values: Sequence[Int64[np.ndarray, " n"] | None]) -> Int64[Tensor, " n"] | None:
+        def column(values: Sequence[Int64[np.ndarray, " _"] | None]) -> Int64[Tensor, " n"] | None:
             found = [value[mask] for value, mask in zip(values, kept, strict=True) if value is not None]
             return torch.from_numpy(np.concatenate(found)) if found else None
 
@@ -249,7 +249,7 @@ def _augmented(cloud: Cloud, number: int, recipe: Recipe, rng: np.random.Generat
 
 def _targets(
     clouds: Sequence[Cloud],
-    voxels: Sequence[Int64[np.ndarray, " n"]],
+    voxels: Sequence[Int64[np.ndarray, " _"]],
     count: int,
     recipe: Recipe,
     rng: np.random.Generator,
@@ -349,7 +349,7 @@ def _starts(counts: Sequence[int]) -> list[int]:
     return [sum(counts[:number]) for number in range(len(counts))]
 
 
-def _numbered(columns: Sequence[Int64[np.ndarray, " n"] | None]) -> list[Int64[np.ndarray, " n"] | None]:
+def _numbered(columns: Sequence[Int64[np.ndarray, " _"] | None]) -> list[Int64[np.ndarray, " _"] | None]:
     """Superpoints of several clouds, numbered through; -1 stays."""
     first, found = 0, []
     for column in columns:
