@@ -24,17 +24,18 @@ from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.mapping.map_words import MapWords
 from ov3d_perception.mapping.session import MapSession, MapSettings
 from ov3d_perception.networks.checkpoint_info import load_info, open_text
-from ov3d_perception.ros import map_messages, messages, parameters, qos
-from ov3d_perception.ros.answers import Answers
-from ov3d_perception.ros.approach import ApproachService
-from ov3d_perception.ros.costmap_filter import CostmapFilter
+from ov3d_perception.ros import messages, parameters, qos
 from ov3d_perception.ros.diagnostics import ERROR, STALE, WARN, DiagnosticsPublisher, Health
 from ov3d_perception.ros.guard import GuardedCallbacks
-from ov3d_perception.ros.map_parameters import MapParameters
-from ov3d_perception.ros.map_storage import MapStorage, StorageParameters
+from ov3d_perception.ros.map import messages as map_messages
+from ov3d_perception.ros.map.answers import Answers
+from ov3d_perception.ros.map.approach import ApproachService
+from ov3d_perception.ros.map.costmap_filter import CostmapFilter
+from ov3d_perception.ros.map.parameters import MapParameters
+from ov3d_perception.ros.map.standing_query import StandingQuery
+from ov3d_perception.ros.map.storage import MapStorage, StorageParameters
 from ov3d_perception.ros.navigation_parameters import NavigationParameters
 from ov3d_perception.ros.run import run
-from ov3d_perception.ros.standing_query import StandingQuery
 from ov3d_perception.ros.transforms import listen
 from ov3d_perception.ros.worker import NewestWorker
 

@@ -10,8 +10,9 @@ from ov3d_msgs.srv import ApproachPose, QueryText
 from ov3d_perception.errors import IdentityError, TransformError, UnknownWordError
 from ov3d_perception.mapping.query import Match
 from ov3d_perception.mapping.session import MapSession, place
-from ov3d_perception.ros import map_messages, parameters
-from ov3d_perception.ros.map_parameters import MapParameters
+from ov3d_perception.ros import parameters
+from ov3d_perception.ros.map import messages as map_messages
+from ov3d_perception.ros.map.parameters import MapParameters
 from ov3d_perception.ros.transforms import Transforms, newest
 
 NOTHING_MAPPED = "Nothing has been mapped yet. Drive on, or see /diagnostics for what hinders."

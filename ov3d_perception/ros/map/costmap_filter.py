@@ -32,7 +32,7 @@ from ov3d_perception.mapping.semantic_map import SemanticMap
 from ov3d_perception.mapping.session import MapSession
 from ov3d_perception.ros import messages, parameters, qos
 from ov3d_perception.ros.diagnostics import ERROR, Health
-from ov3d_perception.ros.map_parameters import MapParameters
+from ov3d_perception.ros.map.parameters import MapParameters
 from ov3d_perception.ros.navigation_parameters import NavigationParameters
 
 KEEPOUT = 0  # CostmapFilterInfo.type

@@ -16,9 +16,10 @@ from ov3d_perception.bags.pointcloud2 import pack_rgb
 from ov3d_perception.mapping.query import Match
 from ov3d_perception.mapping.semantic_map import SemanticMap
 from ov3d_perception.mapping.session import MapSession
-from ov3d_perception.ros import map_messages, messages, parameters, qos
+from ov3d_perception.ros import messages, parameters, qos
 from ov3d_perception.ros.diagnostics import Health
-from ov3d_perception.ros.map_parameters import MapParameters
+from ov3d_perception.ros.map import messages as map_messages
+from ov3d_perception.ros.map.parameters import MapParameters
 from ov3d_perception.viz.palette import colour
 
 

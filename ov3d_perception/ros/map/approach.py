@@ -15,9 +15,10 @@ from ov3d_perception.mapping.navigation.approach import Approach, NoApproach, St
 from ov3d_perception.mapping.navigation.costmap import ground_grid
 from ov3d_perception.mapping.query import Match
 from ov3d_perception.mapping.semantic_map import SemanticMap
-from ov3d_perception.ros import map_messages, messages, parameters
-from ov3d_perception.ros.answers import Answers
+from ov3d_perception.ros import messages, parameters
 from ov3d_perception.ros.diagnostics import WARN, Health
+from ov3d_perception.ros.map import messages as map_messages
+from ov3d_perception.ros.map.answers import Answers
 from ov3d_perception.ros.navigation_parameters import NavigationParameters
 from ov3d_perception.ros.transforms import Transforms, newest
 
