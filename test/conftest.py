@@ -8,11 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from jaxtyping import config, install_import_hook
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
 install_import_hook("ov3d_perception", "shape_checks.checked")
+
+settings.register_profile("untimed", deadline=None)  # how long an example takes says more about the machine
+settings.load_profile("untimed")
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def test_agrees_with_opencv(model, distortion, dtype):
     np.testing.assert_allclose(depth, expected, rtol=1e-5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.floats(-0.5, 0.5), min_size=8, max_size=8))
 def test_any_rational_lens_agrees_with_opencv_where_it_is_seen(coefficients):
     coefficients[2:4] = [c / 100 for c in coefficients[2:4]]

@@ -11,7 +11,7 @@ from ov3d_perception.language.text_classifier import TextClassifier
 
 
 @given(st.integers(0, 1000), st.integers(1, 40), st.integers(2, 24), st.integers(1, 9))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_cosines_equal_those_of_the_wide_features(seed: int, count: int, channels: int, prompts: int) -> None:
     generator = np.random.default_rng(seed)
     basis = generator.normal(size=(channels, 32)).astype(np.float32)

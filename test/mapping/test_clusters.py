@@ -30,7 +30,7 @@ def test_the_beams_of_a_lidar_do_not_cut_a_thing_in_slices() -> None:
     assert len(set(cluster(rings, gap=0.3, vertical_gap=0.3))) == 3
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 60))
 def test_agrees_with_brute_force(seed: int, count: int) -> None:
     """Cells that touch belong together; the groups are the classes of that relation."""
@@ -56,7 +56,7 @@ def test_box_of_a_turned_car(degrees: float) -> None:
     assert abs(np.sin(box.yaw - yaw)) < 0.01, "the same line, whichever way it points"
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40))
 def test_box_holds_every_voxel(seed: int, count: int) -> None:
     centres = np.random.default_rng(seed).normal(size=(count, 3)).astype(np.float32) * [3, 1, 1]
@@ -78,7 +78,7 @@ def test_boxes_of_groups_are_those_of_each_alone() -> None:
         assert points_in_box(centres, box).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 200_000), max_size=60), st.lists(st.booleans(), min_size=3, max_size=3))
 def test_members_group_by_group(numbers: list[int], chosen: list[bool]) -> None:
     """Also where group numbers need more than 16 bits; in each group, the order stays."""

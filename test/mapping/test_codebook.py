@@ -75,7 +75,7 @@ def test_nothing_has_code_zero() -> None:
     np.testing.assert_allclose(book.vectors()[1:5], np.eye(4), atol=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 9))
 @example(18383, 1)  # a row of some 1e-4, whose factor is a subnormal number
 def test_bytes_are_off_by_a_step_at_most(seed: int, revision: int) -> None:

@@ -62,7 +62,7 @@ def test_the_next_scan_does_not_clear_what_the_last_one_saw() -> None:
     assert seen_through(voxels, 0.2, returns).mean() < 0.01
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(-3.1, 3.1), st.floats(5.0, 25.0))
 def test_a_car_that_has_left_is_seen_through(azimuth: float, distance: float) -> None:
     """A block 1.0 to 1.4 m above the road anywhere on it: rays that go through its middle reach the wall behind."""
@@ -92,7 +92,7 @@ def test_voxels_that_are_passed() -> None:
     assert passed_voxels(keys, 0.1, sensor, centres).tolist() == [1, 3]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.02, 0.2, 1.0]), st.sampled_from([0.0, 1.0, 0.999]))
 def test_places_of_voxels_are_exact_within_reach(seed: int, voxel_size: float, far: float) -> None:
     """However far from zero, to the very corner of what keys can say; those beyond do not come out within."""

@@ -50,7 +50,7 @@ def test_features_are_scaled_by_their_wide_length_and_averaged() -> None:
     np.testing.assert_allclose(mean, (unit(first) + unit(second))[0] / 2, atol=STEP * 2)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6))
 def test_agrees_with_a_dictionary(seed: int, scans: int) -> None:
     rng = np.random.default_rng(seed)

@@ -11,7 +11,7 @@ from ov3d_perception.geometry.voxels import HALF, pack
 from ov3d_perception.mapping.sorting import argsort_counting, argsort_voxel_keys
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 200), st.integers(1, 62))
 def test_ascending_is_stable(seed: int, count: int, bits: int) -> None:
     keys = np.random.default_rng(seed).integers(0, 2**bits, count)

@@ -13,7 +13,7 @@ from ov3d_perception.mapping.voxel_index import VoxelIndex
 CAPACITY = 40  # a few buckets only, so that keys pass from one to the next
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.lists(st.integers(0, 60), max_size=20), st.integers(0, 60)), max_size=12))
 def test_index_agrees_with_a_dictionary(batches: list[tuple[list[int], int]]) -> None:
     """Batches of keys come, and those up to a limit go again."""
@@ -51,7 +51,7 @@ def test_index_full_to_its_capacity_for_long() -> None:
     assert len(index) == 0 and not index._passed.any() and not index._tag.any()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.05, 0.2, 1.0, 20.0]))
 def test_tiles_hold_what_is_near(seed: int, voxel_size: float) -> None:
     rng = np.random.default_rng(seed)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ov3d_perception.methods.openscene import OpenSceneStep, distillation_loss, fuse_views, losses
@@ -30,7 +30,6 @@ def test_no_pair_gives_zero_and_a_gradient():
     assert loss.item() == 0.0
 
 
-@settings(deadline=None)
 @given(st.floats(0.1, 10), st.integers(0, 5))
 def test_loss_ignores_the_length_of_the_student(factor, seed):
     generator = torch.Generator().manual_seed(seed)

@@ -200,7 +200,7 @@ def test_one_sample_without_batch_numbers() -> None:
 
 
 @given(st.integers(0, 1000), st.tuples(*[st.integers(-3, 3)] * 3))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_permutation_and_translation(seed: int, by: tuple[int, int, int]) -> None:
     """The order of points does not matter, nor a shift by a multiple of the coarsest stride."""
     positions, feats, batch = cloud(seed)
@@ -213,7 +213,7 @@ def test_permutation_and_translation(seed: int, by: tuple[int, int, int]) -> Non
 
 
 @given(st.integers(0, 1000))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_samples_of_a_batch_do_not_see_each_other(seed: int) -> None:
     positions, feats, batch = cloud(seed)
     net = network()

@@ -8,7 +8,7 @@ import struct
 import numpy as np
 import pytest
 from geometry_msgs.msg import Quaternion, Transform, Vector3
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from ros_harness import transform_stamped
@@ -27,7 +27,6 @@ def scan_of(xyz: np.ndarray, stamp: int = 3_000_000_007) -> Scan:
     return Scan(xyz, np.zeros(len(xyz), np.float32), stamp, "lidar")
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**31 * 10**9 - 1))
 def test_stamps_survive(stamp: int) -> None:
     message = messages.ns_to_stamp(stamp)
@@ -43,7 +42,6 @@ def test_a_transform_of_known_rotation() -> None:
     np.testing.assert_allclose(T @ [1, 0, 0, 1], [1, 3, 3, 1], atol=1e-12)
 
 
-@settings(deadline=None)
 @given(hnp.arrays(float, 4, elements=st.floats(-1, 1)), hnp.arrays(float, 3, elements=st.floats(-99, 99)))
 def test_transforms_survive(q: np.ndarray, t: np.ndarray) -> None:
     assume(np.linalg.norm(q) > 0.1)
@@ -134,7 +132,6 @@ def test_voxel_coordinates_and_features_by_hand() -> None:
     assert (message.count, message.channels, list(message.scale)) == (2, 3, [])
 
 
-@settings(deadline=None)
 @given(
     hnp.arrays(np.int32, st.tuples(st.integers(0, 20), st.just(3)), elements=st.integers(-30000, 30000)),
     st.sampled_from([0.05, 0.1, 0.2]),

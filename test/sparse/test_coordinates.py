@@ -60,7 +60,7 @@ def test_submanifold_pairs_of_three_voxels_by_hand() -> None:
 
 
 @given(st.integers(0, 10_000), st.sampled_from([3, 5]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_maps_equal_brute_force(seed: int, kernel_size: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     coords = torch.randint(-4, 4, (60, 4), generator=generator).unique(dim=0)
@@ -117,7 +117,7 @@ class TestQuantize:
         assert mean.tolist() == [[0.0, 1.0], [1.0, 0.0]]
 
     @given(st.integers(0, 1000))
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=20)
     def test_every_point_lies_in_its_voxel(self, seed: int) -> None:
         xyz = torch.randn(50, 3, generator=torch.Generator().manual_seed(seed)) * 3
         coords, mean, inverse = quantize(xyz, 0.5, xyz)

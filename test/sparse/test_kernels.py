@@ -25,7 +25,7 @@ def pairs(sizes: list[int], n_in: int, n_out: int, made: torch.Generator) -> tup
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=5), SIZES, st.integers(1, 26), DTYPES, st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_products_are_added_to_their_rows(
     sizes: list[int], channels: int, fours: int, dtype: torch.dtype, seed: int
 ) -> None:
@@ -47,7 +47,7 @@ def test_products_are_added_to_their_rows(
 
 
 @given(st.integers(0, 200), SIZES, st.integers(1, 26), DTYPES, st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_outer_products_are_summed(size: int, channels: int, fours: int, dtype: torch.dtype, seed: int) -> None:
     made, columns = torch.Generator().manual_seed(seed), 4 * fours
     feats = torch.randn(20, channels, generator=made).to(dtype)

@@ -136,7 +136,7 @@ def test_gradients(stride: int) -> None:
 
 
 @given(st.integers(0, 1000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_constants_and_sums_are_kept(seed: int) -> None:
     """Interpolating a constant gives it back; a mean keeps the sum over points, weighted by the points a voxel has."""
     points, x = scene(seed)
@@ -150,7 +150,7 @@ def test_constants_and_sums_are_kept(seed: int) -> None:
 
 
 @given(st.integers(0, 1000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_permutation_of_points(seed: int) -> None:
     points, x = scene(seed)
     order = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))
@@ -162,7 +162,7 @@ def test_permutation_of_points(seed: int) -> None:
 
 
 @given(st.integers(0, 1000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_samples_of_a_batch_do_not_see_each_other(seed: int) -> None:
     points, x = scene(seed)
     both = points.devoxelise(x)

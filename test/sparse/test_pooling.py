@@ -99,7 +99,7 @@ def test_gradients(mode: str) -> None:
 
 
 @given(st.integers(0, 1000), st.sampled_from(MODES))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_permutation_of_rows(seed: int, mode: str) -> None:
     x = tensor(seed)
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))

@@ -35,7 +35,7 @@ def cloud(seed: int, batch: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @given(st.integers(0, 1000))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_permutation_of_rows(seed: int) -> None:
     coords, feats = cloud(seed)
     order = torch.randperm(len(coords), generator=torch.Generator().manual_seed(seed + 1))
@@ -46,7 +46,7 @@ def test_permutation_of_rows(seed: int) -> None:
 
 
 @given(st.integers(0, 1000), st.tuples(*[st.integers(-20, 20)] * 3))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_translation_by_a_multiple_of_the_stride(seed: int, by: tuple[int, int, int]) -> None:
     coords, feats = cloud(seed)
     moved = coords + torch.tensor([0, *(4 * d for d in by)])
@@ -57,7 +57,7 @@ def test_translation_by_a_multiple_of_the_stride(seed: int, by: tuple[int, int, 
 
 
 @given(st.integers(0, 1000))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_samples_of_a_batch_do_not_see_each_other(seed: int) -> None:
     coords, feats = cloud(seed)
     with torch.no_grad():

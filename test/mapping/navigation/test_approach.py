@@ -121,7 +121,7 @@ def test_too_narrow_says_so() -> None:
     assert "too narrow" in found.reason and "0.30 m" in found.reason
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_pose_is_never_in_or_near_an_occupied_or_unknown_cell(data: st.DataObject) -> None:
     """On random grids, for any robot: the disc of its radius lies in free cells, by brute force over the corners."""

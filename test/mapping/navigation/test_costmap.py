@@ -177,7 +177,7 @@ def test_a_class_stands_for_its_words() -> None:
     assert list(words.values()) == [1, 50, 80, 100], "the dearest is asked for last"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(-30, 30), st.integers(-30, 30), st.integers(-5, 20)), min_size=1, max_size=120),
     st.sampled_from([0.2, 0.3, 0.5]),

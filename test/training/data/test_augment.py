@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import pdist
 
@@ -25,7 +25,6 @@ def test_all_off_changes_nothing():
     assert keep.all()
 
 
-@settings(deadline=None)
 @given(st.integers(0, 1000))
 def test_shape_survives_up_to_one_scale_and_up_stays_up(seed):
     xyz, intensity = cloud()
@@ -66,7 +65,6 @@ def test_same_generator_same_result():
         np.testing.assert_array_equal(a, b)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 100), st.floats(0.2, 0.8))
 def test_a_wedge_keeps_one_connected_part_of_the_circle(seed, share):
     angle = np.linspace(0, 2 * np.pi, 1000, endpoint=False)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ov3d_perception.recipes.specs import AugmentSpec
@@ -14,7 +14,6 @@ PLACES = np.stack([COLUMNS, ROWS, COLUMNS], axis=2) * 3
 """An image whose colours say where each pixel is: 3 u, 3 v."""
 
 
-@settings(deadline=None)
 @given(st.integers(0, 500), st.sampled_from([(48, 64), (24, 40), (96, 128)]))
 def test_a_pixel_shows_after_the_crop_what_it_showed_before(seed, target):
     rng = np.random.default_rng(seed)
