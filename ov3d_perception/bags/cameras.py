@@ -333,7 +333,9 @@ def _optical(tree: TransformTree, frame: str, topic: str, healed: list[str]) -> 
     root = tree.root(frame)
     if "optical" in frame.lower() or "optical" in root.lower() or root == frame:
         return frame
-    if tree.lookup(root, frame)[2, 2] < np.cos(np.pi / 4):
+    up = tree.lookup(root, frame)[2, :3]  # the root's z in the camera's axes
+    pitched_body = up[2] > 0.2 and abs(up[1]) < 0.1  # as optical axes: an image on its side that looks up
+    if up[2] < np.cos(np.pi / 4) and not pitched_body:
         return frame
     for child in tree.frames:
         if child != frame and tree.root(child) == root and tree.newest(frame, child) is None:

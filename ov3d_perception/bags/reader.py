@@ -16,13 +16,14 @@ from typing import Any
 from rosbags.interfaces import Connection, ConnectionExtRosbag2, MessageDefinitionFormat, Qos
 
 from ov3d_perception.bags import livox
-from ov3d_perception.bags.messages import add_to_tree
+from ov3d_perception.bags.messages import add_to_tree, stamp_ns
 from ov3d_perception.bags.storage import Part, open_parts, storage_files
 from ov3d_perception.bags.typestore import learn, typestore
 from ov3d_perception.errors import BagError, DamagedBagError, TransformError
 from ov3d_perception.geometry.transform_tree import PARENTS_REMEDY, TransformTree
 
 _log = logging.getLogger(__name__)
+_BACK_NS = 1_000_000_000  # transforms of several nodes arrive out of order by less
 _LONGEST = 365 * 24 * 3600 * 1_000_000_000  # ns; longer bags have wrong receive stamps
 
 
@@ -144,11 +145,25 @@ class Bag:
         """The transforms of these topics, and for each child frame the namespaces that place it."""
         tree = TransformTree()
         placed: dict[str, set[str]] = {}
+        newest: dict[str, int] = {}
+        back: dict[str, int] = {}
         for message in self.messages(topics) if topics else ():
             decoded, space = message.decode(), message.topic.rpartition("/")[0]
-            add_to_tree(tree, decoded, static=message.topic.endswith("tf_static"))
+            static = message.topic.endswith("tf_static")
+            add_to_tree(tree, decoded, static)
             for edge in decoded.transforms:
-                placed.setdefault(edge.child_frame_id.lstrip("/"), set()).add(space)
+                child, stamp = edge.child_frame_id.lstrip("/"), stamp_ns(edge)
+                placed.setdefault(child, set()).add(space)
+                if not static:
+                    newest[child] = max(newest.get(child, stamp), stamp)
+                    back[child] = max(back.get(child, 0), newest[child] - stamp)
+        for child, step in back.items():
+            if step > _BACK_NS:
+                self.notes.append(
+                    f"the transforms of '{child}' run back by {step * 1e-9:.1f} s: was time set back (a simulation "
+                    "that began anew, a looped bag)? Poses of both passes are mixed: cut the bag there"
+                )
+                _log.warning("%s: %s", self.path, self.notes[-1])
         return tree, placed
 
     def close(self) -> None:

@@ -287,9 +287,14 @@ class Bag(FrameSource):
             )
         elif not posed and self.fixed_frame not in (frames := self._tree.frames) and self._lidar.strip("/") in frames:
             root = self._tree.root(self._lidar)
+            moves = self._tree.newest(root, self._lidar) is not None
+            remedy = (
+                f"Set fixed_frame to the frame in which the robot moves: the LiDAR's tree ends at '{root}'"
+                if moves
+                else "Nothing in TF moves: let odometry publish its transform too, and record /tf"
+            )
             problems.append(
-                f"{self._clouds.topic}: no scan has a pose in '{self.fixed_frame}', which TF lacks. Set fixed_frame to "
-                f"the frame in which the robot moves: the LiDAR's tree ends at '{root}'"
+                f"{self._clouds.topic}: no scan has a pose in '{self.fixed_frame}', which TF lacks. {remedy}"
             )
         elif not posed:
             problems.append(f"{self._clouds.topic}: no scan has a pose in '{self.fixed_frame}': {last}")

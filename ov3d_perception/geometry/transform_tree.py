@@ -51,8 +51,11 @@ class _Edge:
         return self.poses[end] if abs(stamp - end) <= tolerance_ns else None
 
 
+_STATIC = " (static)"
+
+
 class ParentWatch:
-    """Finds frames whose parent changes to and fro: two nodes publish them. A frame may change its parent once.
+    """Finds frames whose parent changes to and fro: two nodes publish them. A moving frame may change its parent once.
 
     forget_after: so many transforms with one parent end the trouble (a node was stopped); None: it is never forgotten.
     """
@@ -66,13 +69,14 @@ class ParentWatch:
 
     def note(self, parent: str, child: str, static: bool) -> None:
         """A transform came."""
-        name = f"'{parent}'" + (" (static)" if static else "")
+        name = f"'{parent}'" + (_STATIC if static else "")
         if self._now.get(child) == name:
             self._steady[child] += 1
             if self._steady[child] == self._forget_after:
                 self._changes[child], self._ever[child] = 0, {name: None}
             return
-        self._changes[child] += child in self._now
+        former = self._now.get(child, "")
+        self._changes[child] += bool(former) + (static and former.endswith(_STATIC))  # static ones hold on, both
         self._steady[child] = 0
         self._now[child] = name
         self._ever.setdefault(child, {})[name] = None

@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 from ov3d_perception.errors import TransformError
 from ov3d_perception.types import Pose, Scan
 
+_FOOTPRINT = "base_footprint"
 LEVEL_DEG = 0.5  # a smaller tilt moves a point at 50 m by less than half a metre; such a cloud stays as it came
 
 
@@ -124,8 +125,15 @@ class Upright:
         return scan, f"as it came: {'; '.join(errors)}"
 
     def _by_base(self, scan: Scan, lookup: Lookup) -> tuple[Float64[np.ndarray, "3 3"] | None, str]:
-        T_base_lidar = lookup(self.base_frame, scan.frame_id, scan.stamp)
-        return upright_by_frame(T_base_lidar), f"{self.base_frame} <- {scan.frame_id} in TF"
+        base = self.base_frame
+        try:
+            T_base_lidar = lookup(base, scan.frame_id, scan.stamp)
+        except TransformError as error:
+            try:  # robots without base_link have the one that REP 120 puts on the ground
+                base, T_base_lidar = _FOOTPRINT, lookup(_FOOTPRINT, scan.frame_id, scan.stamp)
+            except TransformError:
+                raise error from None
+        return upright_by_frame(T_base_lidar), f"{base} <- {scan.frame_id} in TF"
 
     def _by_imu(self, scan: Scan, lookup: Lookup) -> tuple[Float64[np.ndarray, "3 3"] | None, str]:
         up = None if self.gravity is None else self.gravity.up(scan.stamp)

@@ -91,6 +91,16 @@ def test_tf_of_two_robots_is_not_mixed(tmp_path: Path) -> None:
             bag.transforms("/points")
 
 
+def test_time_that_was_set_back_is_told(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as writer:
+        for tick in range(40):
+            stamp = S + (tick % 20) * S // 10  # a simulation begins anew
+            writer.write("/tf", messages.tf_message([("odom", "base_link", stamp, np.eye(4))]), tick * S // 10)
+    with open_bag(tmp_path / "bag") as bag:
+        bag.transforms()
+        assert bag.notes == [note for note in bag.notes if "'base_link' run back by 1.9 s" in note] != []
+
+
 def test_one_storage_file_is_a_bag_too(drive: Path) -> None:
     with open_bag(storage(drive)) as bag:
         assert bag.topics["/points"].count == 20

@@ -235,6 +235,16 @@ def test_frames_that_cannot(found: Search, frame: str, static: Any, words: list[
         assert word in result.problems[0]
 
 
+@pytest.mark.parametrize("degrees", [0, 30, 50, 70])
+def test_body_axes_are_seen_however_far_the_camera_looks_down(found: Search, degrees: float) -> None:
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    down = np.array([[c, 0, s, 0], [0, 1, 0, 0], [-s, 0, c, 0], [0, 0, 0, 1]])
+    for axes, problems in ((down, 1), (down @ OPTICAL_IN_BODY, 0)):
+        edges = [STATIC[0], ("base_link", "eye", 0, axes)]
+        result = found({"/front/image_raw": picture("eye"), "/front/camera_info": calibration("eye")}, edges)
+        assert len(result.problems) == problems
+
+
 def test_body_axes_are_healed_by_the_optical_frame_or_by_the_option(found: Search) -> None:
     link = np.eye(4)
     link[:3, :3] = [[np.cos(0.2), 0, np.sin(0.2)], [0, 1, 0], [-np.sin(0.2), 0, np.cos(0.2)]]  # looks down a little

@@ -251,6 +251,8 @@ def test_clouds_without_points_cost_their_frames_only(tmp_path: Path, record: Ca
 def test_a_bag_without_the_fixed_frame_is_told_which_there_is(record: Callable[..., Path]) -> None:
     with pytest.raises(DatasetError, match=r"no scan has a pose in 'map', which TF lacks.*fixed_frame.* 'odom'"):
         Bag(record(), fixed_frame="map")
+    with pytest.raises(DatasetError, match="Nothing in TF moves"):
+        Bag(record("/tf"))
 
 
 def test_damaged_images_and_those_of_another_size_are_left_out_and_counted(record: Callable[..., Path]) -> None:

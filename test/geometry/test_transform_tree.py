@@ -168,8 +168,16 @@ def test_two_parents_at_once_are_named() -> None:
 
 def test_a_frame_may_change_its_parent_once() -> None:
     tree = robot()
-    tree.add("hand", "camera", 0, shift(z=9.0), static=True)
+    tree.add("map", "base_link", 9 * S, shift(z=9.0))
     assert tree.parent_faults == []
+
+
+def test_two_static_parents_hold_both() -> None:
+    """The robot's model and the camera's driver each place the camera once, latched."""
+    tree = robot()
+    tree.add("camera_link", "camera", 0, shift(z=9.0), static=True)
+    (fault,) = tree.parent_faults
+    assert "'camera' has 2 parents at once: '" in fault and "'camera_link' (static)" in fault
 
 
 def test_static_and_moving_at_once_is_the_same_trouble() -> None:

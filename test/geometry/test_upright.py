@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from ov3d_perception.errors import TransformError
 from ov3d_perception.geometry.sweeps import SweepAccumulator
 from ov3d_perception.geometry.upright import (
     Gravity,
+    Upright,
     as_sensed,
     tilt_deg,
     upright_by_frame,
@@ -97,3 +99,17 @@ def test_sweeps_are_merged_in_the_sensor_and_turned_once() -> None:
     merging = SweepAccumulator(2)
     merging.merge(earlier, T0)
     np.testing.assert_allclose(merging.merge(newest, T1).xyz, [[10, 0, -1.8]] * 2, atol=1e-6)
+
+
+def test_a_robot_without_base_link_is_levelled_by_its_footprint() -> None:
+    R = Rotation.from_euler("x", 180, degrees=True).as_matrix()
+
+    def lookup(target: str, source: str, stamp: int) -> np.ndarray:
+        if target != "base_footprint":
+            raise TransformError(f"No frame '{target}'", "Publish it")
+        return pose(R)
+
+    scan = Scan(np.ones((1, 3), np.float32), np.zeros(1, np.float32), 0, "lidar")
+    turned, how = Upright("base").apply(scan, lookup)
+    np.testing.assert_allclose(turned.R_upright, R, atol=1e-12)
+    assert "180.0 degrees, by base_footprint <- lidar" in how
