@@ -15,13 +15,14 @@ from jaxtyping import UInt8
 from ov3d_perception.bags.camera_info import camera_in_frame, fit_to_images
 from ov3d_perception.bags.images import decode_image, encoding_of, is_depth
 from ov3d_perception.bags.reader import Bag
-from ov3d_perception.errors import CalibrationError, DatasetError, Ov3dError, TransformError
+from ov3d_perception.errors import CalibrationError, DatasetError, ImageError, Ov3dError, TransformError
 from ov3d_perception.geometry.transform_tree import TransformTree
 from ov3d_perception.types import Camera, Pose
 
 Axes = Literal["auto", "optical", "body"]
 CLOUD, INFO = "sensor_msgs/msg/PointCloud2", "sensor_msgs/msg/CameraInfo"
 IMAGES = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")  # what training reads first
+_TRIED = 10  # messages: drivers send empty images while they start
 _TRANSPORTS = re.compile(r"/(compressed|compressedDepth)$")
 _RECTIFIED = {"rect", "rectified", "rectify", "undistorted", "undistort", "undist"}
 _MONO = {"mono", "gray", "grey"}
@@ -267,13 +268,15 @@ def _change(info: Any, later: Any) -> str:
 
 
 def _first_picture(bag: Bag, stream: _Images) -> tuple[str, UInt8[np.ndarray, "h w 3"]]:
-    """The first of the topics that carry a stream whose images can be read, and its first image."""
+    """The first of the topics that carry a stream whose images can be read, and its first good image."""
+    problems: list[Ov3dError] = []
     for topic in stream.topics:
-        try:
-            return topic, decode_image(_first(bag, topic))
-        except Ov3dError as error:
-            problem = error
-    raise problem
+        for message in islice(bag.messages([topic]), _TRIED):
+            try:
+                return topic, decode_image(message.decode())
+            except ImageError as error:
+                problems.append(error)
+    raise problems[0]
 
 
 def _first_of_pair(bag: Bag, info: Any, topic: str, infos: Sequence[str]) -> Any:

@@ -77,7 +77,14 @@ def decode_image(msg: Any, levels: Levels | None = None) -> RGB:
         low, high = levels or _levels_of([pixels])
         scaled = (np.maximum(pixels, low) - low).astype(np.uint32) * 256 // (high + 1 - low)
         pixels = np.minimum(scaled, 255).astype(np.uint8)
-    return pixels.copy() if conversion is None else cv2.cvtColor(pixels, conversion)
+    try:
+        return pixels.copy() if conversion is None else cv2.cvtColor(pixels, conversion)
+    except cv2.error as error:  # YUV 4:2:2 of an odd width
+        height, width = pixels.shape[:2]
+        raise ImageError(
+            f"An image of {width} x {height} '{encoding_of(msg)}' cannot be converted ({error.err or error})",
+            "Let the driver send an even width",
+        ) from error
 
 
 def grey_levels(messages: Sequence[Any]) -> Levels:

@@ -172,10 +172,18 @@ class Bag(FrameSource):
 
     def _levels(self, stream: Stream) -> Levels | None:
         """Black and white of a 16-bit camera, the same for all its images; None for one of 8 bits."""
-        if not is_sixteen_bit(self._decoded(stream, 0)):
+        pictures = []
+        for number in np.unique(np.linspace(0, len(stream.stamps) - 1, 8).astype(int)):
+            picture = self._decoded(stream, int(number))
+            try:
+                if not is_sixteen_bit(picture):
+                    return None
+            except ImageError:  # left out when its frame is read
+                continue
+            pictures.append(picture)
+        if not pictures:
             return None
-        numbers = np.unique(np.linspace(0, len(stream.stamps) - 1, 8).astype(int))
-        levels = grey_levels([self._decoded(stream, int(number)) for number in numbers])
+        levels = grey_levels(pictures)
         _log.warning(
             "%s: %s has 16 bits: its levels %d to %d become black to white in all its images", self.root, stream.topic,
             *levels,

@@ -307,6 +307,17 @@ def test_a_calibration_that_changes_in_the_bag_is_refused(tmp_path: Path, later:
         np.testing.assert_array_equal(camera.camera.K, K)
 
 
+def test_images_that_are_empty_at_first_do_not_cost_the_camera(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as bag:
+        bag.write("/tf_static", messages.tf_message(STATIC), 0)
+        bag.write("/front/camera_info", calibration(), 0)
+        for second in range(4):
+            image = messages.compressed_image(np.zeros(0, np.uint8), "jpeg", 0, "optical") if second < 3 else packed()
+            bag.write("/front/image_raw/compressed", image, second)
+    with open_bag(tmp_path / "bag") as opened:
+        assert len(find_cameras(opened, opened.transforms(), lidar_frame="lidar").cameras) == 1
+
+
 def test_a_calibration_that_comes_late_is_taken(tmp_path: Path) -> None:
     camera, _ = camera_of_bag(tmp_path, [{"k": np.zeros(9)}] * 3 + [{}] * 9)
     np.testing.assert_array_equal(camera.camera.K, K)

@@ -198,6 +198,7 @@ def test_png_is_lossless_and_jpeg_close() -> None:
         (image("jpeg2000", PICTURE), "encoding 'jpeg2000' is unknown.*rgb8"),
         (image("rgb8", PICTURE, data=b"\0" * 143), "143 bytes"),
         (image("rgb8", PICTURE, step=23), "rows of 23"),
+        (image("yuv422", PICTURE[:, :7, :2], step=14), "7 x .* 'yuv422' cannot be converted"),
         (image("rgb8", PICTURE, height=0), "8 x 0"),
         (image("16UC1", RAMP), "'16UC1' holds depths.*mono16"),
         (compressed(b"", "32FC1; compressedDepth png"), "'32FC1' holds depths"),
