@@ -17,7 +17,7 @@ from jaxtyping import Int32
 
 from ov3d_perception.datasets import splits
 from ov3d_perception.datasets.images import read_image
-from ov3d_perception.datasets.nuscenes_download import REMEDY, Disk, absent_sweeps, check_files, missing_pieces
+from ov3d_perception.datasets.nuscenes_check import REMEDY, Disk, absent_sweeps, check_files, missing_pieces
 from ov3d_perception.datasets.nuscenes_files import CAMERAS, POINT_BYTES, T_NUSCENES_REP103, read_scan
 from ov3d_perception.datasets.nuscenes_tables import KeyFrame, Reading, TableReader, Wanted, read_scenes
 from ov3d_perception.datasets.source import FrameSource, require

@@ -13,11 +13,11 @@ import yaml
 
 from ov3d_perception.errors import RecipeError
 from ov3d_perception.paths import shipped
-from ov3d_perception.recipes.applies import check_options
 from ov3d_perception.recipes.former import renamed
 from ov3d_perception.recipes.methods import METHODS
 from ov3d_perception.recipes.parse import from_dict
 from ov3d_perception.recipes.specs import Recipe, SourceSpec
+from ov3d_perception.recipes.unused_options import check_options
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -28,7 +28,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises:
         RecipeError: no such file, a field that does not exist, a wrong type, an unset variable, an option that has no
-            effect with the recipe's method (see :func:`~ov3d_perception.recipes.applies.unused_options`).
+            effect with the recipe's method (see :func:`~ov3d_perception.recipes.unused_options.unused_options`).
     """
     path = Path(shipped(str(path)))
     if not path.is_file():

@@ -26,9 +26,9 @@ import yaml
 from ov3d_perception.errors import CheckpointError, RecipeError
 from ov3d_perception.evaluation.metrics import scores_of
 from ov3d_perception.evaluation.score import STUDENT_ALL, STUDENT_IN_VIEW, TEACHER_IN_VIEW
-from ov3d_perception.recipes.applies import check_options
 from ov3d_perception.recipes.load import changed, folds_of, split_of
 from ov3d_perception.recipes.specs import Recipe
+from ov3d_perception.recipes.unused_options import check_options
 from ov3d_perception.training.finetune import finetune
 from ov3d_perception.training.run import train
 

@@ -4,9 +4,9 @@ import pytest
 import yaml
 
 from ov3d_perception.errors import RecipeError
-from ov3d_perception.recipes.applies import check_options, unused_options
 from ov3d_perception.recipes.load import changed, load_recipe
 from ov3d_perception.recipes.specs import Recipe, SourceSpec, TeacherSpec
+from ov3d_perception.recipes.unused_options import check_options, unused_options
 
 RECIPE = Recipe("r", SourceSpec("bag", "drive"), TeacherSpec("ViT-B-16"))
 
