@@ -23,7 +23,7 @@ class Vocabulary:
     """Classes by name; class c is hit by any prompt p with ``prompt_class[p] == c`` (the best prompt counts).
 
     ``embeddings`` are unit norm, one row a prompt, in the space of ``identity``; ``logit_scale`` is its encoder's.
-    ``negatives`` compete with the prompts and are no class: what a single class is told from.
+    ``negatives`` (q, d) compete with the prompts and are no class: what a single class is told from.
     """
 
     names: tuple[str, ...]
@@ -32,7 +32,7 @@ class Vocabulary:
     embeddings: Float32[np.ndarray, "p d"]
     identity: EncoderIdentity
     logit_scale: float = 100.0
-    negatives: Float32[np.ndarray, "q d"] = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    negatives: Float32[np.ndarray, "q _"] = field(default_factory=lambda: np.empty((0, 0), np.float32))
 
     def __len__(self) -> int:
         return len(self.names)
