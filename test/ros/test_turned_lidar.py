@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ros_harness import Inbox, Lidar, values_of
+from ros_harness import Inbox, Lidar, transform_stamped, values_of
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import PointCloud2
 from tf2_msgs.msg import TFMessage
@@ -50,7 +50,7 @@ def lidar(start_node: Callable[..., Any], lidar_named: Callable[[str], Lidar]) -
     for name, angles in MOUNTS.items():
         T = np.eye(4)
         T[:3, :3] = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
-        edges.append(messages.transform_stamped("turned_base", f"turned_{name}", 1, T))
+        edges.append(transform_stamped("turned_base", f"turned_{name}", 1, T))
     static.publish(TFMessage(transforms=edges))
     yield lidar
     lidar.probe.node.destroy_publisher(static)
