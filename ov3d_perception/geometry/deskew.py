@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ov3d_perception.geometry.poses import invert, transform
+from ov3d_perception.geometry.poses import invert
 from ov3d_perception.types import Pose, Scan
 
 KNOT_SPACING_S = 0.01
@@ -28,11 +28,13 @@ def deskew(scan: Scan, T_world_lidar_at: Callable[[int], Pose]) -> Scan:
     T_stamp_world = invert(T_world_lidar_at(scan.stamp))
     poses = [T_stamp_world @ T_world_lidar_at(scan.stamp + round(knot * 1e9)) for knot in knots]
     position = (scan.time - start) * np.float32((len(knots) - 1) / max(end - start, 1e-9))
-    interval = np.clip(position.astype(np.int64), 0, len(knots) - 2)
-    fraction = (position - interval).astype(np.float32)[:, None]
+    interval = np.clip(position.astype(np.int32), 0, len(knots) - 2)
+    fraction = (position - interval).astype(np.float32)
+    before = np.stack(poses).astype(np.float32)[:, :3].reshape(-1, 12).T  # a row for each entry of [R | t]
+    change = np.diff(before)
+    x, y, z = scan.xyz.T
     xyz = np.empty_like(scan.xyz)
-    for i in range(len(knots) - 1):
-        rows = np.flatnonzero(interval == i)
-        before, after = transform(poses[i], scan.xyz[rows]), transform(poses[i + 1], scan.xyz[rows])
-        xyz[rows] = before + fraction[rows] * (after - before)
+    for axis in range(3):
+        r = [before[4 * axis + k, interval] + fraction * change[4 * axis + k, interval] for k in range(4)]
+        xyz[:, axis] = r[0] * x + r[1] * y + r[2] * z + r[3]
     return replace(scan, xyz=xyz, time=None)
