@@ -6,13 +6,15 @@
 # decimals, its text .pcd ten digits (epoch times in whole seconds), and binary files are exact.
 # Seen here: (500123.4567, 5300123.4567, 12.3456) becomes "500123 5.30012e+06 12.3456", the time 1700000000.25 "1.7e+09",
 # and 1700000000 in .pcd.
-# Needs libusb-1.0 and libGL of the system: Open3D's wheel has neither.
+# Needs the system's libGL; libusb-1.0, which Open3D's wheel lacks too, comes from libusb-package.
 # Exit status: 0 if this is still so, 1 if it changed.
 set -euo pipefail
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 "${PYTHON:-python3}" -m venv "$tmp/venv"
-"$tmp/venv/bin/pip" install -q open3d-cpu==0.20.0 numpy==2.4.6
+"$tmp/venv/bin/pip" install -q open3d-cpu==0.20.0 libusb-package==1.0.30.0 numpy==2.4.6
+ln -s "$tmp"/venv/lib/python3*/site-packages/libusb_package/libusb-1.0.so "$tmp/libusb-1.0.so.0"
+export LD_LIBRARY_PATH="$tmp${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 "$tmp/venv/bin/python" - "$tmp" <<'PYTHON'
 import sys
 from pathlib import Path

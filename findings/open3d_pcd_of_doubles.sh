@@ -4,13 +4,15 @@
 # right number of points and no warning. Only binary and compressed files and only this reader: open3d.t.io.read_point_cloud
 # has the same file right, and so do both with text.
 # Seen here: (1.5, 2, 3) and (4, 5, 6) read as (0, 0, 0) twice from DATA binary and binary_compressed.
-# Needs libusb-1.0 and libGL of the system: Open3D's wheel has neither.
+# Needs the system's libGL; libusb-1.0, which Open3D's wheel lacks too, comes from libusb-package.
 # Exit status: 0 if this is still so, 1 if it changed.
 set -euo pipefail
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 "${PYTHON:-python3}" -m venv "$tmp/venv"
-"$tmp/venv/bin/pip" install -q open3d-cpu==0.20.0 pypcd4==1.5.1 numpy==2.4.6
+"$tmp/venv/bin/pip" install -q open3d-cpu==0.20.0 libusb-package==1.0.30.0 pypcd4==1.5.1 numpy==2.4.6
+ln -s "$tmp"/venv/lib/python3*/site-packages/libusb_package/libusb-1.0.so "$tmp/libusb-1.0.so.0"
+export LD_LIBRARY_PATH="$tmp${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 "$tmp/venv/bin/python" - "$tmp/points.pcd" <<'PYTHON'
 import sys
 

@@ -6,13 +6,15 @@
 # half a pixel to the left and up: 3.3 cm at 20 m with a focal length of 300 pixels, the same everywhere, so that no residual
 # but a bias of the calibration shows it.
 # Seen here: a plane cast at a depth of 20 m comes back moved by (-0.0333, -0.0333) m.
-# Needs libusb-1.0 and libGL of the system: Open3D's wheel has neither.
+# Needs the system's libGL; libusb-1.0, which Open3D's wheel lacks too, comes from libusb-package.
 # Exit status: 0 if this is still so, 1 if it changed.
 set -euo pipefail
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 "${PYTHON:-python3}" -m venv "$tmp/venv"
-"$tmp/venv/bin/pip" install -q open3d-cpu==0.20.0 numpy==2.4.6
+"$tmp/venv/bin/pip" install -q open3d-cpu==0.20.0 libusb-package==1.0.30.0 numpy==2.4.6
+ln -s "$tmp"/venv/lib/python3*/site-packages/libusb_package/libusb-1.0.so "$tmp/libusb-1.0.so.0"
+export LD_LIBRARY_PATH="$tmp${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 "$tmp/venv/bin/python" - <<'PYTHON'
 import sys
 
