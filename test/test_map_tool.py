@@ -71,7 +71,7 @@ def test_query(site: Path) -> None:
     assert best.startswith("car: 1, best ") and "at (2.0, 0.9, 0.7) in map, 0.2 m from the origin of map" in best
     assert match.startswith("  car: score ") and "at (2.0, 0.9, 0.7) m" in match and "1260 voxels" in match
     absent = ov3d("query", site, "person")
-    assert absent.returncode == 1 and absent.stdout == "person: nothing like that here\n"
+    assert absent.returncode == 1 and absent.stdout == "person: nothing above the threshold\n"
 
 
 def test_a_query_says_from_where_its_metres_are_and_which_words_are_unknown(site: Path) -> None:

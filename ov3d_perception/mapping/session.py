@@ -55,7 +55,7 @@ class Answer:
 
     def __str__(self) -> str:
         """A clause a word, with its best match: "car: 3, best 0.61 at (13.1, -4.7, 0.6) in map, 13.9 m from the origin
-        of base_link; giraffe: nothing like that here"; then the note."""
+        of base_link; giraffe: nothing above the threshold"; then the note."""
         clauses = []
         for word in self.words:
             found = [match for match in self.matches if match.word == word]
@@ -63,7 +63,7 @@ class Answer:
                 near = ", ".join(self.unknown[word])
                 clauses.append(f"{word}: unknown to the text bank" + (f", nearest: {near}" if near else ""))
             elif not found:
-                clauses.append(f"{word}: nothing like that here")
+                clauses.append(f"{word}: nothing above the threshold")
             else:
                 best = max(found, key=lambda match: match.score)
                 x, y, z = best.centroid

@@ -78,7 +78,7 @@ def test_an_answer_in_a_line() -> None:
     assert [match.word for match in answer.matches] == ["car"]
     first, absent, unknown = str(answer).split("; ")
     assert first.startswith("car: 1, best ") and first.endswith("at (0.5, 0.5, 0.5) in map")
-    assert absent == "tree: nothing like that here" and unknown.startswith("flurb: unknown to the text bank")
+    assert absent == "tree: nothing above the threshold" and unknown.startswith("flurb: unknown to the text bank")
 
 
 def test_distances_say_from_where() -> None:
@@ -95,7 +95,7 @@ def test_no_word_known_no_words_no_map() -> None:
     with pytest.raises(UnknownWordError, match="no text source"):
         session(words=None).ask("car")
     empty = session(0)
-    assert str(empty.ask("car")) == "car: nothing like that here. Nothing has been mapped yet."
+    assert str(empty.ask("car")) == "car: nothing above the threshold. Nothing has been mapped yet."
     assert empty.labelled() is None and empty.shortage(2) == ""
 
 

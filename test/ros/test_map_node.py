@@ -73,7 +73,7 @@ def test_absent_unknown_and_senseless_questions(empty: Mapper) -> None:
     empty.drive({"car": CAR})
     absent = empty.ask("giraffe")
     assert (absent.status, absent.matches) == (Answer.NOTHING_FOUND, [])
-    assert absent.message == "giraffe: nothing like that here"
+    assert absent.message == "giraffe: nothing above the threshold"
     unknown = empty.ask("zebra")
     assert unknown.status == Answer.UNKNOWN_WORD and "zebra" in unknown.message and "giraffe" in unknown.message
     assert empty.ask().status == Answer.BAD_REQUEST

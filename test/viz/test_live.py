@@ -34,12 +34,12 @@ def test_the_recording_holds_what_was_shown(tmp_path: Path) -> None:
     stream.mask(10**18, np.array([[-1, 0], [60, 100]], np.int8))
     box = Box(np.array([1.0, 2.0, 3.0]), np.array([4.0, 2.0, 1.5]), 0.5, "excavator", "excavator 0.87")
     stream.answers(10**18 + 1, "excavator", [box], "excavator: 1")
-    stream.answers(10**18 + 2, "giraffe", [], "giraffe: nothing like that here")
+    stream.answers(10**18 + 2, "giraffe", [], "giraffe: nothing above the threshold")
     stream.close()
     text = printed(tmp_path / "new" / "view.rrd")
     for entity in ("/map/scan", "/map/voxels", "/map/answers", "/mask", "/log"):
         assert entity in text, entity
-    for content in ("1234.5", "excavator 0.87", "nothing like that here", "2001-09-09"):
+    for content in ("1234.5", "excavator 0.87", "nothing above the threshold", "2001-09-09"):
         assert content in text, content
 
 
