@@ -23,14 +23,9 @@ MOVED = {
 
 def renamed(data: Mapping[str, Any]) -> dict[str, Any]:
     """The recipe's data with each field of :data:`MOVED` where it is now; warns of each. Does not change ``data``."""
-    sections = {name: dict(part) if isinstance(part, Mapping) else part for name, part in data.items()}
-    for former, now in MOVED.items():
-        (section, name), (target, new) = former.split("."), now.split(".")
-        if isinstance(sections.get(section), dict) and name in sections[section]:
-            value = sections[section].pop(name)
-            if isinstance(place := sections.setdefault(target, {}), dict):
-                place.setdefault(new, value)
-                log.warning("The recipe's field %s is called %s now", former, now)
+    sections, found = _moved(data)
+    for former in found:
+        log.warning("The recipe's field %s is called %s now", former, MOVED[former])
     return sections
 
 
@@ -39,15 +34,24 @@ def of_checkpoint(data: Mapping[str, Any]) -> dict[str, Any]:
 
     Checkpoints of earlier versions hold the fields of all methods.
     """
-    level = log.level
-    log.setLevel(logging.ERROR)  # its author cannot change it
-    try:
-        sections = renamed(data)
-    finally:
-        log.setLevel(level)
+    sections, _ = _moved(data)  # no warning: nobody can change it
     method = sections.get("method") or {}
     spec = METHODS.get(method.get("name", OpenSceneSpec.name))
     if spec is not None:
         known = {f.name for f in fields(spec)}
         sections["method"] = {name: value for name, value in method.items() if name in known}
     return sections
+
+
+def _moved(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The data with the moved fields in their new places, and which former fields it had."""
+    sections = {name: dict(part) if isinstance(part, Mapping) else part for name, part in data.items()}
+    found = []
+    for former, now in MOVED.items():
+        (section, name), (target, new) = former.split("."), now.split(".")
+        if isinstance(sections.get(section), dict) and name in sections[section]:
+            value = sections[section].pop(name)
+            if isinstance(place := sections.setdefault(target, {}), dict):
+                place.setdefault(new, value)
+                found.append(former)
+    return sections, found
