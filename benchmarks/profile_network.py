@@ -1,0 +1,185 @@
+"""Where the time of a live scan and of a training step goes: ``python benchmarks/profile_network.py --page docs/benchmarks.md``.
+
+The shipped network (models/street_minkunet.safetensors) on clouds of about 8,000, 20,000 and 60,000 voxels: a
+simulated street, whole and thinned out, and a SemanticKITTI scan at 10 cm where the data is there. Of a live scan: the
+kernel maps, each layer, and what is between the layers. Of a training step, with AdamW and a cosine loss on 6,000
+voxels: the kernel maps, each kind of operation forward and backward, the optimiser, and the rest, which is Python's and
+PyTorch's own work. The least of some rounds is taken, so that other processes disturb little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest.mock import patch
+
+import sparse_cases
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from ov3d_perception.networks.checkpoint import load_checkpoint
+from ov3d_perception.networks.folding import fold_batch_norm
+from ov3d_perception.networks.registry import Network
+from ov3d_perception.sparse import SparseTensor
+from ov3d_perception.sparse.coordinates import CoordinateManager
+from ov3d_perception.sparse.modules import Conv3d, ConvTranspose3d
+
+CLOUDS = {"8k": ("simulated", 0.2, 0.6), "20k": ("simulated", 0.1, 1.0), "60k": ("semantickitti", 0.1, 1.0)}
+"""Data, voxel [m], and the share of the cloud's x range that is kept."""
+KINDS = {
+    "convolution: forward": ("_Convolve",),
+    "convolution: gradients": ("_ConvolveBackward",),
+    "normalisation": ("aten::native_batch_norm", "aten::native_batch_norm_backward"),
+    "activation and sum": ("aten::relu_", "aten::threshold_backward", "aten::clamp_min_"),
+    "1x1 and head": ("aten::mm",),
+    "optimiser": ("Optimizer.step#AdamW.step",),
+}
+"""PyTorch's names of the operations of a training step."""
+Times = dict[str, float]
+
+
+def voxels_of(cloud: str) -> tuple[Tensor, Tensor]:
+    """Coordinates and three features."""
+    data, size, share = CLOUDS[cloud]
+    coords, feats = sparse_cases.voxels(data, size, 1)
+    x = coords[:, 1].float()
+    kept = x <= torch.quantile(x, share)
+    return coords[kept], feats[kept]
+
+
+def live(network: Network, coords: Tensor, feats: Tensor) -> Times:
+    """Seconds by layer of one scan, in the order in which they run; the kernel maps first."""
+    found: Times = {"kernel maps": 0.0}
+    build = CoordinateManager.kernel_map
+
+    def timed_map(self: CoordinateManager, *stencil: int) -> object:
+        start = time.perf_counter()
+        made = build(self, *stencil)
+        for way in (made, made.transposed):
+            way.blocks(1 << 14)
+        found["kernel maps"] += time.perf_counter() - start
+        return made
+
+    with torch.inference_mode(), patch.object(CoordinateManager, "kernel_map", timed_map), timed_layers(network, found):
+        start = time.perf_counter()
+        network(SparseTensor(feats, coords))
+        total = time.perf_counter() - start
+    return found | {"between": total - sum(found.values()), "all": total}
+
+
+@contextmanager
+def timed_layers(network: nn.Module, found: Times) -> Iterator[None]:
+    """Adds the seconds of each convolution, without those of its kernel map, to ``found``."""
+    began: list[tuple[float, float]] = []
+    hooks = []
+    for name, module in network.named_modules():
+        if isinstance(module, Conv3d | ConvTranspose3d):
+
+            def begin(*_: object) -> None:
+                began.append((time.perf_counter(), found["kernel maps"]))
+
+            def end(*_: object, name: str = name) -> None:
+                start, maps = began.pop()
+                found[name] = time.perf_counter() - start - (found["kernel maps"] - maps)
+
+            hooks += [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+class Training:
+    """A training step, without its data and without a teacher."""
+
+    def __init__(self, network: Network, coords: Tensor, feats: Tensor) -> None:
+        torch.manual_seed(0)
+        self.network, self.coords, self.feats = network.train(), coords, feats
+        self.optimiser = torch.optim.AdamW(network.parameters(), lr=1e-4)
+        self.rows = torch.randperm(len(coords))[:6000]
+        self.teacher = nn.functional.normalize(torch.randn(len(self.rows), network.out_channels), dim=1)
+
+    def step(self) -> None:
+        """Forward, backward, optimiser."""
+        self.optimiser.zero_grad()
+        features = self.network(SparseTensor(self.feats, self.coords)).feats
+        student = self.network.head(features[self.rows])
+        (1 - torch.cosine_similarity(student, self.teacher)).mean().backward()
+        self.optimiser.step()
+
+    def profile(self) -> Times:
+        """Seconds by kind of operation. "all" is measured without PyTorch's profiler, which slows Python down."""
+        build = CoordinateManager._build
+
+        def named_build(manager: CoordinateManager, *stencil: object) -> object:
+            with record_function("kernel maps"):
+                return build(manager, *stencil)
+
+        start = time.perf_counter()
+        self.step()
+        total = time.perf_counter() - start
+        with patch.object(CoordinateManager, "_build", named_build), profile(activities=[ProfilerActivity.CPU]) as seen:
+            self.step()
+        events = {event.key: event for event in seen.key_averages()}
+        found = {"kernel maps": events["kernel maps"].cpu_time_total / 1e6}
+        for kind, names in KINDS.items():
+            spent = [events[n].cpu_time_total - (found["kernel maps"] * 1e6 if n == "_Convolve" else 0) for n in names]
+            found[kind] = sum(spent) / 1e6
+        return found | {"the rest": total - sum(found.values()), "all": total}
+
+
+def least(run: Callable[[], Times], rounds: int) -> Times:
+    """The least of each entry, after a round that is not counted."""
+    run()
+    every: dict[str, list[float]] = defaultdict(list)
+    for _ in range(rounds):
+        for name, spent in run().items():
+            every[name].append(spent)
+    return {name: min(spent) for name, spent in every.items()}
+
+
+def table(head: str, columns: dict[str, Times]) -> str:
+    """Milliseconds, a column for each cloud."""
+    lines = [f"{head} [ms] | " + " | ".join(columns), "-- | " + " | ".join("--:" for _ in columns)]
+    for name in next(iter(columns.values())):
+        lines.append(f"{name} | " + " | ".join(f"{spent[name] * 1e3:.1f}" for spent in columns.values()))
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def main() -> None:
+    """Prints both tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clouds", nargs="+", default=list(CLOUDS), choices=CLOUDS)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--precision", default="bf16", choices=["fp32", "bf16"], help="of the live scan")
+    parser.add_argument("--checkpoint", type=Path, default=Path("models/street_minkunet.safetensors"))
+    options = parser.parse_args()
+    if os.environ.get("OMP_NUM_THREADS") != str(options.threads):  # read by libraries when they are loaded
+        os.environ["OMP_NUM_THREADS"] = str(options.threads)
+        os.execv(sys.executable, [sys.executable, *sys.argv])
+    torch.set_num_threads(options.threads)
+    network, _ = load_checkpoint(options.checkpoint)
+    dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
+    folded = fold_batch_norm(network).to(dtype)
+    scans, steps = {}, {}
+    for cloud in options.clouds:
+        coords, feats = voxels_of(cloud)
+        name = f"{len(coords)} voxels"
+        scans[name] = least(lambda c=coords, f=feats.to(dtype): live(folded, c, f), options.rounds)  # type: ignore[misc]
+        steps[name] = least(Training(network, coords, feats).profile, options.rounds)
+    print(table(f"live scan, {options.precision}, {options.threads} threads", scans))
+    print()
+    print(table(f"training step, {options.threads} threads", steps))
+
+
+if __name__ == "__main__":
+    main()
