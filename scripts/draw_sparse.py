@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from ov3d_perception.sparse.coordinates import CoordinateManager
-from ov3d_perception.sparse.kernel_map import offsets
+from ov3d_perception.sparse.search import offsets
 from ov3d_perception.viz.canvas import font, save
 
 VOXELS = [(0, 0), (1, 0), (2, 0), (2, 1), (2, 2), (3, 0), (4, 0), (4, 1), (5, 1)]  # (x, z)

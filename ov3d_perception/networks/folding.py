@@ -25,7 +25,7 @@ def fold_batch_norm(network: N) -> N:
     for parent in list(network.modules()):
         for layer, name, norm in list(_normalised(parent)):
             _fold(layer, norm)
-            setattr(parent, name, nn.Identity())
+            setattr(parent, name, nn.Identity().eval())
     return network
 
 

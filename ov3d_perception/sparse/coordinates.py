@@ -7,22 +7,17 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 
 from ov3d_perception.errors import PointCloudError
 from ov3d_perception.sparse.convolution import convolve, pairs_in_a_block
 from ov3d_perception.sparse.epilogue import Epilogue
-from ov3d_perception.sparse.kernel_map import (
-    KernelMap,
-    Pairs,
-    Stencil,
-    general_pairs,
-    inner_pairs,
-    partition_pairs,
-    submanifold_pairs,
-)
-from ov3d_perception.sparse.keys import pack, unpack
+from ov3d_perception.sparse.kernel_map import KernelMap, Stencil
+from ov3d_perception.sparse.keys import pack, shift, unpack
+from ov3d_perception.sparse.neighbours import Pairs
+from ov3d_perception.sparse.search import general_pairs, partition_pairs, submanifold_pairs
+from ov3d_perception.sparse.unique import unique_keys
 from ov3d_perception.sparse.workers import run_in_background
 
 
@@ -44,6 +39,11 @@ class VoxelSet:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    @property
+    def row_keys(self) -> Int64[Tensor, " n"]:
+        """The key of each row."""
+        return self.keys if self.order is None else torch.empty_like(self.keys).scatter_(0, self.order, self.keys)
 
     def rows(self, position: Tensor) -> Tensor:
         """Rows of the tensor from positions in the sorted keys."""
@@ -130,36 +130,42 @@ class CoordinateManager:
         fine, coarse, size, dilation = stencil
         source = self.voxels(fine)
         if fine == coarse and size % 2:
-            pairs = self._submanifold(source, fine, size, dilation)
-            return KernelMap.from_pairs(pairs, len(source), len(source), symmetric=True)
+            pairs = _in_rows_of(source, source, submanifold_pairs(source.keys, size, fine, dilation))
+            ordered = source.order is None
+            return KernelMap.from_pairs(pairs, len(source), len(source), symmetric=True, ordered=ordered)
         parent = self._downsample(fine, coarse)
         target = self.voxels(coarse)
         if stencil.partition:
-            return KernelMap.from_pairs(partition_pairs(source.coords, parent, size, fine), len(source), len(target))
-        found = general_pairs(source.keys, target.keys, size, fine, dilation)
-        pairs = [(source.rows(i), target.rows(o)) for i, o in found]
-        return KernelMap.from_pairs(pairs, len(source), len(target))
+            pairs = partition_pairs(source.row_keys, source.coords, parent, size, fine)
+        else:
+            found = general_pairs(source.keys, target.keys, size, fine, dilation)
+            pairs = _in_rows_of(source, target, found)
+        ordered = source.order is None and target.order is None
+        return KernelMap.from_pairs(pairs, len(source), len(target), ordered=ordered)
 
-    def _submanifold(self, voxels: VoxelSet, stride: int, kernel_size: int, dilation: int) -> list[Pairs]:
-        """The middle of a larger kernel's map where there is one, else searched."""
-        for other, known in list(self._maps.items()):
-            size = other.kernel_size
-            if other == (stride, stride, size, dilation) and size > kernel_size and size % 2:
-                return inner_pairs(known.pairs(), size, kernel_size)
-        found = submanifold_pairs(voxels.keys, kernel_size, stride, dilation)
-        if voxels.order is None:
-            return found
-        centre = kernel_size**3 // 2
-        return [p if k == centre else (voxels.rows(p[0]), voxels.rows(p[1])) for k, p in enumerate(found)]
-
-    def _downsample(self, in_stride: int, out_stride: int) -> Tensor:
+    def _downsample(self, in_stride: int, out_stride: int) -> Int32[Tensor, " n"]:
         """Makes the voxels at ``out_stride`` by floor division; returns the row of each input's parent."""
         key = (in_stride, out_stride)
         if key not in self._parents:
             source = self.voxels(in_stride)
-            coords = source.coords.clone()
-            coords[:, 1:] = torch.div(coords[:, 1:], out_stride, rounding_mode="floor") * out_stride
-            keys, parent = torch.unique(pack(coords), return_inverse=True)
+            keys, parent = unique_keys(_floored(source, out_stride))
             self._sets.setdefault(out_stride, VoxelSet(unpack(keys), keys, None))
-            self._parents[key] = self.voxels(out_stride).rows(parent)
+            target = self.voxels(out_stride)
+            self._parents[key] = parent if target.order is None else target.rows(parent).int()
         return self._parents[key]
+
+
+def _floored(voxels: VoxelSet, stride: int) -> Int64[Tensor, " n"]:
+    """Keys of the rows' parents. A stride that is a power of two clears the lowest bits of each axis."""
+    if stride & (stride - 1) == 0:
+        return voxels.row_keys & ~shift(stride - 1, stride - 1, stride - 1)
+    coords = voxels.coords.clone()
+    coords[:, 1:] = torch.div(coords[:, 1:], stride, rounding_mode="floor") * stride
+    return pack(coords)
+
+
+def _in_rows_of(source: VoxelSet, target: VoxelSet, pairs: Pairs) -> Pairs:
+    """From positions in the sorted keys to rows."""
+    if source.order is None and target.order is None:
+        return pairs
+    return Pairs(source.rows(pairs.in_rows).int(), target.rows(pairs.out_rows).int(), pairs.sizes)

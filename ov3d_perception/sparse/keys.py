@@ -18,6 +18,8 @@ HALF = 1 << (BITS - 1)
 MARGIN = 1024
 LIMIT = HALF - MARGIN
 MAX_BATCH = 1 << 9
+PLACES = (0, BITS, 2 * BITS, 3 * BITS)
+"""Lowest bits of z, y, x and the batch."""
 _AXIS_MASK = (1 << BITS) - 1
 
 

@@ -17,6 +17,8 @@ from llvmlite import binding, ir
 
 FLOAT, HALF, WORD, LONG = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 """HALF: the bits of a bfloat16."""
+LONGS = LONG.as_pointer()
+"""An argument that is an array of 64-bit integers; LONG is one such integer."""
 _ALIGNED = 4
 _lock = threading.Lock()
 _engines: list[Any] = []
@@ -46,7 +48,7 @@ class Code(ir.IRBuilder):
     """The body of a function whose arguments are pointers and 64-bit integers."""
 
     def __init__(self, module: ir.Module, name: str, kinds: Sequence[ir.Type]) -> None:
-        types = [kind if kind is LONG else kind.as_pointer() for kind in kinds]
+        types = [kind if kind in (LONG, LONGS) else kind.as_pointer() for kind in kinds]
         self.fn = ir.Function(module, ir.FunctionType(ir.VoidType(), types), name)
         super().__init__(self.fn.append_basic_block("entry"))
         self._entry = self.block
@@ -75,6 +77,24 @@ class Code(ir.IRBuilder):
         self.branch(head)
         self.position_at_end(done)
 
+    @contextmanager
+    def loop_while(self, condition: Callable[[], ir.Value]) -> Iterator[None]:
+        """``while condition()``; what the condition writes down is evaluated before each round."""
+        head, body, done = (self.append_basic_block(name) for name in ("head", "body", "done"))
+        self.branch(head)
+        self.position_at_end(head)
+        self.cbranch(condition(), body, done)
+        self.position_at_end(body)
+        yield
+        self.branch(head)
+        self.position_at_end(done)
+
+    def increment(self, place: ir.Value, by: ir.Value | None = None) -> ir.Value:
+        """Add to the integer at an address, 1 by default; returns what it was before."""
+        before = self.load(place)
+        self.store(self.add(before, before.type(1) if by is None else by), place)
+        return before
+
     def at(self, base: ir.Value, *terms: ir.Value | int | tuple[ir.Value, ir.Value]) -> ir.Value:
         """The address ``base + sum of terms`` (in elements); a pair is a product."""
         for term in terms:
@@ -89,6 +109,10 @@ class Code(ir.IRBuilder):
     def least(self, a: ir.Value, b: ir.Value) -> ir.Value:
         """Minimum of two integers."""
         return self.select(self.icmp_signed("<", a, b), a, b)
+
+    def greatest(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        """Maximum of two integers."""
+        return self.select(self.icmp_signed(">", a, b), a, b)
 
     def read(self, place: ir.Value, lanes: int) -> ir.Value:
         """Load a vector from an address."""
@@ -153,6 +177,6 @@ def compiled(name: str, kinds: Sequence[ir.Type], write: Callable[[Code], None])
         engine = binding.create_mcjit_compiler(parsed, target)
         engine.finalize_object()
         _engines.append((engine, passes))
-        types = [ctypes.c_int64 if kind is LONG else ctypes.c_void_p for kind in kinds]
+        types = [ctypes.c_int64 if kind == LONG else ctypes.c_void_p for kind in kinds]
         made: Callable[..., None] = ctypes.CFUNCTYPE(None, *types)(engine.get_function_address(name))
         return made

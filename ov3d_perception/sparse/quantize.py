@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ov3d_perception.errors import PointCloudError
 from ov3d_perception.sparse.keys import LIMIT, pack, unpack
+from ov3d_perception.sparse.unique import unique_keys
 
 
 def quantize(
@@ -29,7 +30,8 @@ def quantize(
         )
     if batch is None:
         batch = torch.zeros(len(xyz), dtype=torch.int64, device=xyz.device)
-    keys, inverse = torch.unique(pack(torch.cat([batch[:, None], cells.long()], dim=1)), return_inverse=True)
+    keys, rows = unique_keys(pack(torch.cat([batch[:, None], cells.long()], dim=1)))
+    inverse = rows.long()
     count = torch.bincount(inverse, minlength=len(keys)).to(feats.dtype)
     mean = feats.new_zeros(len(keys), feats.shape[1]).index_add_(0, inverse, feats) / count[:, None]
     return unpack(keys), mean, inverse

@@ -57,6 +57,7 @@ def test_equals_layer_by_layer(channels: int, bias: bool, folded: bool) -> None:
     before = x.feats.clone()
     with torch.no_grad():
         found = (fold_batch_norm(made) if folded else made)(x)
+        assert not any(module.training for module in fold_batch_norm(made).modules())  # or it would run one by one
     for a, b in zip(found, expected, strict=True):
         assert b.feats.requires_grad and not a.feats.requires_grad and (a.feats == 0).any()
         torch.testing.assert_close(a.feats, b.feats.detach())
