@@ -13,7 +13,7 @@ from jaxtyping import Int32, Int64
 from llvmlite import ir
 from torch import Tensor
 
-from ov3d_perception.sparse.llvm_code import LONG, LONGS, WORD, Code, compiled
+from ov3d_perception.llvm_code import LONG, LONGS, WORD, Code, compiled
 
 if TYPE_CHECKING:
     from ov3d_perception.sparse.kernel_map import KernelMap

@@ -19,7 +19,7 @@ from jaxtyping import Float, Float32, Int32
 from llvmlite import ir
 from torch import Tensor
 
-from ov3d_perception.sparse.llvm_code import FLOAT, HALF, LONG, WORD, Code, compiled, host
+from ov3d_perception.llvm_code import FLOAT, HALF, LONG, WORD, Code, compiled, host
 
 _PAIRS = 64
 """Pairs whose rows fit the inner cache while they are added to the kernel's gradient of one offset."""

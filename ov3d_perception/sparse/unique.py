@@ -10,8 +10,8 @@ from jaxtyping import Int32, Int64
 from llvmlite import ir
 from torch import Tensor
 
+from ov3d_perception.llvm_code import LONG, LONGS, WORD, Code, compiled
 from ov3d_perception.sparse.keys import BITS, PLACES
-from ov3d_perception.sparse.llvm_code import LONG, LONGS, WORD, Code, compiled
 
 _DIGIT = 11
 """Bits by which a pass sorts: so few that the counts of a digit stay in the inner cache."""

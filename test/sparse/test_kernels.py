@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ov3d_perception.llvm_code import LONG, WORD, Code, Host, compiled, host
 from ov3d_perception.sparse import kernels
 from ov3d_perception.sparse.kernels import add_outer_products, add_products, fits, tile_for
-from ov3d_perception.sparse.llvm_code import LONG, WORD, Code, Host, compiled, host
 
 SIZES = st.integers(1, 40)
 DTYPES = st.sampled_from([torch.float32, torch.bfloat16])
