@@ -129,17 +129,17 @@ def _by_kernel(feats: Tensor, grad: Tensor, kernel: Tensor, kernel_map: KernelMa
     feats, grad = feats.contiguous(), grad.to(feats.dtype).contiguous()
     wide = torch.promote_types(kernel.dtype, torch.float32)
     sums = torch.zeros(kernel.shape, dtype=wide, device=kernel.device)
-    compiled = kernels.fits(feats, kernel.shape[2])
+    if kernels.fits(feats, kernel.shape[2]):
+        rows = kernel_map.in_rows, kernel_map.out_rows
 
-    def work(segments: Iterable[tuple[int, Tensor, Tensor]]) -> None:
-        for slot, ins, outs in segments:
-            if compiled:
-                kernels.add_outer_products(sums[slot], feats, grad, (ins, outs))
-            else:
-                sums[slot] = feats.index_select(0, ins).T @ grad.index_select(0, outs)
+        def work(shares: Iterable[tuple[Tensor, Tensor, Tensor]]) -> None:
+            for begins, ends, slots in shares:
+                kernels.add_outer_products(sums, feats, grad, rows, (begins, ends), slots)
 
-    segments = [(slot, *rows) for slot, rows in zip(kernel_map.slots, kernel_map.pairs(), strict=True)]
-    run_on_threads(work, sorted(segments, key=lambda segment: -len(segment[1])), feats.device)
+        run_on_threads(work, kernel_map.shares(torch.get_num_threads()), feats.device)
+    else:
+        for slot, (ins, outs) in zip(kernel_map.slots, kernel_map.pairs(), strict=True):
+            sums[slot] = feats.index_select(0, ins).T @ grad.index_select(0, outs)
     return sums.to(kernel.dtype)
 
 

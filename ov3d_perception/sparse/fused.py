@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ov3d_perception.sparse import batch_norm as batch_norm_
 from ov3d_perception.sparse.epilogue import Epilogue
 from ov3d_perception.sparse.modules import BatchNorm, Conv3d, ConvTranspose3d, ReLU
 from ov3d_perception.sparse.tensor import SparseTensor
@@ -29,11 +30,7 @@ def convolve_normalised(
     """
     plain = torch.is_grad_enabled() or torch.is_autocast_enabled(x.feats.device.type) or norm.training
     if plain or not isinstance(activation, ReLU):
-        out: SparseTensor = norm(conv(x))
-        if shortcut is not None:
-            out = out.replace(out.feats + (shortcut if projection is None else projection(shortcut)).feats)
-        result: SparseTensor = activation(out)
-        return result
+        return _one_by_one(conv(x), norm, activation, shortcut, projection)
     (scale, shift), matrix = _affine(conv, norm), None
     if projection is not None:
         pointwise, its_norm = projection
@@ -44,6 +41,36 @@ def convolve_normalised(
     feats = None if shortcut is None else shortcut.feats
     result = conv(x, Epilogue(scale, shift, feats, matrix, relu=True))
     return result
+
+
+def _one_by_one(
+    out: SparseTensor,
+    norm: nn.Module,
+    activation: nn.Module,
+    shortcut: SparseTensor | None,
+    projection: nn.Sequential | None,
+) -> SparseTensor:
+    """What follows a convolution in training; of it norm, sum and ReLU in one pass where there is code for that."""
+    beside = None
+    if shortcut is not None:
+        beside = shortcut.feats
+        if projection is not None:
+            pointwise, its_norm = projection
+            beside = _normalised(pointwise(shortcut), its_norm, None, None).feats
+    return _normalised(out, norm, beside, activation)
+
+
+def _normalised(
+    out: SparseTensor, norm: nn.Module, beside: Tensor | None, activation: nn.Module | None
+) -> SparseTensor:
+    batch_norm = norm.bn if isinstance(norm, BatchNorm) else norm
+    if batch_norm_.fits(out.feats, batch_norm) and (activation is None or isinstance(activation, ReLU)):
+        assert isinstance(batch_norm, nn.BatchNorm1d)
+        return out.replace(batch_norm_.normalise(out.feats, batch_norm, beside, activation is not None))
+    out = norm(out)
+    if beside is not None:
+        out = out.replace(out.feats + beside)
+    return out if activation is None else activation(out)
 
 
 def _affine(conv: Conv3d | ConvTranspose3d, norm: nn.Module) -> Affine:

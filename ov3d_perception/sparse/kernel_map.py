@@ -63,6 +63,7 @@ class KernelMap:
     symmetric: bool = False
     ordered: bool = False
     _blocks: dict[int, list[Block]] = field(default_factory=dict, repr=False, compare=False)
+    _shares: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def from_pairs(
@@ -83,7 +84,7 @@ class KernelMap:
             pairs = self.out_rows, self.in_rows
             pairs = pairs if self.ordered else _ascending(*pairs, self.sizes)
             return KernelMap(*pairs, self.sizes, self.slots, self.n_out, self.n_in, ordered=self.ordered)
-        return replace(self, slots=self.slots[::-1])
+        return replace(self, slots=self.slots[::-1], _shares={})
 
     @cached_property
     def row_segments(self) -> RowSegments:
@@ -111,6 +112,18 @@ class KernelMap:
         if pairs not in self._blocks:
             self._blocks[pairs] = cut_into_blocks(self, pairs, threads or torch.get_num_threads())
         return self._blocks[pairs]
+
+    def shares(self, threads: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Begin and end among the pairs, and kernel row, of segments of about the same number of pairs in all, largest
+        first; a few shares for each thread, one for one thread. Kept."""
+        if threads not in self._shares:
+            end = torch.tensor(self.sizes, dtype=torch.int32).cumsum(0, dtype=torch.int32)
+            begin = end - torch.tensor(self.sizes, dtype=torch.int32)
+            order = torch.argsort(end - begin, descending=True, stable=True)
+            count = 4 * threads if threads > 1 else 1
+            parts = [order[first::count] for first in range(min(count, len(order)))]
+            self._shares[threads] = [(begin[part], end[part], self.kernel_rows[part]) for part in parts]
+        return self._shares[threads]
 
 
 def _ascending(in_rows: Tensor, out_rows: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:

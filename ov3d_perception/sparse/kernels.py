@@ -81,15 +81,20 @@ def add_products(
 
 
 def add_outer_products(
-    sums: Float32[Tensor, "i o"],
+    sums: Float32[Tensor, "k i o"],
     feats: Float[Tensor, "n i"],
     grads: Float[Tensor, "m o"],
     rows: tuple[Int32[Tensor, " p"], Int32[Tensor, " p"]],
+    bounds: tuple[Int32[Tensor, " s"], Int32[Tensor, " s"]],
+    slots: Int32[Tensor, " s"],
 ) -> None:
-    """``sums += feats[p].T @ grads[q]`` over the pairs (p, q): the gradient of one offset's matrix. All contiguous."""
-    channels, columns = sums.shape
+    """``sums[slots[s]] += feats[p].T @ grads[q]`` over the pairs (p, q) of each segment s: the kernel's gradient.
+
+    rows: p and q of all pairs; bounds: where each segment begins and ends in them. All contiguous.
+    """
+    channels, columns = sums.shape[1:]
     _add_outer_products(tile_for(columns), _form(feats.dtype, channels).kind is HALF)(
-        *_addresses(sums, feats, grads, *rows), len(rows[0]), channels, columns
+        *_addresses(sums, feats, grads, *rows, *bounds, slots), len(slots), channels, columns
     )
 
 
@@ -222,33 +227,44 @@ def _add_to(code: Code, place: ir.Value, vectors: list[ir.Value]) -> None:
 @cache
 def _add_outer_products(tile: Tile, half: bool) -> Callable[..., None]:
     kind = HALF if half else FLOAT
-    kinds = [FLOAT, kind, kind, WORD, WORD, *[LONG] * 3]
+    kinds = [FLOAT, kind, kind, *[WORD] * 5, *[LONG] * 3]
     name = f"add_outer_products_{tile.rows}_{tile.vectors}_{tile.lanes}_{kind}"
     return compiled(name, kinds, lambda code: _write_outer_products(code, tile, half))
 
 
 def _write_outer_products(code: Code, tile: Tile, half: bool) -> None:
-    """For part after part of the pairs, for each tile of the matrix: sum over pairs, then add. Input channels that do
-    not fill a tile are handled one by one."""
-    sums, feats, grads, in_rows, out_rows, pairs, channels, columns = code.fn.args
+    """For each segment, part after part of its pairs, each tile of its matrix: sum over pairs, then add. Input channels
+    that do not fill a tile are handled one by one."""
+    kernel, _, _, _, _, begins, ends, slots, segments, channels, columns = code.fn.args
     whole = code.mul(code.sdiv(channels, LONG(tile.rows)), LONG(tile.rows))
-    with code.loop(0, pairs, _PAIRS) as begin:
-        end = code.least(code.add(begin, LONG(_PAIRS)), pairs)
-        ahead = end, code.least(code.add(end, LONG(_PAIRS)), pairs)
-        _fetch_rows(code, feats, in_rows, ahead, channels)
-        _fetch_rows(code, grads, out_rows, ahead, columns)
-        for low, high, height in ((LONG(0), whole, tile.rows), (whole, channels, 1)):
-            with code.loop(low, high, height) as channel, code.loop(0, columns, tile.columns) as column:
-                places = [code.at(sums, (code.add(channel, LONG(n)), columns), column) for n in range(height)]
-                added = _sum_over_pairs(code, tile._replace(rows=height), half, (begin, end), channel, column)
-                for place, vectors in zip(places, added, strict=True):
-                    _add_to(code, place, vectors)
+    with code.loop(0, segments) as segment:
+        sums = code.at(kernel, (code.long(code.at(slots, segment)), code.mul(channels, columns)))
+        first, last = (code.long(code.at(side, segment)) for side in (begins, ends))
+        with code.loop(first, last, _PAIRS) as begin:
+            _add_part(code, tile, half, sums, whole, (begin, code.least(code.add(begin, LONG(_PAIRS)), last), last))
+
+
+def _add_part(
+    code: Code, tile: Tile, half: bool, sums: ir.Value, whole: ir.Value, span: tuple[ir.Value, ir.Value, ir.Value]
+) -> None:
+    """The pairs of the span's first two; those up to its last come next."""
+    begin, end, last = span
+    _, feats, grads, in_rows, out_rows, _, _, _, _, channels, columns = code.fn.args
+    ahead = end, code.least(code.add(end, LONG(_PAIRS)), last)
+    _fetch_rows(code, feats, in_rows, ahead, channels)
+    _fetch_rows(code, grads, out_rows, ahead, columns)
+    for low, high, height in ((LONG(0), whole, tile.rows), (whole, channels, 1)):
+        with code.loop(low, high, height) as channel, code.loop(0, columns, tile.columns) as column:
+            places = [code.at(sums, (code.add(channel, LONG(n)), columns), column) for n in range(height)]
+            added = _sum_over_pairs(code, tile._replace(rows=height), half, (begin, end), channel, column)
+            for place, vectors in zip(places, added, strict=True):
+                _add_to(code, place, vectors)
 
 
 def _sum_over_pairs(
     code: Code, tile: Tile, half: bool, span: tuple[ir.Value, ir.Value], channel: ir.Value, column: ir.Value
 ) -> list[list[ir.Value]]:
-    _, feats, grads, in_rows, out_rows, _, channels, columns = code.fn.args
+    _, feats, grads, in_rows, out_rows, _, _, _, _, channels, columns = code.fn.args
     floats = ir.VectorType(FLOAT, tile.lanes)
     zero = ir.Constant(floats, [0.0] * tile.lanes)
     sums = [[code.variable(floats, zero) for _ in range(tile.vectors)] for _ in range(tile.rows)]

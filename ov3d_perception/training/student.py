@@ -17,6 +17,9 @@ from ov3d_perception.networks.registry import Network
 from ov3d_perception.recipes.specs import OptimiserSpec
 from ov3d_perception.training.balance import Balance
 
+_FUSED_ON_CPU = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 4)
+"""Whether AdamW has one compiled step for all weights on a CPU, too."""
+
 
 class Student(lightning.LightningModule):
     """A network in training: its optimiser, the average of its weights, and a state that resumes exactly.
@@ -71,7 +74,8 @@ class Student(lightning.LightningModule):
         if spec.algorithm == "sgd":
             optimiser = torch.optim.SGD(groups, momentum=0.9, dampening=0.1, weight_decay=spec.weight_decay)
         else:
-            optimiser = torch.optim.AdamW(groups, weight_decay=spec.weight_decay)
+            fused = spec.precision == "fp32" and _FUSED_ON_CPU  # mixed precisions clip no fused optimiser's gradients
+            optimiser = torch.optim.AdamW(groups, weight_decay=spec.weight_decay, fused=fused or None)
         schedule: torch.optim.lr_scheduler.LRScheduler
         if spec.schedule == "onecycle":
             peaks = [float(group["lr"]) for group in optimiser.param_groups]

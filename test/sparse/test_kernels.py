@@ -46,17 +46,21 @@ def test_products_are_added_to_their_rows(
     torch.testing.assert_close(total, expected, atol=1e-4, rtol=1e-4)
 
 
-@given(st.integers(0, 200), SIZES, st.integers(1, 26), DTYPES, st.integers(0, 99))
+@given(st.lists(st.integers(0, 200), min_size=1, max_size=3), SIZES, st.integers(1, 26), DTYPES, st.integers(0, 99))
 @settings(max_examples=40)
-def test_outer_products_are_summed(size: int, channels: int, fours: int, dtype: torch.dtype, seed: int) -> None:
+def test_outer_products_are_summed(sizes: list[int], channels: int, fours: int, dtype: torch.dtype, seed: int) -> None:
     made, columns = torch.Generator().manual_seed(seed), 4 * fours
     feats = torch.randn(20, channels, generator=made).to(dtype)
     grads = torch.randn(250, columns, generator=made).to(dtype)
-    ins, outs = pairs([size], 20, 250, made)
-    expected = torch.randn(channels, columns, generator=made)
+    ins, outs = pairs(sizes, 20, 250, made)
+    ends = torch.tensor(sizes, dtype=torch.int32).cumsum(0, dtype=torch.int32)
+    begins = ends - torch.tensor(sizes, dtype=torch.int32)
+    slots = torch.arange(len(sizes), dtype=torch.int32).flip(0)
+    expected = torch.randn(len(sizes), channels, columns, generator=made)
     sums = expected.clone()
-    add_outer_products(sums, feats, grads, (ins, outs))
-    expected += feats[ins.long()].float().T @ grads[outs.long()].float()
+    add_outer_products(sums, feats, grads, (ins, outs), (begins, ends), slots)
+    for begin, end, slot in zip(begins, ends, slots, strict=True):
+        expected[slot] += feats[ins[begin:end].long()].float().T @ grads[outs[begin:end].long()].float()
     torch.testing.assert_close(sums, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -72,7 +76,7 @@ def test_as_other_processors_would(monkeypatch: pytest.MonkeyPatch, machine: Hos
             assert columns % tile.columns == 0 and tile.lanes <= machine.lanes
             assert tile.rows * tile.vectors < machine.registers
             test_products_are_added_to_their_rows.hypothesis.inner_test([9, 0, 30], 10, columns // 4, dtype, 1)
-            test_outer_products_are_summed.hypothesis.inner_test(70, 10, columns // 4, dtype, 1)
+            test_outer_products_are_summed.hypothesis.inner_test([70, 0, 3], 10, columns // 4, dtype, 1)
     finally:
         for known in (kernels.tile_for, kernels._add_products, kernels._add_outer_products):
             known.cache_clear()
