@@ -15,9 +15,9 @@ from jaxtyping import Float32
 from llvmlite import ir
 from torch import Tensor, nn
 
+from ov3d_perception.llvm_code import FLOAT, LONG, Code, compiled
 from ov3d_perception.sparse import arena
 from ov3d_perception.sparse.kernels import Tile, tile_for
-from ov3d_perception.sparse.llvm_code import FLOAT, LONG, Code, compiled
 from ov3d_perception.sparse.workers import run_on_threads
 
 _PART = 256
