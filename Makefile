@@ -1,8 +1,10 @@
 # `make demo` and `make test` set everything up on their first call; docs/install.md says what that takes.
 #   make PYTHON=python3.13 VENV=/some/where/venv test     another interpreter, another place
+#   make WORKERS=8 test                                   so many processes; each tests a file at a time
 
 VENV ?= .venv
 PYTHON ?=
+WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INTERFACES := ov3d_msgs pip_ros/nav2_msgs pip_ros/tf2_msgs pip_ros/vision_msgs
@@ -22,7 +24,8 @@ demo: setup
 	$(BIN)/ov3d demo
 
 test: setup
-	OMP_NUM_THREADS=1 ROS_PYTHON_CHECK_FIELDS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 ROS_PYTHON_CHECK_FIELDS=1 $(BIN)/python -m pytest \
+	    --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # What some tests compare with or build with, and are skipped without: MinkowskiEngine and colcon.
 oracle: setup

@@ -76,6 +76,7 @@ EXTRAS = {
     "dev": [
         "pytest>=8",
         "pytest-timeout",
+        "pytest-xdist>=3.7",
         "hypothesis",
         "beartype",
         "ruff",

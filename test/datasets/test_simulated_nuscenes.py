@@ -14,17 +14,18 @@ from ov3d_perception.geometry.association import associate
 from ov3d_perception.sim.drive import simulate
 from ov3d_perception.sim.lidar import LidarModel
 
-SMALL = LidarModel(columns=90)
+SMALL = LidarModel(columns=90, slices=2)
+DRIVE = {"rate_hz": 20.0, "image_size": (96, 54), "lidar": SMALL}
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("street")
-    return write_street(folder, [2110], [2111], seconds=0.4, image_size=(96, 54), key_every=4, lidar=SMALL)
+    return write_street(folder, [2110], [2111], seconds=0.25, key_every=4, **DRIVE)  # type: ignore[arg-type]
 
 
 def test_the_frames_are_those_of_the_drive(root: Path) -> None:
-    drive = simulate(2110, 0.4, rate_hz=20.0, image_every=4, image_size=(96, 54), lidar=SMALL)
+    drive = simulate(2110, 0.25, image_every=4, **DRIVE)  # type: ignore[arg-type]
     source = NuScenes(root, split="mini_train", sweeps=5)
     assert source.sequences == ("scene-0061",) and len(source) == 2
     frame = source[1]
@@ -38,7 +39,7 @@ def test_the_frames_are_those_of_the_drive(root: Path) -> None:
 
 
 def test_as_many_points_in_view_as_in_the_drive(root: Path) -> None:
-    truth = simulate(2111, 0.4, rate_hz=20.0, image_every=4, image_size=(96, 54), lidar=SMALL)[0].frame()
+    truth = simulate(2111, 0.25, image_every=4, **DRIVE)[0].frame()  # type: ignore[arg-type]
     found = NuScenes(root, split="mini_val")[0]
     mine, theirs = np.unique(associate(found).point), np.unique(associate(truth).point)
     assert len(theirs) > 300 and len(np.setxor1d(mine, theirs)) <= 2  # exposures are stamped in microseconds

@@ -15,7 +15,7 @@ from ov3d_perception.sim.furnish import THINGS
 from ov3d_perception.sim.lidar import LidarModel
 from ov3d_perception.types import UNLABELLED
 
-COARSE = LidarModel(columns=540)
+COARSE = LidarModel(columns=540, slices=1)
 
 
 def test_a_seed_determines_everything(drive: SimulatedDrive, shot: SimFrame) -> None:

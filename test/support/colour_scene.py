@@ -145,14 +145,31 @@ class KilledError(Exception):
     """What a run dies of."""
 
 
-def assert_resumes(recipe, folder, monkeypatch, module, killed=19, between=lambda: None):
-    """A run that is killed in the step of number ``killed`` and resumed ends in the uninterrupted run's weights.
+def assert_resumes(recipe, folder, monkeypatch, *kills, between=lambda: None):
+    """A run that is killed and resumed ends in the weights of one that is not.
 
-    between: called after the kill.
+    kills: for each killed run a module and the number of its step that dies. between: called after the kill.
     """
     torch.set_num_threads(1)
     train(recipe, folder / "whole", device="cpu")
-    step, calls = module.training_step, []
+    whole = load_checkpoint(folder / "whole" / "student.safetensors")[0].state_dict()
+    for number, (module, killed) in enumerate(kills):
+        out = folder / f"killed{number}"
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "training_step", dies_in(module.training_step, killed))
+            with pytest.raises(KilledError):
+                train(recipe, out, device="cpu")
+        between()
+        torch.rand(100)
+        train(recipe, out, resume=True, device="cpu")
+        resumed = load_checkpoint(out / "student.safetensors")[0].state_dict()
+        for (name, a), b in zip(whole.items(), resumed.values(), strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=0, msg=f"{name}, {module.__name__} killed in step {killed}")
+
+
+def dies_in(step, killed):
+    """A module's ``training_step`` that raises KilledError when it is called for the time ``killed``."""
+    calls = []
 
     def dies(self, batch, number):
         calls.append(number)
@@ -160,13 +177,4 @@ def assert_resumes(recipe, folder, monkeypatch, module, killed=19, between=lambd
             raise KilledError
         return step(self, batch, number)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "training_step", dies)
-        with pytest.raises(KilledError):
-            train(recipe, folder / "broken", device="cpu")
-    between()
-    torch.rand(100)
-    train(recipe, folder / "broken", resume=True, device="cpu")
-    whole, broken = (load_checkpoint(folder / name / "student.safetensors")[0] for name in ("whole", "broken"))
-    for (name, a), b in zip(whole.state_dict().items(), broken.state_dict().values(), strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=0, msg=name)
+    return dies

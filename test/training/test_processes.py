@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from colour_scene import walls_recipe
 from torch import nn
 
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.networks.registry import build_network
+from ov3d_perception.recipes.load import changed
 from ov3d_perception.sparse import SparseTensor, quantize
 from ov3d_perception.training.data.sampler import EpochSampler
 from ov3d_perception.training.processes import Processes, SynchronisedNorm, synchronise
+from ov3d_perception.training.run import train
 
 SUPPORT = Path(__file__).parents[1] / "support"
 
@@ -23,22 +26,40 @@ import os
 import sys
 from pathlib import Path
 import pytest, torch
-sys.path.insert(0, {support!r})
-from colour_scene import walls_recipe
-from ov3d_perception.training.run import train
-from ov3d_perception.recipes.load import changed
+sys.path[:0] = {folders!r}
+from test_processes import train_two_steps
 torch.set_num_threads(1)
-out, batch, rate = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-own = out.parent / ("files-" + os.environ.get("RANK", "0"))
-own.mkdir(exist_ok=True)
 with pytest.MonkeyPatch.context() as patch:
-    recipe = walls_recipe(own, patch)
-    options = {{"frames": 4, "sweeps": 2}}
-    recipe = changed(recipe, {{"train.options": options, "optimiser.epochs": 1, "repeat": 1, "optimiser.batch": batch,
-        "method.switch_after": 9, "optimiser.algorithm": "sgd", "optimiser.schedule": "cosine", "optimiser.clip": 0.0,
-        "optimiser.learning_rate": rate}})
-    train(recipe, out, device="cpu")
+    train_two_steps(Path({out!r}), patch, batch=1, rate=0.01)
 """
+
+
+def train_two_steps(out, patch, batch, rate):
+    """Gradient descent on two frames of two sweeps, with the parameters and the running statistics that it ends in."""
+    files = out.parent / f"files-{out.name}-{os.environ.get('RANK', '0')}"
+    files.mkdir()
+    recipe = changed(
+        walls_recipe(files, patch),
+        {
+            "train.options": {"frames": 4, "sweeps": 2},
+            "repeat": 1,
+            "method.switch_after": 9,
+            "optimiser.epochs": 1,
+            "optimiser.batch": batch,
+            "optimiser.algorithm": "sgd",
+            "optimiser.schedule": "cosine",
+            "optimiser.clip": 0.0,
+            "optimiser.learning_rate": rate,
+        },
+    )
+    train(recipe, out, device="cpu")
+
+
+def ended_in(out):
+    """All parameters in a row, and the running statistics by name."""
+    state = torch.load(out / "last.ckpt", weights_only=False)["state_dict"]
+    statistics = {name: value for name, value in state.items() if "running" in name}
+    return torch.cat([v.flatten() for n, v in state.items() if n not in statistics and "num" not in n]), statistics
 
 
 def test_processes_share_each_step_as_one_would_take_it():
@@ -85,22 +106,19 @@ def test_synchronised_networks_are_the_same_in_one_process(arch):
 
 
 @pytest.mark.slow
-def test_two_processes_are_one_with_the_doubled_batch(tmp_path):
+def test_two_processes_are_one_with_the_doubled_batch(tmp_path, monkeypatch):
     script = tmp_path / "run.py"
-    script.write_text(RUN.format(support=str(SUPPORT)))
+    script.write_text(RUN.format(folders=[str(Path(__file__).parent), str(SUPPORT)], out=str(tmp_path / "two")))
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-
-    def start(out, batch, rate, *launcher):
-        command = [sys.executable, *launcher, str(script), str(tmp_path / out), str(batch), str(rate)]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200)
-        assert done.returncode == 0, done.stderr[-3000:]
-        state = torch.load(tmp_path / out / "last.ckpt", weights_only=False)["state_dict"]
-        statistics = {name: value for name, value in state.items() if "running" in name}
-        return torch.cat([v.flatten() for n, v in state.items() if n not in statistics and "num" not in n]), statistics
-
-    untrained, _ = start("none", 2, 0.0)
-    one, seen = start("one", 2, 0.01)
-    two, seen_too = start("two", 1, 0.01, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    command = [sys.executable, *launcher, str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200)
+    assert done.returncode == 0, done.stderr[-3000:]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    train_two_steps(tmp_path / "none", monkeypatch, batch=2, rate=0.0)
+    train_two_steps(tmp_path / "one", monkeypatch, batch=2, rate=0.01)
+    (untrained, _), (one, seen), (two, seen_too) = (ended_in(tmp_path / out) for out in ("none", "one", "two"))
+    assert (one - untrained).norm() > 0
     assert (two - one).norm() < 0.02 * (one - untrained).norm()  # rounding, which a young network amplifies
     for name, value in seen.items():
         torch.testing.assert_close(seen_too[name], value, rtol=1e-2, atol=1e-3, msg=name)

@@ -59,19 +59,21 @@ def test_student_learns_from_colours_to_tell_shine(recipe, tmp_path):
 
 
 def test_a_killed_run_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch):
+    """Four steps an epoch: killed in the third of four."""
     recipe = dataclasses.replace(
         recipe,
         optimiser=dataclasses.replace(recipe.optimiser, epochs=4, ema_decay=0.9),
         method=OpenSceneSpec(balance=0.5, agreement=0.3),
+        repeat=2,
     )
-    assert_resumes(recipe, tmp_path, monkeypatch, OpenSceneModule)
+    assert_resumes(recipe, tmp_path, monkeypatch, (OpenSceneModule, 10))
 
 
 @pytest.mark.parametrize("method", ["openscene", "clip2scene"])
 def test_a_run_whose_cache_was_emptied_encodes_again_and_resumes_to_the_same_weights(
     recipe, tmp_path, monkeypatch, method
 ):
-    recipe = changed(recipe, {"optimiser.epochs": 3, "method.name": method, "train.options.sweeps": 2})
+    recipe = changed(recipe, {"optimiser.epochs": 3, "repeat": 2, "method.name": method, "train.options.sweeps": 2})
 
     def empty():
         maps = list((tmp_path / "cache").rglob("*.npy"))
@@ -80,8 +82,8 @@ def test_a_run_whose_cache_was_emptied_encodes_again_and_resumes_to_the_same_wei
             path.unlink()
 
     module = OpenSceneModule if method == "openscene" else Clip2SceneModule
-    assert_resumes(recipe, tmp_path, monkeypatch, module, between=empty)
-    manifest = json.loads((tmp_path / "broken" / "pairs" / "manifest.json").read_text())
+    assert_resumes(recipe, tmp_path, monkeypatch, (module, 7), between=empty)
+    manifest = json.loads((tmp_path / "killed0" / "pairs" / "manifest.json").read_text())
     assert not [name for frame in manifest["frames"] for name in frame["maps"] if "/" in name]
 
 
@@ -154,9 +156,10 @@ def test_phases_go_on_with_the_weights_of_those_before(recipe, tmp_path, monkeyp
     torch.testing.assert_close(kept, second["state_dict"]["average.module.final.kernel"].half().float())
 
 
-@pytest.mark.parametrize(("module", "killed"), [(OpenSceneModule, 12), (KlModule, 3)])
-def test_a_run_killed_in_any_phase_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch, module, killed):
-    assert_resumes(changed(recipe, {"phases": PHASES}), tmp_path, monkeypatch, module, killed)
+def test_a_run_killed_in_any_phase_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch):
+    """Four steps an epoch: killed in the second epoch of three, and in the first of the second phase."""
+    planned = changed(recipe, {"phases": PHASES, "repeat": 2})
+    assert_resumes(planned, tmp_path, monkeypatch, (OpenSceneModule, 6), (KlModule, 3))
 
 
 def test_a_folder_belongs_to_one_run(recipe, tmp_path):
