@@ -20,6 +20,8 @@ from jaxtyping import Bool, Float32, Float64, Int32, Int64, UInt8
 UNLABELLED = 65535
 
 Pose = Float64[np.ndarray, "4 4"]
+Poses = Float64[np.ndarray, "t 4 4"]  # of one frame at t moments
+Stamps = Int64[np.ndarray, " t"]  # ns
 
 
 @dataclass(frozen=True)

@@ -334,7 +334,7 @@ class Bag(FrameSource):
         T_world_lidar = self._pose(scan.frame_id, scan.stamp)
         scan, _ = self._upright.apply(scan, self._lookup)
         if self._deskew:
-            scan = deskew(scan, lambda stamp: self._pose(scan.frame_id, stamp))
+            scan = deskew(scan, lambda at: self._tree.lookup_each(self.fixed_frame, scan.frame_id, at, self._tolerance))
         return Sweep(scan, T_world_lidar)
 
     def _view(self, stream: _CameraStream, middle: int) -> View | None:

@@ -13,7 +13,7 @@ from ov3d_perception.bags.reader import open_bag
 from ov3d_perception.errors import BagError
 from ov3d_perception.geometry.deskew import deskew
 from ov3d_perception.geometry.poses import transform
-from ov3d_perception.types import Pose, Scan
+from ov3d_perception.types import Pose, Poses, Scan, Stamps
 
 POINTS, TRUTH = "/points", "/ground_truth/points"
 
@@ -48,11 +48,11 @@ def read_truth(bag: str | Path) -> dict[int, TrueScan]:
             if scan.source_index is not None:
                 labels = labels[scan.source_index]
 
-            def pose(at: int, frame: str = scan.frame_id) -> Pose:
-                return tree.lookup("map", frame, at, tolerance_ns=200_000_000)
+            def poses(at: Stamps, frame: str = scan.frame_id) -> Poses:
+                return tree.lookup_each("map", frame, at, tolerance_ns=200_000_000)
 
-            T_map_lidar = pose(stamp)
-            still = deskew(scan, pose)
+            (T_map_lidar,) = poses(np.array([stamp]))
+            still = deskew(scan, poses)
             scans[stamp] = TrueScan(scan, labels, transform(T_map_lidar, still.xyz), T_map_lidar)
     if not scans:
         raise BagError(f"{bag} holds no scan with ground truth", f"Simulate a drive: it has {POINTS} and {TRUTH}")

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from scipy.spatial.transform import Rotation
 
 from ov3d_perception.errors import TransformError
-from ov3d_perception.types import Pose
+from ov3d_perception.types import Pose, Poses
 
 
 def invert(T: Pose) -> Pose:
@@ -70,9 +70,14 @@ def interpolate(T0: Pose, T1: Pose, fraction: float) -> Pose:
 
     A fraction outside [0, 1] continues the same motion beyond the ends.
     """
-    T = np.eye(4)
-    R0 = Rotation.from_matrix(T0[:3, :3])
-    step = (R0.inv() * Rotation.from_matrix(T1[:3, :3])).as_rotvec()
-    T[:3, :3] = (R0 * Rotation.from_rotvec(fraction * step)).as_matrix()
-    T[:3, 3] = T0[:3, 3] + fraction * (T1[:3, 3] - T0[:3, 3])
+    return interpolate_each(T0[None], T1[None], np.array([fraction], np.float64))[0]
+
+
+def interpolate_each(T0: Poses, T1: Poses, fraction: Float64[np.ndarray, " t"]) -> Poses:
+    """:func:`interpolate` for each of t pairs of poses."""
+    T = np.tile(np.eye(4), (len(T0), 1, 1))
+    R0 = Rotation.from_matrix(T0[:, :3, :3])
+    step = (R0.inv() * Rotation.from_matrix(T1[:, :3, :3])).as_rotvec()
+    T[:, :3, :3] = (R0 * Rotation.from_rotvec(fraction[:, None] * step)).as_matrix()
+    T[:, :3, 3] = T0[:, :3, 3] + fraction[:, None] * (T1[:, :3, 3] - T0[:, :3, 3])
     return T

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ov3d_perception.errors import TransformError
-from ov3d_perception.geometry.poses import interpolate, invert
-from ov3d_perception.types import Pose
+from ov3d_perception.geometry.poses import interpolate_each, invert
+from ov3d_perception.types import Pose, Poses, Stamps
 
 SECOND = 1_000_000_000
 
@@ -37,18 +37,30 @@ class _Edge:
             del self.poses[old]
         del self.stamps[:expired]
 
-    def at(self, stamp: int, tolerance_ns: int) -> Pose | None:
-        """T_parent_child at ``stamp``: slerp inside the history, the nearest end within the tolerance, else None."""
+    def at(self, stamps: list[int]) -> Poses:
+        """T_parent_child at each stamp: slerp inside the history, its nearest end outside."""
         if self.static:
-            return self.poses[0]
-        after = bisect_left(self.stamps, stamp)
-        if after < len(self.stamps) and self.stamps[after] == stamp:
-            return self.poses[stamp]
-        if 0 < after < len(self.stamps):
-            t0, t1 = self.stamps[after - 1], self.stamps[after]
-            return interpolate(self.poses[t0], self.poses[t1], (stamp - t0) / (t1 - t0))
-        end = self.stamps[0] if after == 0 else self.stamps[-1]
-        return self.poses[end] if abs(stamp - end) <= tolerance_ns else None
+            return self.poses[0][None]
+        first, last = self.stamps[0], self.stamps[-1]
+        poses, between, pairs, fractions = [], [], [], []
+        for row, stamp in enumerate(stamps):
+            inside = min(max(stamp, first), last)
+            after = bisect_left(self.stamps, inside)
+            t1 = self.stamps[after]
+            poses.append(self.poses[t1])
+            if t1 != inside:
+                t0 = self.stamps[after - 1]
+                between.append(row)
+                pairs.append(self.poses[t0])
+                fractions.append((inside - t0) / (t1 - t0))
+        found = np.stack(poses)
+        if between:
+            found[between] = interpolate_each(np.stack(pairs), found[between], np.array(fractions))
+        return found
+
+    def outside(self, stamp: int, tolerance_ns: int) -> bool:
+        """Before the history or after it, by more than the tolerance."""
+        return not self.static and not self.stamps[0] - tolerance_ns <= stamp <= self.stamps[-1] + tolerance_ns
 
 
 _STATIC = " (static)"
@@ -173,22 +185,26 @@ class TransformTree:
         Positions are interpolated linearly, rotations by slerp. Outside the recorded history the nearest end answers
         if it is within ``tolerance_ns``; else TransformError, as for frames that do not exist or do not connect.
         """
+        stamps = None if stamp is None else np.array([stamp], np.int64)
+        return self.lookup_each(target, source, stamps, tolerance_ns)[0]
+
+    def lookup_each(self, target: str, source: str, stamps: Stamps | None = None, tolerance_ns: int = 0) -> Poses:
+        """:meth:`lookup` at each of these stamps, with one search in the tree and one interpolation an edge."""
         target, source = target.lstrip("/"), source.lstrip("/")
         if target == source:
-            return np.eye(4)
+            return np.tile(np.eye(4), (1 if stamps is None else len(stamps), 1, 1))
         with self._lock:
             try:
                 up_source, up_target = self._chains(target, source)
-                if stamp is None:
-                    stamp = self._newest_common(up_source + up_target)
-                T_top_source = self._climb(up_source, target, source, stamp, tolerance_ns)
-                T_top_target = self._climb(up_target, target, source, stamp, tolerance_ns)
+                at = [self._newest_common(up_source + up_target)] if stamps is None else stamps.tolist()
+                T_top_source = self._climb(up_source, target, source, at, tolerance_ns)
+                T_top_target = self._climb(up_target, target, source, at, tolerance_ns)
             except TransformError as error:
                 fault = self._fault_on_the_way(target, source)
                 if not fault:
                     raise
                 raise TransformError(f"{fault}. {error.cause}", PARENTS_REMEDY) from error
-        return invert(T_top_target) @ T_top_source
+        return np.array([invert(T) for T in T_top_target]) @ T_top_source if up_target else T_top_source
 
     def newest(self, target: str, source: str) -> int | None:
         """The newest stamp (ns) at which ``lookup`` answers; None if all edges between are static.
@@ -255,14 +271,14 @@ class TransformTree:
         ends = [self._edges[child].stamps[-1] for child in chain if not self._edges[child].static]
         return min(ends) if ends else 0
 
-    def _climb(self, chain: list[str], target: str, source: str, stamp: int, tolerance_ns: int) -> Pose:
-        T = np.eye(4)
+    def _climb(self, chain: list[str], target: str, source: str, stamps: list[int], tolerance_ns: int) -> Poses:
+        T = np.tile(np.eye(4), (len(stamps), 1, 1))
         for child in chain:
             edge = self._edges[child]
-            step = edge.at(stamp, tolerance_ns)
-            if step is None:
-                raise self._outside(edge, child, target, source, stamp)
-            T = step @ T
+            for stamp in (min(stamps), max(stamps)):
+                if edge.outside(stamp, tolerance_ns):
+                    raise self._outside(edge, child, target, source, stamp)
+            T = edge.at(stamps) @ T
         return T
 
     @staticmethod

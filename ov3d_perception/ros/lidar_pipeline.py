@@ -24,7 +24,7 @@ from ov3d_perception.ros.diagnostics import WARN, Health
 from ov3d_perception.ros.lidar_parameters import LidarParameters
 from ov3d_perception.ros.points_input import Points
 from ov3d_perception.ros.transforms import Transforms
-from ov3d_perception.types import Pose, Preparation, Scan, VoxelFeatures
+from ov3d_perception.types import Pose, Poses, Preparation, Scan, Stamps, VoxelFeatures
 from ov3d_perception.viz.palette import colourise
 
 _STALE_NS = 1_000_000_000
@@ -167,12 +167,12 @@ class LidarPipeline:
             self._check_map_transform(scan)
             return scan, None
 
-        def pose_at(stamp: int) -> Pose:
-            return self._transforms.lookup(parameters.fixed_frame, scan.frame_id, stamp, parameters.tf_timeout)
+        def poses_at(stamps: Stamps) -> Poses:
+            return self._transforms.lookup_each(parameters.fixed_frame, scan.frame_id, stamps, parameters.tf_timeout)
 
         try:
-            pose = pose_at(scan.stamp)
-            compensated = deskew(scan, pose_at) if moves else scan
+            (pose,) = poses_at(np.array([scan.stamp]))
+            compensated = deskew(scan, poses_at) if moves else scan
         except TransformError as error:
             self._warn_of_tf(f"Scans are labelled one by one, as they came: {error.cause}", error.remedy)
             return scan, None

@@ -9,6 +9,7 @@ import threading
 import time
 from typing import Any, Protocol
 
+import numpy as np
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 
@@ -16,7 +17,7 @@ from ov3d_perception.errors import Ov3dError, TransformError
 from ov3d_perception.geometry.transform_tree import ParentWatch, TransformTree
 from ov3d_perception.ros import qos
 from ov3d_perception.ros.messages import stamp_to_ns, transform_to_pose
-from ov3d_perception.types import Pose
+from ov3d_perception.types import Pose, Poses, Stamps
 
 _NS = 1_000_000_000
 _WORTH_WAITING_NS = _NS  # a stamp further ahead of the newest transform than this will not be reached in time
@@ -32,6 +33,9 @@ class Transforms(Protocol):
         nor does a stamp more than a second ahead of the newest data. With a timeout this blocks the calling thread:
         call it from a worker, not from an executor's callback.
         """
+
+    def lookup_each(self, target: str, source: str, stamps: Stamps, timeout_s: float = 0.0) -> Poses:
+        """:meth:`lookup` at each of these stamps; it waits once, for the last of them."""
 
     def latest(self, target: str, source: str) -> int | None:
         """Newest moment (ns) at which the transform is known, 0 if it is static, None if the frames do not connect."""
@@ -89,10 +93,16 @@ class WaitingTree:
 
     def lookup(self, target: str, source: str, stamp: int, timeout_s: float = 0.0) -> Pose:
         """See :meth:`Transforms.lookup`."""
+        (pose,) = self.lookup_each(target, source, np.array([stamp]), timeout_s)
+        return pose
+
+    def lookup_each(self, target: str, source: str, stamps: Stamps, timeout_s: float = 0.0) -> Poses:
+        """See :meth:`Transforms.lookup_each`."""
         with self._changed:
             if timeout_s > 0:
-                self._changed.wait_for(lambda: not _is_late(self.latest(target, source), stamp), timeout_s)
-            return self._tree.lookup(target, source, stamp)
+                last = int(stamps.max())
+                self._changed.wait_for(lambda: not _is_late(self.latest(target, source), last), timeout_s)
+            return self._tree.lookup_each(target, source, stamps)
 
     def latest(self, target: str, source: str) -> int | None:
         """See :meth:`Transforms.latest`."""
@@ -180,12 +190,20 @@ class Tf2Transforms:
 
     def lookup(self, target: str, source: str, stamp: int, timeout_s: float = 0.0) -> Pose:
         """See :meth:`Transforms.lookup`."""
+        (pose,) = self.lookup_each(target, source, np.array([stamp]), timeout_s)
+        return pose
+
+    def lookup_each(self, target: str, source: str, stamps: Stamps, timeout_s: float = 0.0) -> Poses:
+        """See :meth:`Transforms.lookup_each`."""
+        target, source = target.lstrip("/"), source.lstrip("/")
+        deadline, last = time.monotonic() + timeout_s, int(stamps.max())
+        while time.monotonic() < deadline and _is_late(self.latest(target, source), last):
+            time.sleep(self._POLL_S)
+        return np.array([self._at(target, source, stamp) for stamp in stamps.tolist()])
+
+    def _at(self, target: str, source: str, stamp: int) -> Pose:
         from rclpy.time import Time
 
-        target, source = target.lstrip("/"), source.lstrip("/")
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline and _is_late(self.latest(target, source), stamp):
-            time.sleep(self._POLL_S)
         try:
             return transform_to_pose(self._buffer.lookup_transform(target, source, Time(nanoseconds=stamp)).transform)
         except self._error as error:

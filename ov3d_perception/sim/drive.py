@@ -74,10 +74,6 @@ class SimulatedDrive:
         """T_world_lidar at times in seconds after the start."""
         return self.base_at(times) @ rig.lidar_mount()
 
-    def T_world_lidar_at(self, stamp: int) -> Pose:
-        """Pose of the LiDAR at a stamp (ns), as :func:`geometry.deskew.deskew` asks for it."""
-        return self.lidar_at(np.array([(stamp - EPOCH) / 1e9]))[0]
-
     def __len__(self) -> int:
         return self.frames
 
@@ -94,7 +90,7 @@ class SimulatedDrive:
         scenes = [self.world.at(moment) for moment in self.lidar.moments(start, period)]
         found = lidars.sweep(self.lidar, scenes, self.lidar_at, start, period, rng)
         raw = _stamped(found.scan)
-        scan = deskew(raw, self.T_world_lidar_at)
+        scan = deskew(raw, lambda stamps: self.lidar_at((stamps - EPOCH) / 1e9))
         views, truths = (
             self._pictures(scenes, start, period, rng) if self.cameras and number % self.image_every == 0 else ((), ())
         )

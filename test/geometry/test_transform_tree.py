@@ -69,6 +69,33 @@ def test_rotation_is_slerp(fraction: float, yaw: float, pitch: float) -> None:
     np.testing.assert_allclose(tree.lookup("a", "b", stamp)[:3, :3], expected, atol=1e-9)
 
 
+@given(st.lists(st.integers(-S // 10, int(4.1 * S)), min_size=1, max_size=8))
+def test_many_moments_at_once_are_slerp_on_each_edge(stamps: list[int]) -> None:
+    """Up one turning edge and down another, of unequal stamps; a tenth of a second beyond the ends is allowed."""
+    tree, rng = TransformTree(), np.random.default_rng(1)
+    turns, places, times = {}, {}, {"b": [0, S, 2 * S, 4 * S], "c": [0, 3 * S // 2, 4 * S]}
+    for child, at in times.items():
+        turns[child], places[child] = Rotation.random(len(at), rng=rng), rng.normal(size=(len(at), 3))
+        for stamp, turn, place in zip(at, turns[child], places[child], strict=True):
+            T = np.eye(4)
+            T[:3, :3], T[:3, 3] = turn.as_matrix(), place
+            tree.add("a", child, stamp, T)
+    found = tree.lookup_each("c", "b", np.array(stamps), tolerance_ns=S // 10)
+    for T_c_b, stamp in zip(found, np.clip(stamps, 0, 4 * S), strict=True):
+        T_a = {}
+        for child, at in times.items():
+            T_a[child] = np.eye(4)
+            T_a[child][:3, :3] = Slerp(at, turns[child])(stamp).as_matrix()
+            T_a[child][:3, 3] = [np.interp(stamp, at, axis) for axis in places[child].T]
+        np.testing.assert_allclose(T_c_b, np.linalg.inv(T_a["c"]) @ T_a["b"], atol=1e-9)
+
+
+def test_one_of_many_moments_beyond_the_ends_is_told() -> None:
+    with pytest.raises(TransformError, match=r"0\.200 s newer than the last of odom <- base_link"):
+        robot().lookup_each("odom", "lidar", np.array([0, int(4.2 * S), S]))
+    np.testing.assert_array_equal(robot().lookup_each("lidar", "lidar", np.arange(3)), [np.eye(4)] * 3)
+
+
 @given(st.integers(0, 4 * S))
 def test_back_and_forth_is_identity(stamp: int) -> None:
     tree = robot()

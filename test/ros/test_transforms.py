@@ -43,6 +43,9 @@ def test_what_is_on_its_way_is_waited_for() -> None:
     threading.Timer(0.05, tree.add, ("odom", "base", 2 * S, shifted(2))).start()
     T = tree.lookup("odom", "base", int(1.5 * S), timeout_s=30.0)
     assert T[0, 3] == 1.5
+    threading.Timer(0.05, tree.add, ("odom", "base", 3 * S, shifted(3))).start()
+    before, _, after = tree.lookup_each("odom", "base", np.array([S, int(2.5 * S), 2 * S]), timeout_s=30.0)
+    assert (before[0, 3], after[0, 3]) == (1.0, 2.0)
 
 
 def test_the_wait_ends() -> None:
