@@ -93,7 +93,7 @@ class WaitingTree:
 
     def lookup(self, target: str, source: str, stamp: int, timeout_s: float = 0.0) -> Pose:
         """See :meth:`Transforms.lookup`."""
-        (pose,) = self.lookup_each(target, source, np.array([stamp]), timeout_s)
+        pose: Pose = self.lookup_each(target, source, np.array([stamp]), timeout_s)[0]
         return pose
 
     def lookup_each(self, target: str, source: str, stamps: Stamps, timeout_s: float = 0.0) -> Poses:
@@ -190,7 +190,7 @@ class Tf2Transforms:
 
     def lookup(self, target: str, source: str, stamp: int, timeout_s: float = 0.0) -> Pose:
         """See :meth:`Transforms.lookup`."""
-        (pose,) = self.lookup_each(target, source, np.array([stamp]), timeout_s)
+        pose: Pose = self.lookup_each(target, source, np.array([stamp]), timeout_s)[0]
         return pose
 
     def lookup_each(self, target: str, source: str, stamps: Stamps, timeout_s: float = 0.0) -> Poses:

@@ -19,7 +19,6 @@ from beartype import beartype
 from jaxtyping import AbstractArray, jaxtyped
 
 _CHECKED = "__checked__"
-_INNER_LOOPS = {"add_outer_products"}  # called for each offset of each convolution with arrays verified outside
 
 
 def check_shapes(package: str) -> None:
@@ -36,8 +35,6 @@ def checked(decorated: Any) -> Any:
     Names that its module defines further down are not known yet: annotations with them are not verified.
     """
     function = decorated.__init__ if isclass(decorated) else decorated
-    if decorated.__name__ in _INNER_LOOPS:
-        return decorated
     annotations, names = getattr(function, "__annotations__", {}), getattr(function, "__globals__", {})
     hints = {name: _evaluated(hint, names) for name, hint in annotations.items()}
     shapes = {name: hint for name, hint in hints.items() if _holds_shape(hint)}
