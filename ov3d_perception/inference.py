@@ -184,13 +184,8 @@ class LiveModel:
         they are of the class after all.
         """
         words, rows = self.vocabulary, voxels.point_to_voxel
-        classes = np.append(words.prompt_class, np.full(len(words.negatives), len(words), np.int32))
-        found = self._text.classify(voxels.features, classes, words.logit_scale)
+        found = self._text.classify(voxels.features, words.prompt_class, words.logit_scale)
         label, probability = (part[rows].cpu().numpy() for part in found)
-        if len(words.negatives):
-            other = label == len(words)
-            label = np.where(other, UNLABELLED, label).astype(np.int32)
-            probability = np.where(other, 1.0 - probability, probability).astype(np.float32)
         if self.min_probability > 0:
             label = np.where(probability >= self.min_probability, label, UNLABELLED).astype(np.int32)
         return Segmentation(label, probability)

@@ -75,7 +75,7 @@ def test_features_name_each_points_voxel(segmenter: Segmenter) -> None:
 
 
 def test_labels_are_those_of_the_wide_features(segmenter: Segmenter) -> None:
-    """The long way: features through the basis, normalised, softmax over prompts, in double precision."""
+    """The long way: features through the basis, normalised, the softmax over prompts summed by class, in doubles."""
     xyz, intensity = cloud()
     words = vocabulary()
     z = segmenter.features(xyz, intensity).features.astype(np.float64)
@@ -83,8 +83,8 @@ def test_labels_are_those_of_the_wide_features(segmenter: Segmenter) -> None:
     wide /= np.linalg.norm(wide, axis=1, keepdims=True)
     logits = 20.0 * wide @ words.embeddings.T
     likelihood = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    best = words.prompt_class[likelihood.argmax(1)]
     per_class = np.stack([likelihood[:, words.prompt_class == c].sum(1) for c in range(3)], 1)
+    best = per_class.argmax(1)
     found = LiveModel.of(segmenter, words).label(output(z))
     label, probability = found.label, found.probability
     assert np.array_equal(label, best)

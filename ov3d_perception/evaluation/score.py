@@ -15,6 +15,7 @@ from ov3d_perception.evaluation.metrics import Confusion
 from ov3d_perception.evaluation.result import Result
 from ov3d_perception.evaluation.unlabelled import Unlabelled
 from ov3d_perception.inference import LiveModel, Segmenter
+from ov3d_perception.language.text_classifier import TextClassifier
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.lifting.frames import Counts, neighbours, read_frames
 from ov3d_perception.lifting.image_teacher import ImageTeacher
@@ -128,9 +129,11 @@ def label_by_teacher(
 
 
 def classify(features: Float[np.ndarray, "n d"], vocabulary: Vocabulary) -> Int32[np.ndarray, " n"]:
-    """The class of the prompt with the highest cosine."""
-    best = torch.from_numpy(features) @ torch.from_numpy(vocabulary.embeddings).T
-    return np.asarray(vocabulary.prompt_class)[best.argmax(1).numpy()].astype(np.int32)
+    """The most probable class, as the student's are: see :meth:`TextClassifier.classify`."""
+    same = np.eye(features.shape[1], dtype=np.float32)
+    text = TextClassifier(same, vocabulary.embeddings)
+    label, _ = text.classify(torch.from_numpy(features), vocabulary.prompt_class, vocabulary.logit_scale)
+    return np.asarray(label.numpy())
 
 
 def _origin(

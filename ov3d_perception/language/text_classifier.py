@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int, Int32, Int64
+from jaxtyping import Float, Float32, Int, Int32
 from torch import Tensor
 from torch.nn import functional
+
+from ov3d_perception.types import UNLABELLED
 
 _CHUNK = 4096  # rows at a time: on a CPU, scores of 200 prompts then stay in the cache
 _ALIGNMENT = 16
@@ -49,25 +51,21 @@ class TextClassifier:
     def classify(
         self, features: Float32[Tensor, "v c"], prompt_class: Int[np.ndarray, " p"], logit_scale: float
     ) -> tuple[Int32[Tensor, " v"], Float32[Tensor, " v"]]:
-        """Class of the best prompt, and the softmax over all prompts summed over that class's.
+        """The most probable class and its probability: the softmax over all prompts, summed over the class's own.
 
-        prompt_class: class index of each prompt.
+        prompt_class: class index of each prompt. Prompts beyond them are rivals, each by itself: where one of them is
+        more probable than any class, the label is UNLABELLED; the probability remains that of the best class.
         """
         label = torch.empty(len(features), dtype=torch.int32, device=features.device)
         probability = torch.empty(len(features), device=features.device)
-        membership = torch.as_tensor(np.asarray(prompt_class, dtype=np.int64)).to(features.device)
+        owner = torch.as_tensor(np.asarray(prompt_class, dtype=np.int64)).to(features.device)
+        members = functional.one_hot(owner).float()
         for start in range(0, len(features), _CHUNK):
             part = slice(start, start + _CHUNK)
-            label[part], probability[part] = self._classify(features[part], membership, logit_scale)
-        return label, probability
-
-    def _classify(
-        self, features: Float32[Tensor, "v c"], membership: Int64[Tensor, " p"], logit_scale: float
-    ) -> tuple[Int64[Tensor, " v"], Float32[Tensor, " v"]]:
-        likelihood = torch.softmax(self.cosines(features).mul_(logit_scale), dim=1)
-        highest, prompt = likelihood.max(dim=1)
-        best, classes = membership[prompt], int(membership.max()) + 1
-        if classes == len(membership):
-            return best, highest
-        one_hot = functional.one_hot(membership, classes).to(likelihood.dtype)
-        return best, (likelihood @ one_hot).gather(1, best[:, None]).squeeze(1).clamp_(max=1.0)
+            likelihood = torch.softmax(self.cosines(features[part]).mul_(logit_scale), dim=1)
+            own, rivals = likelihood[:, : len(owner)], likelihood[:, len(owner) :]
+            probability[part], best = (own @ members).max(dim=1)
+            if self._prompts > len(owner):
+                best = torch.where(rivals.max(dim=1).values > probability[part], UNLABELLED, best)
+            label[part] = best
+        return label, probability.clamp_(max=1.0)

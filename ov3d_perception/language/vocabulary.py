@@ -20,7 +20,7 @@ __all__ = ["TextBank", "TextSource", "TextTower", "Vocabulary", "load_text_sourc
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """Classes by name; class c is hit by any prompt p with ``prompt_class[p] == c`` (the best prompt counts).
+    """Classes by name; class c is as probable as its prompts p, those with ``prompt_class[p] == c``, are together.
 
     ``embeddings`` are unit norm, one row a prompt, in the space of ``identity``; ``logit_scale`` is its encoder's.
     ``negatives`` (q, d) compete with the prompts and are no class: what a single class is told from.

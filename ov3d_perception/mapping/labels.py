@@ -51,13 +51,12 @@ class MapLabels:
     def _classify(
         self, features: Float32[np.ndarray, "n c"]
     ) -> tuple[Int32[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
-        """Class of the best prompt, and the softmax over all prompts summed over that class's."""
-        words, rows = self.vocabulary, np.arange(len(features))
+        """The most probable class and its probability: the softmax over all prompts, summed over the class's own."""
+        words = self.vocabulary
         scale = np.float32(words.logit_scale) / np.maximum(row_lengths(features), 1e-12)
-        logits = product(features, self._text) * scale[:, None]
-        prompt = logits.argmax(1)
-        logits -= logits[rows, prompt][:, None]
-        likelihood = np.exp(logits, out=logits)
-        label = words.prompt_class[prompt]
-        own = product(likelihood, np.eye(len(words), dtype=np.float32)[words.prompt_class])[rows, label]
-        return label, own / np.einsum("np->n", likelihood)
+        likelihood = product(features, self._text) * scale[:, None]
+        likelihood -= likelihood.max(1, keepdims=True)
+        np.exp(likelihood, out=likelihood)
+        of_class = product(likelihood, np.eye(len(words), dtype=np.float32)[words.prompt_class])
+        label = of_class.argmax(1).astype(np.int32)
+        return label, of_class[np.arange(len(label)), label] / of_class.sum(1)

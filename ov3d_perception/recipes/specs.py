@@ -118,6 +118,8 @@ class OptimiserSpec:
     precision: "fp32", "bf16" or, on a GPU, "fp16" (autocast).
     ema_decay: decay a step of the moving average of the weights, which is evaluated and kept instead of the last ones
     (0 = off; 0.99 looks back about 100 steps).
+    frozen_norm: share of the steps, the last ones, in which batch normalisation uses statistics of the whole training
+    set, as evaluation does, instead of the batch's own (0 = never, 1 = always; 0.5 is good where a batch is one cloud).
     """
 
     epochs: int = 100
@@ -132,6 +134,7 @@ class OptimiserSpec:
     workers: int = 0
     algorithm: Literal["adamw", "sgd"] = "adamw"
     accumulate: int = 1
+    frozen_norm: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -151,8 +154,9 @@ class FinetuneSpec:
     """Training on labels that starts from a pre-trained network or from random weights; cross-entropy.
 
     splits: labelled sources by name, such as "1%"; each is validated by the recipe's validation source.
-    learning_rate: of the pre-trained part; head_rate: of the new head; SGD and a cosine, as SLidR. The rest is the
-    recipe's own (batch, augmentations of the cloud, precision).
+    learning_rate: of the pre-trained part; head_rate: of the new head; algorithm, schedule: by default SGD and a
+    cosine, as SLidR. balance: power of the inverse frequency of a class, as a weight of its points (0 = off). The rest
+    is the recipe's own (batch, augmentations of the cloud, precision, ``optimiser.frozen_norm``).
     """
 
     splits: dict[str, SourceSpec] = field(default_factory=dict)
@@ -160,6 +164,9 @@ class FinetuneSpec:
     learning_rate: float = 0.02
     head_rate: float = 2.0
     weight_decay: float = 1e-4
+    algorithm: Literal["adamw", "sgd"] = "sgd"
+    schedule: Literal["onecycle", "poly", "cosine"] = "cosine"
+    balance: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import lightning
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -30,6 +31,7 @@ from ov3d_perception.networks.registry import Network
 from ov3d_perception.recipes.load import changed, split_of
 from ov3d_perception.recipes.specs import Recipe
 from ov3d_perception.sparse import SparseTensor
+from ov3d_perception.training.balance import Balance
 from ov3d_perception.training.callbacks import CheckpointCallback
 from ov3d_perception.training.data.clouds import CloudBatch, CloudDataset, Columns
 from ov3d_perception.training.data.readers import LabelReader
@@ -79,8 +81,7 @@ def finetune(
         validation = FrameSubset(validation, range(1)) if validation is not None else None
     network = network_of(recipe, vocabulary.identity)
     dataset = CloudDataset(LabelReader(source, recipe.pairs.sweeps), recipe, Columns())
-    rate = recipe.finetune.head_rate
-    experiment = Experiment(dataset, lambda n: Labelled(network, recipe, n, rate), {})
+    experiment = Experiment(dataset, lambda n: Labelled(network, recipe, n, len(vocabulary)), {})
     callback = CheckpointCallback(recipe, out, vocabulary.identity, vocabulary, validation, None, preparation)
     module = fit(recipe, out, experiment, callback, device)
     return callback.finish(module, {"split": split, "labelled frames": len(source), "from": str(init or "random")})
@@ -100,19 +101,27 @@ def _for_labels(recipe: Recipe, split: str, init: Path | None, fast: bool) -> Re
             "optimiser.epochs": 1 if fast else spec.epochs,
             "optimiser.learning_rate": spec.learning_rate,
             "optimiser.weight_decay": spec.weight_decay,
-            "optimiser.algorithm": "sgd",
-            "optimiser.schedule": "cosine",
+            "optimiser.algorithm": spec.algorithm,
+            "optimiser.schedule": spec.schedule,
             "repeat": 1,
         },
     )
 
 
 class Labelled(Student):
-    """Cross-entropy over the labelled points; the new head learns at its own rate."""
+    """Cross-entropy over the labelled points; the new head learns at its own rate.
 
-    def __init__(self, network: Network, recipe: Recipe, steps: int, head_rate: float) -> None:
+    Args:
+        network, steps: as for :class:`~ov3d_perception.training.student.Student`.
+        recipe: optimiser, and the section ``finetune``.
+        classes: how many there are.
+    """
+
+    def __init__(self, network: Network, recipe: Recipe, steps: int, classes: int) -> None:
         super().__init__(network, recipe.optimiser, steps)
-        self.head_rate = head_rate
+        self.head_rate = recipe.finetune.head_rate
+        if recipe.finetune.balance > 0:
+            self.balance = Balance(np.arange(classes), recipe.finetune.balance)
 
     def training_step(self, batch: CloudBatch, _: int) -> Float[Tensor, ""]:
         """The loss of one batch."""
@@ -120,7 +129,10 @@ class Labelled(Student):
         assert batch.label is not None
         known = batch.label != UNLABELLED
         logits = self.network.head(narrow)[batch.voxel[known]].float()
-        return self.log_loss(F.cross_entropy(logits, batch.label[known]))
+        label = batch.label[known]
+        if self.balance is None:
+            return self.log_loss(F.cross_entropy(logits, label))
+        return self.log_loss((F.cross_entropy(logits, label, reduction="none") * self.balance.weights(label)).mean())
 
     def groups(self) -> list[tuple[list[torch.nn.Parameter], float]]:
         """The body at the recipe's rate, the head at its own."""

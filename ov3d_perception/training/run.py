@@ -43,6 +43,7 @@ from ov3d_perception.training.callbacks import CheckpointCallback
 from ov3d_perception.training.data.clouds import collate
 from ov3d_perception.training.data.sampler import EpochSampler
 from ov3d_perception.training.experiment import Experiment, Run, experiment_of
+from ov3d_perception.training.frozen_norm import FrozenNorm
 from ov3d_perception.training.initialise import network_of
 from ov3d_perception.training.processes import Processes, synchronise
 from ov3d_perception.training.student import Student
@@ -121,6 +122,9 @@ def fit(recipe: Recipe, out: Path, experiment: Experiment, callback: CheckpointC
     module = experiment.module(steps * spec.epochs)
     if processes.world > 1:
         synchronise(module.network)
+    callbacks = [callback, StepTimes(out)]
+    if spec.frozen_norm > 0:
+        callbacks.append(FrozenNorm(experiment.dataset, round((1 - spec.frozen_norm) * steps * spec.epochs)))
     trainer = lightning.Trainer(
         accelerator={"auto": "auto", "cuda": "gpu"}.get(device, device),
         devices=processes.local,
@@ -131,7 +135,7 @@ def fit(recipe: Recipe, out: Path, experiment: Experiment, callback: CheckpointC
         precision=PRECISIONS[spec.precision],
         gradient_clip_val=spec.clip,
         accumulate_grad_batches=spec.accumulate,
-        callbacks=[callback, StepTimes(out)],
+        callbacks=callbacks,
         logger=[CSVLogger(out / "logs", name="csv"), TensorBoardLogger(out / "logs", name="tensorboard")],
         default_root_dir=out,
         enable_checkpointing=False,

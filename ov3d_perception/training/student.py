@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ov3d_perception.networks.registry import Network
 from ov3d_perception.recipes.specs import OptimiserSpec
+from ov3d_perception.sparse import BatchNorm
 from ov3d_perception.training.balance import Balance
 
 _FUSED_ON_CPU = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 4)
@@ -34,10 +35,20 @@ class Student(lightning.LightningModule):
         super().__init__()
         self.network, self.spec, self.steps = network, spec, steps
         self.balance: Balance | None = None
+        self.frozen_norm = False
         self.average: AveragedModel | None = None
         if spec.ema_decay > 0:
             self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(spec.ema_decay), use_buffers=True)
             self.average.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Student:
+        """Training or evaluation mode; normalisations that are frozen stay in the latter."""
+        super().train(mode)
+        if self.frozen_norm:
+            for layer in self.modules():
+                if isinstance(layer, BatchNorm | nn.BatchNorm1d):
+                    layer.eval()
+        return self
 
     def log_loss(self, loss: Float[Tensor, ""], **parts: Float[Tensor, ""]) -> Float[Tensor, ""]:
         """Log a step's loss, and what it is made of; returns it."""
@@ -89,7 +100,10 @@ class Student(lightning.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the generators' states and the class shares; Lightning keeps weights, optimiser, schedule and loops."""
+        """Add the generators' states, the class shares, whether normalisation is frozen.
+
+        Lightning keeps weights, optimiser, schedule and loops.
+        """
         numpy_state: Any = np.random.get_state(legacy=True)
         checkpoint["generators"] = {
             "torch": torch.get_rng_state(),
@@ -97,11 +111,14 @@ class Student(lightning.LightningModule):
             "python": random.getstate(),
             "numpy": (numpy_state[0], numpy_state[1].tolist(), *numpy_state[2:]),
         }
+        checkpoint["frozen_norm"] = self.frozen_norm
         if self.balance is not None:
             checkpoint["balance"] = self.balance.total
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put the generators and the class shares back."""
+        """Put back what :meth:`on_save_checkpoint` has added."""
+        self.frozen_norm = checkpoint.get("frozen_norm", False)
+        self.train(self.training)
         states = checkpoint["generators"]
         torch.set_rng_state(states["torch"])
         if torch.cuda.is_available() and states["cuda"]:

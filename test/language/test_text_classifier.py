@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ov3d_perception.language import text_classifier
 from ov3d_perception.language.text_classifier import TextClassifier
+from ov3d_perception.types import UNLABELLED
 
 
 @given(st.integers(0, 1000), st.integers(1, 40), st.integers(2, 24), st.integers(1, 9))
@@ -36,10 +37,26 @@ def test_by_hand() -> None:
     np.testing.assert_allclose(probability[1], (e[0] + e[2]) / e.sum(), rtol=1e-5)
 
 
-def test_the_best_prompt_decides_not_the_class_with_most_prompts() -> None:
+def test_a_class_is_as_probable_as_its_prompts_together() -> None:
+    """Cosines 1, 0.94868 and 0.94868: the first prompt is the best one, the other two are more in sum."""
     text = TextClassifier(np.eye(2, dtype=np.float32), np.array([[1, 0], [0.9, 0.3], [0.9, -0.3]], np.float32))
     label, probability = text.classify(torch.tensor([[1.0, 0.0]]), np.array([0, 1, 1]), logit_scale=1.0)
-    assert label[0] == 0 and probability[0] < 0.5
+    first, others = np.exp(1.0), 2 * np.exp(0.9 / np.sqrt(0.9))
+    assert label[0] == 1 and probability[0].item() == pytest.approx(others / (first + others), abs=1e-5)
+    label, probability = text.classify(torch.tensor([[1.0, 0.0]]), np.array([0, 1, 1]), logit_scale=100.0)
+    assert label[0] == 0 and probability[0] > 0.98  # sharp, as CLIP is: one prompt that fits better decides
+
+
+def test_rivals_compete_one_by_one_and_leave_the_best_class_its_probability() -> None:
+    """The class has 0.4, each of two rivals 0.3: the class wins, though they are more in sum; not against 0.5."""
+    text = TextClassifier(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32))
+    for odds, label in (((0.4, 0.3, 0.3), 0), ((0.4, 0.5, 0.1), UNLABELLED)):
+        cosine = torch.log(torch.tensor([odds])) / 10 + 0.5  # of a feature that is then of unit length
+        cosine = cosine / cosine.norm()
+        scale = float(torch.log(torch.tensor(odds[0] / odds[2])) / (cosine[0, 0] - cosine[0, 2]))
+        found, probability = text.classify(cosine, np.array([0]), logit_scale=scale)
+        assert found.tolist() == [label]
+        assert probability[0].item() == pytest.approx(0.4, abs=1e-3)
 
 
 def test_long_inputs_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:

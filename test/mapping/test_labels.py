@@ -24,7 +24,7 @@ def of_features(features: list[list[float]]) -> SemanticMap:
 
 
 def test_probabilities_by_hand() -> None:
-    """(3, 4) has the cosines 0.6, 0.8, -0.6; of the class "side", both prompts count, and the best prompt decides."""
+    """(3, 4) has the cosines 0.6, 0.8, -0.6; of the class "side", both prompts count."""
     words = Vocabulary.from_words({"side": ["right", "left"], "up": ["up"]}, BANK)
     found = MapLabels(of_features([[3, 4], [10, 0]]), words).update()
     e, f = np.exp([3.0, 4.0, -3.0]), np.exp([5.0, 0.0, -5.0])
@@ -33,11 +33,13 @@ def test_probabilities_by_hand() -> None:
     np.testing.assert_allclose(found.probability[np.argsort(found.centres[:, 0])], expected, atol=0.02)  # bytes
 
 
-def test_the_best_prompt_decides_not_the_class_with_most_prompts() -> None:
+def test_a_class_is_as_probable_as_its_prompts_together() -> None:
     near = TextBank(["x", "a", "b"], np.array([[1, 0], [0.9, 0.3], [0.9, -0.3]], np.float32), IDENTITY, logit_scale=1.0)
     words = Vocabulary.from_words({"x": ["x"], "others": ["a", "b"]}, near)
     found = MapLabels(of_features([[1, 0]]), words).update()
-    assert found.label.tolist() == [0] and found.probability[0] < 0.5
+    first, others = np.exp(1.0), 2 * np.exp(0.9 / np.sqrt(0.9))
+    assert found.label.tolist() == [1]
+    np.testing.assert_allclose(found.probability, [others / (first + others)], atol=0.01)  # bytes
 
 
 def test_many_voxels_are_labelled_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Fine-tuning on the wall of two colours."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from ov3d_perception.networks.checkpoint import load_checkpoint
 from ov3d_perception.networks.checkpoint_info import words_of_checkpoint
 from ov3d_perception.recipes.load import changed, split_of
 from ov3d_perception.training import run
-from ov3d_perception.training.data.clouds import CloudDataset, Columns, collate
+from ov3d_perception.training.data.clouds import CloudBatch, CloudDataset, Columns, collate
 from ov3d_perception.training.data.readers import LabelReader
 from ov3d_perception.training.finetune import Labelled, finetune
 from ov3d_perception.training.initialise import network_of
@@ -66,11 +67,47 @@ def test_a_pretrained_body_comes_along_and_its_head_does_not(recipe, tmp_path):
 
 def test_head_and_body_learn_at_their_own_rates(recipe):
     network = network_of(recipe, class_vocabulary(LabelSet.load(recipe.vocabulary.labelset)).identity)
-    module = Labelled(network, recipe, 10, head_rate=2.0)
+    module = Labelled(network, changed(recipe, {"finetune.head_rate": 2.0}), 10, classes=2)
     (body, slow), (head, quick) = module.groups()
     assert (slow, quick) == (recipe.optimiser.learning_rate, 2.0)
     assert [id(p) for p in head] == [id(network.final.kernel)]
     assert len(body) + 1 == len(list(network.parameters()))
+
+
+def test_balance_lets_a_rare_class_weigh_what_a_frequent_one_does(recipe, monkeypatch):
+    """Of 100 labelled points 90 are of class 0. The network gives both logits 0 but for class 1's points, which it
+    gets wrong by 2: plainly they are a tenth of the loss, balanced (power 1, less a count of one each) half of it."""
+    network = network_of(recipe, class_vocabulary(LabelSet.load(recipe.vocabulary.labelset)).identity)
+    label = torch.tensor([0] * 90 + [1] * 10)
+    coords = torch.zeros(100, 4, dtype=torch.int64)
+    coords[:, 1] = torch.arange(100)
+    batch = CloudBatch(coords, torch.zeros(100, 1), torch.arange(100), label=label)
+    logits = torch.zeros(100, 2)
+    logits[90:, 0] = 2.0
+    losses = []
+    for power in (0.0, 1.0):
+        module = Labelled(network, changed(recipe, {"finetune.balance": power}), 10, classes=2)
+        monkeypatch.setattr(module, "network", FixedLogits(logits))
+        monkeypatch.setattr(module, "log", lambda *_, **__: None)
+        losses.append(module.training_step(batch, 0).item())
+    easy, hard = math.log(2), math.log(1 + math.exp(2))
+    assert losses[0] == pytest.approx(0.9 * easy + 0.1 * hard, abs=1e-5)
+    share = 10 * 102 / 2 / 11 / (10 * 102 / 2 / 11 + 90 * 102 / 2 / 91)
+    assert losses[1] == pytest.approx((1 - share) * easy + share * hard, abs=1e-5)
+
+
+class FixedLogits(torch.nn.Module):
+    """Stands for a network whose head gives each voxel its logits."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, x):
+        return x
+
+    def head(self, features):
+        return self.logits
 
 
 def test_labels_stay_with_their_points(recipe):
