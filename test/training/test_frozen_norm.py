@@ -69,4 +69,4 @@ def test_a_run_killed_before_or_after_they_are_frozen_resumes_to_the_same_weight
         walls_recipe(tmp_path, monkeypatch), {"optimiser.epochs": 4, "optimiser.ema_decay": 0.9, "optimiser.batch": 1}
     )
     recipe = changed(recipe, {"optimiser.frozen_norm": 0.6, "method.name": "openscene"})
-    assert_resumes(recipe, tmp_path, monkeypatch, OpenSceneModule)
+    assert_resumes(recipe, tmp_path, monkeypatch, (OpenSceneModule, 10), (OpenSceneModule, 27))
