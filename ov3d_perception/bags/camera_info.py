@@ -23,21 +23,14 @@ _ZEROS_ONLY |= {"inversebrownconrady", "modifiedbrownconrady", "division"}
 _REMEDY = "Calibrate camera '{}' and let its driver publish the result as camera_info"
 
 
-def to_camera(msg: Any, name: str, rectified: bool = False) -> Camera:
-    """A CameraInfo to the intrinsics of the images beside it: K and D of raw images, P alone of rectified ones.
-
-    Region of interest and binning are applied: crop, then bin, as REP 104 and image_geometry have them.
-    Raises CalibrationError: zero K or P (uncalibrated, by REP 104), zero size, unknown distortion model, wrong number
-    of coefficients, values that are not finite.
-    """
-    return _crop_and_bin(_full_resolution(msg, name, rectified), msg)
-
-
 def fit_to_images(msg: Any, name: str, size: tuple[int, int], rectified: bool = False) -> tuple[Camera, str]:
     """The camera of images of ``size`` (width, height), and a note on what does not agree with camera_info, or "".
 
-    Images of camera_info's full size are taken as neither cropped nor binned, whatever it says. Images of its
-    proportions are taken as scaled, so K is scaled with them. Raises CalibrationError for any other size.
+    Raw images have K and D, rectified ones P alone. Region of interest and binning are applied: crop, then bin, as
+    REP 104 and image_geometry have them. Images of camera_info's full size are taken as neither cropped nor binned,
+    whatever it says. Images of its proportions are taken as scaled, so K is scaled with them.
+    Raises CalibrationError: images of any other size, zero K or P (uncalibrated, by REP 104), zero size, unknown
+    distortion model, wrong number of coefficients, values that are not finite.
     """
     full = _full_resolution(msg, name, rectified)
     camera = _crop_and_bin(full, msg)

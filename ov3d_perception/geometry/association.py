@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int, Int32, Int64
+from jaxtyping import Float32, Float64, Int32, Int64
 
 from ov3d_perception.geometry.cameras import distort, field_limit, fisheye_radius, project_axes, tilt_matrix
 from ov3d_perception.geometry.occlusion import OcclusionTest
@@ -56,31 +56,6 @@ def associate(
     """
     clouds = [(sweep.scan.xyz, sweep.T_world_lidar) for sweep in frame.sweeps]
     return _associate(clouds, frame.views, Limits(min_depth, max_depth, border), occlusion)
-
-
-def associate_points(
-    xyz_world: Float[np.ndarray, "n 3"],
-    sweep_index: Int[np.ndarray, " n"] | None,
-    views: Sequence[View],
-    *,
-    min_depth: float = 1.0,
-    max_depth: float = np.inf,
-    border: float = 0.0,
-    occlusion: OcclusionTest | None = None,
-) -> PixelPointPairs:
-    """As :func:`associate`, for points that are in the world frame already.
-
-    sweep_index: the sweep each point came from, copied to the result; None means zeros.
-    """
-    origin = views[0].T_world_camera[:3, 3] if len(views) else np.zeros(3)
-    T_world_origin = np.eye(4)
-    T_world_origin[:3, 3] = origin
-    local = (xyz_world - origin).astype(np.float32)  # float32 keeps its precision near the cameras only
-    pairs = _associate([(local, T_world_origin)], views, Limits(min_depth, max_depth, border), occlusion)
-    if sweep_index is None:
-        return pairs
-    sweep = np.asarray(sweep_index, np.int32)[pairs.point]
-    return PixelPointPairs(pairs.point, sweep, pairs.camera, pairs.uv, pairs.depth)
 
 
 def _associate(

@@ -125,10 +125,10 @@ class Labelled(Student):
 
     def training_step(self, batch: CloudBatch, _: int) -> Float[Tensor, ""]:
         """The loss of one batch."""
-        narrow = self.network(SparseTensor(batch.feats, batch.coords)).feats
+        feats = self.network(SparseTensor(batch.feats, batch.coords)).feats
         assert batch.label is not None
         known = batch.label != UNLABELLED
-        logits = self.network.head(narrow)[batch.voxel[known]].float()
+        logits = self.network.head(feats)[batch.voxel[known]].float()
         label = batch.label[known]
         if self.balance is None:
             return self.log_loss(F.cross_entropy(logits, label))

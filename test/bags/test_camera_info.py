@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ov3d_perception.bags import messages
-from ov3d_perception.bags.camera_info import camera_in_frame, fit_to_images, to_camera
+from ov3d_perception.bags.camera_info import camera_in_frame, fit_to_images
 from ov3d_perception.errors import CalibrationError
 from ov3d_perception.geometry.cameras import project, resized
 from ov3d_perception.geometry.poses import invert, transform
@@ -35,6 +35,13 @@ def info(**other: Any) -> SimpleNamespace:
     return SimpleNamespace(**(values | other))
 
 
+def camera_of(message: Any, size: tuple[int, int] = (640, 480), rectified: bool = False) -> Camera:
+    """Of images whose size agrees with camera_info."""
+    camera, note = fit_to_images(message, "front", size, rectified)
+    assert note == ""
+    return camera
+
+
 @pytest.mark.parametrize(
     ("model", "distortion", "announced"),
     [
@@ -50,7 +57,7 @@ def test_round_trip(model: str, distortion: list[float], announced: str) -> None
     camera = Camera("front", 640, 480, K, model, np.array(distortion))
     message = messages.camera_info(camera, 7, "front_optical")
     assert message.distortion_model == announced
-    back = to_camera(message, "front")
+    back = camera_of(message)
     assert (back.name, back.width, back.height, back.model) == ("front", 640, 480, model)
     np.testing.assert_array_equal(back.K, K)
     np.testing.assert_array_equal(back.distortion, distortion)
@@ -58,7 +65,7 @@ def test_round_trip(model: str, distortion: list[float], announced: str) -> None
 
 
 def test_undistorted_fisheye_stays_fisheye() -> None:
-    camera = to_camera(info(distortion_model="equidistant", d=[0.0] * 4), "c")
+    camera = camera_of(info(distortion_model="equidistant", d=[0.0] * 4))
     assert camera.model == "fisheye" and len(camera.distortion) == 4
 
 
@@ -91,7 +98,7 @@ FIVE, FOUR = [0.1, -0.2, 0.001, 0.002, 0.05], [0.01, 0.02, -0.01, 0.003]
     ],
 )
 def test_names_and_lengths_of_drivers(name: str, given: list[float], model: str, read: list[float]) -> None:
-    camera = to_camera(info(distortion_model=name, d=given), "c")
+    camera = camera_of(info(distortion_model=name, d=given))
     assert camera.model == model
     np.testing.assert_array_equal(camera.distortion, read)
 
@@ -102,16 +109,16 @@ P = np.array([[650.0, 0, 315, 0], [0, 655, 235, 0], [0, 0, 1, 0]])
 def test_rectified_images_are_those_of_p_without_d() -> None:
     message = info(p=P.reshape(-1), distortion_model="scheimpflug", binning_x=2, binning_y=2,
                    roi=SimpleNamespace(x_offset=100, y_offset=50, width=200, height=120))  # fmt: skip
-    camera = to_camera(message, "c", rectified=True)
+    camera = camera_of(message, (100, 60), rectified=True)
     assert (camera.width, camera.height, camera.model, len(camera.distortion)) == (100, 60, "pinhole", 0)
     np.testing.assert_allclose(camera.K, [[325, 0, (215 - 0.5) / 2], [0, 327.5, (185 - 0.5) / 2], [0, 0, 1]])
 
 
 def test_without_p_rectified_images_are_raw_ones_if_the_lens_distorts_nothing() -> None:
-    camera = to_camera(info(p=np.zeros(12), d=[0] * 5), "c", rectified=True)
+    camera = camera_of(info(p=np.zeros(12), d=[0] * 5), rectified=True)
     np.testing.assert_array_equal(camera.K, K)
     with pytest.raises(CalibrationError, match="P in its camera_info is zero"):
-        to_camera(info(p=np.zeros(12)), "c", rectified=True)
+        camera_of(info(p=np.zeros(12)), rectified=True)
 
 
 def test_rectified_and_raw_pixels_show_the_same_ray() -> None:
@@ -120,7 +127,9 @@ def test_rectified_and_raw_pixels_show_the_same_ray() -> None:
     message = info(r=R.reshape(-1), p=P.reshape(-1))
     point = np.array([[0.3, -0.2, 2.0]])
     seen = [
-        project(to_camera(message, "c", rectified), transform(invert(camera_in_frame(message, rectified)), point))[0][0]
+        project(camera_of(message, rectified=rectified), transform(invert(camera_in_frame(message, rectified)), point))[
+            0
+        ][0]
         for rectified in (False, True)
     ]
     moved = cv2.undistortPoints(seen[0][None].astype(np.float64), K, np.array(message.d), R=R, P=P)[0, 0]
@@ -146,7 +155,7 @@ def test_images_of_another_size_than_camera_info() -> None:
     assert note == "" and (same.width, same.height) == (640, 480)
     half, note = fit_to_images(info(), "c", (320, 240))
     assert note == "camera_info is of 640 x 480: scaled to the images' 320 x 240"
-    np.testing.assert_allclose(half.K, resized(to_camera(info(), "c"), 320, 240).K)
+    np.testing.assert_allclose(half.K, resized(camera_of(info()), 320, 240).K)
     binned = info(binning_x=2, binning_y=2, width=641)
     assert fit_to_images(binned, "c", (320, 240))[1] == ""
     rounded, note = fit_to_images(binned, "c", (321, 240))
@@ -159,13 +168,13 @@ def test_images_of_another_size_than_camera_info() -> None:
 
 
 def test_region_of_interest() -> None:
-    camera = to_camera(info(roi=SimpleNamespace(x_offset=100, y_offset=50, width=200, height=120)), "c")
+    camera = camera_of(info(roi=SimpleNamespace(x_offset=100, y_offset=50, width=200, height=120)), (200, 120))
     assert (camera.width, camera.height) == (200, 120)
     np.testing.assert_allclose(camera.K[:2, 2], [219.5, 189.5])
 
 
 def test_binning_moves_a_point_as_it_moves_its_pixel() -> None:
-    camera = to_camera(info(binning_x=2, binning_y=4), "c")
+    camera = camera_of(info(binning_x=2, binning_y=4), (320, 120))
     assert (camera.width, camera.height) == (320, 120)
     ray = np.array([0.1, -0.2, 1.0])
     u, v, _ = K @ ray
@@ -195,5 +204,5 @@ def test_binning_moves_a_point_as_it_moves_its_pixel() -> None:
 )
 def test_bad_calibration_says_why(message: SimpleNamespace, cause: str) -> None:
     with pytest.raises(CalibrationError, match=cause) as raised:
-        to_camera(message, "front")
+        camera_of(message)
     assert raised.value.remedy

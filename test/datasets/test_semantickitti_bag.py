@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from real_data import data_dir
 
-from ov3d_perception.bags.camera_info import to_camera
+from ov3d_perception.bags.camera_info import fit_to_images
 from ov3d_perception.bags.images import decode_image, encode_png
 from ov3d_perception.bags.pointcloud2 import decode, structured
 from ov3d_perception.bags.reader import Bag, open_bag
@@ -56,7 +56,8 @@ def test_points_labels_and_images_come_back(sequence: Path, tmp_path: Path) -> N
         np.testing.assert_array_equal(truth["label"], np.arange(7))
         np.testing.assert_array_equal(truth["instance"], np.full(7, 9))
         assert decode_image(read(bag, "/cam_2/image_raw/compressed")[1]).mean() == 80
-        camera = to_camera(read(bag, "/cam_2/camera_info")[0], "cam_2")
+        camera, note = fit_to_images(read(bag, "/cam_2/camera_info")[0], "cam_2", (40, 30))
+        assert note == ""
         np.testing.assert_array_equal(camera.K, P2[:, :3])
         assert (camera.width, camera.height) == (40, 30)
 

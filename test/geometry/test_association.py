@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ov3d_perception.geometry.association import associate, associate_points
+from ov3d_perception.geometry.association import associate
 from ov3d_perception.geometry.cameras import project
 from ov3d_perception.geometry.occlusion import OcclusionTest
 from ov3d_perception.geometry.poses import from_quaternion, invert, transform
@@ -120,19 +120,6 @@ def test_each_view_has_its_own_stamp():
     pairs = associate(frame)
     np.testing.assert_allclose(pairs.depth, [10, 9], rtol=1e-6)
     np.testing.assert_allclose(pairs.uv[:, 0], [320 - 50, 320 - 500 / 9], rtol=1e-5)
-
-
-def test_world_points_give_the_same_as_their_sweeps():
-    rng = np.random.default_rng(8)
-    shift = turned(-20, 5e5, 4e6, 30)
-    parts = (sweep(rng.normal(0, 10, (400, 3)), shift), sweep(rng.normal(0, 10, (300, 3)), shift @ turned(5, 1, 0, 0)))
-    frame = Frame("f", parts, (view(shift), view(shift @ turned(90))))
-    world = np.concatenate([transform(s.T_world_lidar, s.scan.xyz.astype(np.float64)) for s in parts])
-    index = np.repeat([0, 1], [400, 300])
-    one, other = associate(frame), associate_points(world, index, frame.views)
-    assert len(set(as_dict(one)) ^ set(as_dict(other))) <= 1
-    np.testing.assert_array_equal(other.sweep, index[other.point])
-    assert not associate_points(world, None, frame.views).sweep.any()
 
 
 @pytest.mark.parametrize(

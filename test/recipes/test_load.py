@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ov3d_perception.datasets.registry import SOURCES
 from ov3d_perception.errors import RecipeError
 from ov3d_perception.language.labelset import LabelSet
+from ov3d_perception.networks.registry import build_network
 from ov3d_perception.recipes.load import changed, load_recipe, phases_of, split_of
-from ov3d_perception.recipes.methods import KlSpec
+from ov3d_perception.recipes.methods import METHODS, KlSpec
 from ov3d_perception.recipes.parse import from_dict
 from ov3d_perception.recipes.specs import Recipe, SourceSpec, TeacherSpec
 
@@ -102,7 +104,14 @@ def test_missing_parts_and_files_are_named(tmp_path):
 def test_shipped_recipes_load(path, monkeypatch):
     for name in ("SEMANTICKITTI", "CLIP_VITB16", "COCO_STUFF_BANK", "NUSCENES"):
         monkeypatch.setenv(name, name.lower())
-    assert load_recipe(path).name == path.stem
+    recipe = load_recipe(path)
+    assert recipe.name == path.stem and type(recipe.method) is METHODS[recipe.method.name]
+    assert {recipe.train.dataset, recipe.validation.dataset if recipe.validation else "bag"} <= set(SOURCES)
+    if recipe.vocabulary is not None:
+        labels = LabelSet.load(recipe.vocabulary.labelset)
+        assert all(labels.prompts[name] for name in labels.names)
+    network = build_network(recipe.network.arch, len(recipe.network.inputs), 8, recipe.network.width)
+    assert sum(parameter.numel() for parameter in network.parameters()) > 10_000
 
 
 def test_the_variables_of_the_recipes_are_explained():

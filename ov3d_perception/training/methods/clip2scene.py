@@ -46,8 +46,8 @@ class Clip2SceneModule(PixelStudent):
         step = clip2scene.Clip2SceneStep(
             pixels=frame.pixels,
             word=frame.word,
-            semantic=self.network.head(frame.narrow).float(),
-            spatial=None if self.spatial_head is None else self.spatial_head(frame.narrow).float(),
+            semantic=self.network.head(frame.feats).float(),
+            spatial=None if self.spatial_head is None else self.spatial_head(frame.feats).float(),
             sweep=frame.column("sweep"),
             grid=frame.column("grid"),
             text=self.text,

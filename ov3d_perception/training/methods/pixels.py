@@ -31,10 +31,10 @@ from ov3d_perception.training.student import Student
 
 @dataclass(frozen=True)
 class FramePairs:
-    """One frame's pairs: x; z, the narrow features that the two heads read; the word of each pixel, and the rest."""
+    """One frame's pairs: x; z, the point features that the heads read; the word of each pixel, and the rest."""
 
     pixels: Float[Tensor, "m d"]
-    narrow: Float[Tensor, "m c"]
+    feats: Float[Tensor, "m c"]
     word: Int64[Tensor, " m"]
     pairs: Pairs
     rows: Int64[Tensor, " m"]
@@ -91,7 +91,7 @@ class PixelStudent(Student):
 
     def points(self, frame: FramePairs) -> Float[Tensor, "m d"]:
         """The head's output for each pair's point, of unit norm."""
-        return F.normalize(self.network.head(frame.narrow).float(), dim=1)
+        return F.normalize(self.network.head(frame.feats).float(), dim=1)
 
     def training_step(self, batch: CloudBatch, _: int) -> Float[Tensor, ""]:
         """The loss of one batch."""
@@ -100,11 +100,11 @@ class PixelStudent(Student):
         assert pairs is not None
         pixels, word = self._see(pairs)
         self.clock.add("teacher", start, self.device)
-        narrow = self.network(SparseTensor(batch.feats, batch.coords)).feats[pairs.voxel].float()
+        feats = self.network(SparseTensor(batch.feats, batch.coords)).feats[pairs.voxel].float()
         parts: dict[str, list[Tensor]] = {}
         for number in range(batch.frames):
             rows = torch.nonzero(pairs.frame == number)[:, 0]
-            frame = FramePairs(pixels[rows], narrow[rows], word[rows], pairs, rows)
+            frame = FramePairs(pixels[rows], feats[rows], word[rows], pairs, rows)
             for name, part in self.frame_losses(frame).items():
                 parts.setdefault(name, []).append(part)
         means = {name: torch.stack(part).mean() for name, part in parts.items()}

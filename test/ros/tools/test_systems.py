@@ -152,11 +152,23 @@ def test_the_middleware_gets_the_profile_unless_the_user_chose_one() -> None:
     assert large_message_environment({FORMER_VARIABLE: "mine.xml"}) == {}
 
 
-@pytest.mark.parametrize("name", ["lidar", "demo", "navigation", "record"])
-def test_launch_files_describe_something(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "arguments", "starts"),
+    [
+        ("lidar", {"points", "namespace", "params_file", "vocabulary", "map", "filter", "rviz"}, "OpaqueFunction"),
+        ("demo", {"bag", "rate", "rviz"}, "ExecuteProcess"),
+        ("navigation", set(), "IncludeLaunchDescription"),
+        ("record", {"out", "points"}, "ExecuteProcess"),
+    ],
+)
+def test_launch_files_have_their_arguments_and_start_something(name: str, arguments: set[str], starts: str) -> None:
+    launch = pytest.importorskip("launch", reason="launch is not installed")
     pytest.importorskip("launch_ros", reason="launch_ros is not installed")
     spec = importlib.util.spec_from_file_location(name, share_dir() / "launch" / f"{name}.launch.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert module.generate_launch_description().entities
+    entities = module.generate_launch_description().entities
+    declared = {entity.name for entity in entities if isinstance(entity, launch.actions.DeclareLaunchArgument)}
+    assert arguments <= declared
+    assert starts in {type(entity).__name__ for entity in entities}

@@ -178,7 +178,11 @@ def test_methods_of_the_tables_run(recipe, tmp_path, method, online):
     settings = {"method.name": method, "teacher.online": online, "optimiser.algorithm": "sgd", **augment}
     result = run.train(changed(recipe, {**settings, "optimiser.schedule": "cosine"}), tmp_path / "out", fast=True)
     assert result.modes[STUDENT_IN_VIEW].points > 100
-    assert (tmp_path / "out" / "student.safetensors").is_file()
+    assert load_checkpoint(tmp_path / "out" / "student.safetensors")[1].recipe["method"]["name"] == method
+    ended = torch.load(tmp_path / "out" / "last.ckpt", weights_only=False)
+    momenta = [state["momentum_buffer"] for state in ended["optimizer_states"][0]["state"].values()]
+    assert len(momenta) > 50 and all(momentum.isfinite().all() for momentum in momenta)
+    assert all(momentum.any() for momentum in momenta), "each parameter has a gradient"
 
 
 def test_online_runs_tell_which_frames_they_left_out(recipe, tmp_path):
