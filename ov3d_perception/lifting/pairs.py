@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float32, Int64
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from ov3d_perception.errors import DatasetError
@@ -19,7 +20,7 @@ from ov3d_perception.files import replacing
 from ov3d_perception.geometry.association import associate
 from ov3d_perception.geometry.occlusion import OcclusionTest
 from ov3d_perception.geometry.sweeps import merge
-from ov3d_perception.language.sample import sample_features
+from ov3d_perception.language.sample import sample_features, sample_weights
 from ov3d_perception.lifting.image_teacher import ImageTeacher, load_map
 from ov3d_perception.methods.openscene import fuse_views
 from ov3d_perception.recipes.specs import PairSpec
@@ -123,13 +124,19 @@ def fused_targets(
     """
     weight = torch.from_numpy(1.0 / np.bincount(point)[point]).float()
     pixels, image = torch.from_numpy(uv), torch.from_numpy(view)
-    fused: Tensor | None = None
+    patches: list[Float[Tensor, "d p"]] = []
+    rows, columns, values, first = [], [], [], 0
     for number, (size, path) in enumerate(zip(sizes, maps, strict=True)):
         mine = torch.nonzero((target >= 0) & (image == number))[:, 0]
-        features = sample_features(load_map(path), pixels[mine], size)
-        if fused is None:
-            fused = torch.zeros(count, features.shape[1])
-        fused.index_add_(0, target[mine], features * weight[mine, None])
-    if fused is None:
+        dense = load_map(path)
+        patch, share = sample_weights(dense, pixels[mine], size)
+        rows.append(target[mine].repeat_interleave(4))
+        columns.append(patch.flatten() + first)
+        values.append((share * weight[mine, None]).flatten())
+        patches.append(dense.flatten(1))
+        first += patches[-1].shape[1]
+    if not patches:
         raise ValueError("A cloud without a map has no targets")
-    return F.normalize(fused, dim=1)
+    where = (torch.cat(rows).numpy(), torch.cat(columns).numpy())
+    sums = csr_array((torch.cat(values).numpy(), where), shape=(count, first))
+    return F.normalize(torch.from_numpy(sums @ torch.cat(patches, dim=1).T.contiguous().numpy()), dim=1)
