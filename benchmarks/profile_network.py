@@ -1,10 +1,11 @@
 """Where the time of a live scan and of a training step goes: ``python benchmarks/profile_network.py --threads 1``.
 
-The shipped network (models/street_minkunet.safetensors) on clouds of about 8,000, 20,000 and 60,000 voxels: a
-simulated street, whole and thinned out, and a SemanticKITTI scan at 10 cm where the data is there. Of a live scan: the
-kernel maps, each layer, and what is between the layers. Of a training step, with AdamW and a cosine loss on 6,000
-voxels: the kernel maps, each kind of operation forward and backward, the optimiser, and the rest, which is Python's and
-PyTorch's own work. The least of some rounds is taken, so that other processes disturb little.
+The shipped network (models/street_minkunet.safetensors) on clouds of about 8,000, 20,000 and 60,000 voxels: a simulated
+street at 20 and 10 cm and a SemanticKITTI scan at 10 cm. Of a live scan: the voxels' keys, the kernel maps, the table
+of layers, the layers together and, with one thread, each by itself. Of a training step, with AdamW and a cosine loss on
+6,000 voxels: the kernel maps, each kind of operation forward and backward, the optimiser, and the rest, which is
+Python's and PyTorch's own work. The least of some rounds is taken, so that other processes disturb little; with one
+thread a scan's times are the processor's, which other processes do not count in.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import sparse_cases
@@ -26,19 +27,19 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from ov3d_perception.networks.checkpoint import load_checkpoint
-from ov3d_perception.networks.folding import fold_batch_norm
+from ov3d_perception.networks.live import LiveNetwork
 from ov3d_perception.networks.registry import Network
-from ov3d_perception.sparse import SparseTensor
+from ov3d_perception.sparse import SparseTensor, plan
 from ov3d_perception.sparse.coordinates import CoordinateManager
-from ov3d_perception.sparse.modules import Conv3d, ConvTranspose3d
+from ov3d_perception.sparse.layer_code import Step
+from ov3d_perception.sparse.plan import Layer, Plan
 
 CLOUDS = {"8k": ("simulated", 0.2, 0.6), "20k": ("simulated", 0.1, 1.0), "60k": ("semantickitti", 0.1, 1.0)}
 """Data, voxel [m], and the share of the cloud's x range that is kept."""
 KINDS = {
     "convolution: forward": ("_Convolve",),
     "convolution: gradients": ("_ConvolveBackward",),
-    "normalisation": ("aten::native_batch_norm", "aten::native_batch_norm_backward"),
-    "activation and sum": ("aten::relu_", "aten::threshold_backward", "aten::clamp_min_"),
+    "norm, sum, ReLU": ("_Normalise", "_NormaliseBackward"),
     "1x1 and head": ("aten::mm",),
     "optimiser": ("Optimizer.step#AdamW.step",),
 }
@@ -55,47 +56,54 @@ def voxels_of(cloud: str) -> tuple[Tensor, Tensor]:
     return coords[kept], feats[kept]
 
 
-def live(network: Network, coords: Tensor, feats: Tensor) -> Times:
-    """Seconds by layer of one scan, in the order in which they run; the kernel maps first."""
-    found: Times = {"kernel maps": 0.0}
-    build = CoordinateManager.kernel_map
+def live(network: LiveNetwork, coords: Tensor, feats: Tensor) -> Times:
+    """Seconds by part of one scan and by layer. The layers are timed in a second run, one call for each."""
+    assert network.plan is not None
+    found: Times = {}
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    start = clock()
+    x = SparseTensor(feats, coords)
+    found["voxels"] = clock() - start
 
-    def timed_map(self: CoordinateManager, *stencil: int) -> object:
-        start = time.perf_counter()
-        made = build(self, *stencil)
-        for way in (made, made.transposed):
-            way.blocks(1 << 14)
-        found["kernel maps"] += time.perf_counter() - start
-        return made
+    def timed(name: str) -> Any:
+        run = getattr(Plan, name)
 
-    with torch.inference_mode(), patch.object(CoordinateManager, "kernel_map", timed_map), timed_layers(network, found):
-        start = time.perf_counter()
-        network(SparseTensor(feats, coords))
-        total = time.perf_counter() - start
-    return found | {"between": total - sum(found.values()), "all": total}
+        def instead(*arguments: object) -> object:
+            began = clock()
+            result = run(*arguments)
+            found[name] = clock() - began
+            return result
+
+        return patch.object(Plan, name, instead)
+
+    run, layers = plan.runner(), dict[str, float]()
+
+    def one_call(*arguments: int) -> None:
+        began = clock()
+        run(*arguments)
+        found["layers"] = clock() - began
+
+    def call_for_each(table: int, counters: int, sums: int, count: int) -> None:
+        for number in range(count):
+            began = clock()
+            run(table + 8 * number * len(Step._fields), counters + 16 * number, sums, 1)
+            layers[f"{number}: {_named(network.plan.layers[number])}"] = clock() - began
+
+    with patch.object(plan, "runner", lambda: one_call), timed("_maps"), timed("_run"):
+        network(x)
+    total = clock() - start
+    if torch.get_num_threads() == 1:
+        with patch.object(plan, "runner", lambda: call_for_each):
+            network(x)
+    parts = {"voxels": found["voxels"], "kernel maps": found["_maps"], "table": found["_run"] - found["layers"]}
+    parts["layers"] = found["layers"]
+    return parts | {"all": total} | layers
 
 
-@contextmanager
-def timed_layers(network: nn.Module, found: Times) -> Iterator[None]:
-    """Adds the seconds of each convolution, without those of its kernel map, to ``found``."""
-    began: list[tuple[float, float]] = []
-    hooks = []
-    for name, module in network.named_modules():
-        if isinstance(module, Conv3d | ConvTranspose3d):
-
-            def begin(*_: object) -> None:
-                began.append((time.perf_counter(), found["kernel maps"]))
-
-            def end(*_: object, name: str = name) -> None:
-                start, maps = began.pop()
-                found[name] = time.perf_counter() - start - (found["kernel maps"] - maps)
-
-            hooks += [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+def _named(made: Layer) -> str:
+    fine, coarse, size, _ = made.stencil
+    way = f"{coarse} to {fine}" if made.transposed else f"{fine} to {coarse}"
+    return f"{size}x{size}x{size}, stride {way}, {made.source.channels} to {made.target.channels} channels"
 
 
 class Training:
@@ -104,7 +112,7 @@ class Training:
     def __init__(self, network: Network, coords: Tensor, feats: Tensor) -> None:
         torch.manual_seed(0)
         self.network, self.coords, self.feats = network.train(), coords, feats
-        self.optimiser = torch.optim.AdamW(network.parameters(), lr=1e-4)
+        self.optimiser = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
         self.rows = torch.randperm(len(coords))[:6000]
         self.teacher = nn.functional.normalize(torch.randn(len(self.rows), network.out_channels), dim=1)
 
@@ -170,7 +178,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     network, _ = load_checkpoint(options.checkpoint)
     dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
-    folded = fold_batch_norm(network).to(dtype)
+    folded = LiveNetwork(network, torch.device("cpu"), dtype)
     scans, steps = {}, {}
     for cloud in options.clouds:
         coords, feats = voxels_of(cloud)

@@ -37,7 +37,7 @@ import torch
 from sparse_cases import DATA, PEER, Case, contenders, voxels
 from torch import Tensor
 
-from ov3d_perception.networks.folding import fold_batch_norm
+from ov3d_perception.networks.live import LiveNetwork
 from ov3d_perception.sparse import SparseTensor, quantize
 
 Row = dict[str, Any]
@@ -164,7 +164,7 @@ def _resident(field: str) -> float:
 def _scaling(options: argparse.Namespace) -> list[Row]:
     """Copies of a scan side by side, from points to MinkUNet18A's point features, as the Segmenter makes them."""
     (scan,) = (torch.from_numpy(cloud) for cloud in sparse_cases.clouds("semantickitti", 1))
-    made = fold_batch_norm(sparse_cases.network("MinkUNet18A")).to(options.device)
+    made = LiveNetwork(sparse_cases.network("MinkUNet18A"), torch.device(options.device), torch.float32)
     low = scan[:, :3].amin(0)
     step = torch.ceil(scan[:, :3].amax(0) - low)
     rows = []

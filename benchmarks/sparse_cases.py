@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ov3d_perception.networks.folding import fold_batch_norm
+from ov3d_perception.networks.live import LiveNetwork
 from ov3d_perception.networks.registry import Network, build_network
 from ov3d_perception.sim.drive import simulate
 from ov3d_perception.sparse import SparseTensor, quantize
@@ -80,7 +81,7 @@ def network(arch: str) -> Network:
 
 @dataclass(frozen=True)
 class Ours:
-    """A network of ours: folded as the Segmenter folds it or as trained, in a precision, on a backend."""
+    """A network of ours: as the Segmenter runs it (folded) or as trained, in a precision, on a backend."""
 
     backend: str = "torch"
     precision: str = "fp32"
@@ -90,13 +91,14 @@ class Ours:
         """Ready to run on the case's voxels; each run starts from coordinates, and so makes its kernel maps anew."""
         coords, feats = (tensor.to(device) for tensor in voxels(case.data, case.voxel, case.batch))
         bf16 = self.precision == "bf16"
-        made = (fold_batch_norm(network(case.arch)) if self.folded else network(case.arch)).to(device)
-        made = made.train(case.train)
+        made = copy.deepcopy(network(case.arch)).to(device).train(case.train)
         if bf16 and not case.train:
             made, feats = made.bfloat16(), feats.bfloat16()
 
+        run = LiveNetwork(network(case.arch), torch.device(device), feats.dtype) if self.folded else made
+
         def features() -> Tensor:
-            return made.head(made(SparseTensor(feats, coords, backend=self.backend)).feats)
+            return made.head(run(SparseTensor(feats, coords, backend=self.backend)).feats)
 
         return lambda: _step(features, made, device, bf16) if case.train else _forward(features)
 

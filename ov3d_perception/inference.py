@@ -17,8 +17,8 @@ from ov3d_perception.language.text_classifier import TextClassifier
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.networks.checkpoint import load_checkpoint
 from ov3d_perception.networks.checkpoint_info import CheckpointInfo
-from ov3d_perception.networks.folding import fold_batch_norm
 from ov3d_perception.networks.inputs import point_inputs
+from ov3d_perception.networks.live import LiveNetwork
 from ov3d_perception.networks.registry import Network
 from ov3d_perception.sparse import SparseTensor, backends, quantize
 from ov3d_perception.types import (
@@ -81,7 +81,7 @@ class Segmenter:
         self.backend = backend
         self.dtype = _dtype(precision, self.device)
         self.basis: Float32[np.ndarray, "c d"] = network.basis.detach().float().cpu().numpy().copy()
-        self._network = fold_batch_norm(network).to(device=self.device, dtype=self.dtype)
+        self._network = LiveNetwork(network, self.device, self.dtype)
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto", precision: str = "auto", backend: str = "auto") -> Segmenter:

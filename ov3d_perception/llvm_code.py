@@ -138,6 +138,15 @@ class Code(ir.IRBuilder):
         sixteen = ir.Constant(words, [16] * bits.type.count) if vector else WORD(16)
         return self.bitcast(self.shl(self.zext(bits, words), sixteen), floats)
 
+    def narrowed(self, floats: ir.Value) -> ir.Value:
+        """The bits of the nearest bfloat16 of each float of a vector; of two as near, the even one."""
+        words = ir.VectorType(WORD, floats.type.count)
+        bits = self.bitcast(floats, words)
+        sixteen, one, below = (ir.Constant(words, [n] * words.count) for n in (16, 1, (1 << 15) - 1))
+        odd = self.and_(self.lshr(bits, sixteen), one)
+        upper = self.lshr(self.add(bits, self.add(odd, below)), sixteen)
+        return self.trunc(upper, ir.VectorType(HALF, words.count))
+
     def intrinsic(self, name: str, *args: ir.Value) -> ir.Value:
         """Call an LLVM intrinsic; its type is that of the first argument."""
         kind = args[0].type
@@ -180,3 +189,10 @@ def compiled(name: str, kinds: Sequence[ir.Type], write: Callable[[Code], None])
         types = [ctypes.c_int64 if kind == LONG else ctypes.c_void_p for kind in kinds]
         made: Callable[..., None] = ctypes.CFUNCTYPE(None, *types)(engine.get_function_address(name))
         return made
+
+
+def address_of(function: Callable[..., None]) -> int:
+    """Where compiled code begins, to be called by other compiled code."""
+    address = ctypes.cast(function, ctypes.c_void_p).value  # type: ignore[arg-type]
+    assert address is not None
+    return address

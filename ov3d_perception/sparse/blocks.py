@@ -30,18 +30,31 @@ class Block(NamedTuple):
     end: Int32[Tensor, " s"]
 
 
-def cut_into_blocks(kernel_map: KernelMap, pairs: int, threads: int) -> list[Block]:
+class Cut(NamedTuple):
+    """Output rows at which blocks begin and end, where those are in each segment of the map, and the rows of the
+    largest block."""
+
+    rows: Int32[Tensor, " b"]
+    edges: Int32[Tensor, "b s"]
+    most: int
+
+    def blocks(self) -> list[Block]:
+        """Each by itself."""
+        rows, edges = self.rows.tolist(), list(self.edges)
+        return [Block(slice(rows[n], rows[n + 1]), edges[n], edges[n + 1]) for n in range(len(rows) - 1)]
+
+
+def cut_into_blocks(kernel_map: KernelMap, pairs: int, threads: int) -> Cut:
     """Blocks of about ``pairs`` pairs in the order of their output rows; their number is a multiple of the threads'."""
-    out_rows, sizes, n_out = kernel_map.out_rows, kernel_map.sizes, kernel_map.n_out
+    out_rows, n_out = kernel_map.out_rows, kernel_map.n_out
     total = len(out_rows)
     count = 1 if total < min(_FEW_PAIRS, pairs) else min(-(-total // (pairs * threads)) * threads, max(n_out, 1))
-    starts = torch.tensor(list(accumulate(sizes, initial=0)))  # of the segments, and where the last ends
+    starts = torch.tensor(list(accumulate(kernel_map.sizes, initial=0)))  # of the segments, and where the last ends
     if count == 1:
-        rows, edges = [0, n_out], torch.stack([starts[:-1], starts[1:]]).int()
-    else:
-        inner, edges = (_bounds if out_rows.device.type == "cpu" else _bounds_anywhere)(kernel_map, starts, count)
-        rows = inner.tolist()
-    return [Block(slice(rows[n], rows[n + 1]), edges[n], edges[n + 1]) for n in range(count)]
+        return Cut(torch.tensor([0, n_out], dtype=torch.int32), torch.stack([starts[:-1], starts[1:]]).int(), n_out)
+    bounds = _bounds if out_rows.device.type == "cpu" else _bounds_anywhere
+    rows, edges = bounds(kernel_map, starts, count)
+    return Cut(rows, edges, int(rows.diff().max()))
 
 
 Bounds = tuple[Int32[Tensor, " b"], Int32[Tensor, "b s"]]

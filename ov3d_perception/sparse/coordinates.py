@@ -123,7 +123,7 @@ class CoordinateManager:
     def _made(self, stencil: Stencil, pairs: int, threads: int) -> KernelMap:
         made = self._build(stencil)
         for way in (made, made.transposed):
-            way.blocks(pairs, threads)
+            way.cut(pairs, threads)
         return made
 
     def _build(self, stencil: Stencil) -> KernelMap:

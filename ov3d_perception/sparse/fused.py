@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ov3d_perception.sparse import batch_norm as batch_norm_
 from ov3d_perception.sparse.epilogue import Epilogue
 from ov3d_perception.sparse.modules import BatchNorm, Conv3d, ConvTranspose3d, ReLU
+from ov3d_perception.sparse.plan import Traced
 from ov3d_perception.sparse.tensor import SparseTensor
 
 Affine = tuple[Float[Tensor, " c"] | None, Float[Tensor, " c"] | None]
@@ -38,6 +39,8 @@ def convolve_normalised(
         its_scale, its_shift = _affine(pointwise, its_norm)
         matrix = pointwise.kernel if its_scale is None else (pointwise.kernel * its_scale).to(pointwise.kernel.dtype)
         shift = its_shift if shift is None else shift if its_shift is None else shift + its_shift
+    if isinstance(x, Traced):
+        return x.convolve(conv, scale, shift, shortcut, matrix)
     feats = None if shortcut is None else shortcut.feats
     result = conv(x, Epilogue(scale, shift, feats, matrix, relu=True))
     return result

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Int32
 from torch import Tensor
 
-from ov3d_perception.sparse.blocks import Block, cut_into_blocks
+from ov3d_perception.sparse.blocks import Block, Cut, cut_into_blocks
 from ov3d_perception.sparse.neighbours import Pairs
 
 
@@ -62,7 +62,7 @@ class KernelMap:
     n_out: int
     symmetric: bool = False
     ordered: bool = False
-    _blocks: dict[int, list[Block]] = field(default_factory=dict, repr=False, compare=False)
+    _cuts: dict[int, Cut] = field(default_factory=dict, repr=False, compare=False)
     _shares: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -104,14 +104,18 @@ class KernelMap:
         """``slots`` as a tensor in main memory."""
         return torch.tensor(self.slots, dtype=torch.int32)
 
-    def blocks(self, pairs: int, threads: int | None = None) -> list[Block]:
+    def cut(self, pairs: int, threads: int | None = None) -> Cut:
         """See :func:`~ov3d_perception.sparse.blocks.cut_into_blocks`. Kept.
 
         threads: number that shares them; None: PyTorch's.
         """
-        if pairs not in self._blocks:
-            self._blocks[pairs] = cut_into_blocks(self, pairs, threads or torch.get_num_threads())
-        return self._blocks[pairs]
+        if pairs not in self._cuts:
+            self._cuts[pairs] = cut_into_blocks(self, pairs, threads or torch.get_num_threads())
+        return self._cuts[pairs]
+
+    def blocks(self, pairs: int, threads: int | None = None) -> list[Block]:
+        """The blocks of the :meth:`cut`."""
+        return self.cut(pairs, threads).blocks()
 
     def shares(self, threads: int) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Begin and end among the pairs, and kernel row, of segments of about the same number of pairs in all, largest

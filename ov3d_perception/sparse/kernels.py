@@ -103,10 +103,15 @@ def _addresses(*tensors: Tensor) -> list[int]:
     return [tensor.data_ptr() for tensor in tensors]
 
 
-def _form(dtype: torch.dtype, channels: int) -> Form:
+def form_of(dtype: torch.dtype) -> Form:
+    """How features of this type with an even number of channels are multiplied."""
     if dtype == torch.float32:
         return Form(FLOAT, 1)
-    return Form(HALF, 2 if host().dot and channels % 2 == 0 else 1)
+    return Form(HALF, 2 if host().dot else 1)
+
+
+def _form(dtype: torch.dtype, channels: int) -> Form:
+    return form_of(dtype) if channels % 2 == 0 else form_of(dtype)._replace(step=1)
 
 
 @cache
@@ -133,22 +138,29 @@ def _write_products(code: Code, tile: Tile, form: Form) -> None:
             panel = code.at(matrix, (code.sdiv(column, LONG(tile.columns)), panel_size))
             with code.if_then(code.icmp_signed("==", column, LONG(0))):
                 ahead = code.add(pair, LONG(tile.rows))
-                _fetch_rows(code, feats, in_rows, (ahead, code.least(code.add(ahead, LONG(tile.rows)), end)), channels)
+                fetch_rows(code, feats, in_rows, (ahead, code.least(code.add(ahead, LONG(tile.rows)), end)), channels)
             places = [code.least(code.add(pair, LONG(row)), last) for row in range(tile.rows)]
             inputs = [code.at(feats, (code.long(code.at(in_rows, place)), channels)) for place in places]
-            sums = _sum_over_channels(code, inputs, panel, channels, tile, form)
+            sums = sum_over_channels(code, inputs, panel, channels, tile, form)
             for row, vectors in enumerate(sums):
                 place = code.add(pair, LONG(row))
                 with code.if_then(code.icmp_signed("<", place, end)):
                     output = code.sub(code.long(code.at(out_rows, place)), first)
-                    _add_to(code, code.at(total, (output, columns), column), vectors)
+                    add_to(code, code.at(total, (output, columns), column), vectors)
 
 
-def _fetch_rows(code: Code, base: ir.Value, rows: ir.Value, span: tuple[ir.Value, ir.Value], width: ir.Value) -> None:
-    """Prefetch the rows of these pairs: large clouds do not fit the cache."""
+def fetch_rows(
+    code: Code,
+    base: ir.Value,
+    rows: ir.Value,
+    span: tuple[ir.Value, ir.Value],
+    width: ir.Value,
+    wide: ir.Value | None = None,
+) -> None:
+    """Prefetch the rows of these pairs: large clouds do not fit the cache. wide: elements from row to row, if more."""
     line = 16 if base.type.pointee is FLOAT else 32
     with code.loop(*span) as pair, code.loop(0, width, line) as at:
-        code.prefetch(code.at(base, (code.long(code.at(rows, pair)), width), at))
+        code.prefetch(code.at(base, (code.long(code.at(rows, pair)), wide or width), at))
 
 
 def _copy_matrix(code: Code, source: ir.Value, target: ir.Value, tile: Tile, form: Form) -> None:
@@ -170,7 +182,7 @@ def _copy_matrix(code: Code, source: ir.Value, target: ir.Value, tile: Tile, for
             code.write(value, code.at(target, (column, height), (row, LONG(tile.columns)), vector * tile.lanes))
 
 
-def _sum_over_channels(
+def sum_over_channels(
     code: Code, inputs: list[ir.Value], panel: ir.Value, channels: ir.Value, tile: Tile, form: Form
 ) -> list[list[ir.Value]]:
     """The tile: each input row times the panel."""
@@ -217,7 +229,8 @@ def _dot(code: Code, a: ir.Value, b: ir.Value, known: ir.Value) -> ir.Value:
     return code.intrinsic(name, known, code.bitcast(a, pairs), code.bitcast(b, pairs))
 
 
-def _add_to(code: Code, place: ir.Value, vectors: list[ir.Value]) -> None:
+def add_to(code: Code, place: ir.Value, vectors: list[ir.Value]) -> None:
+    """Add vectors to those at an address."""
     for number, vector in enumerate(vectors):
         lanes = vector.type.count
         there = code.at(place, number * lanes)
@@ -251,14 +264,14 @@ def _add_part(
     begin, end, last = span
     _, feats, grads, in_rows, out_rows, _, _, _, _, channels, columns = code.fn.args
     ahead = end, code.least(code.add(end, LONG(_PAIRS)), last)
-    _fetch_rows(code, feats, in_rows, ahead, channels)
-    _fetch_rows(code, grads, out_rows, ahead, columns)
+    fetch_rows(code, feats, in_rows, ahead, channels)
+    fetch_rows(code, grads, out_rows, ahead, columns)
     for low, high, height in ((LONG(0), whole, tile.rows), (whole, channels, 1)):
         with code.loop(low, high, height) as channel, code.loop(0, columns, tile.columns) as column:
             places = [code.at(sums, (code.add(channel, LONG(n)), columns), column) for n in range(height)]
             added = _sum_over_pairs(code, tile._replace(rows=height), half, (begin, end), channel, column)
             for place, vectors in zip(places, added, strict=True):
-                _add_to(code, place, vectors)
+                add_to(code, place, vectors)
 
 
 def _sum_over_pairs(

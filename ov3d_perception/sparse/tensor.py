@@ -55,17 +55,20 @@ class SparseTensor:
         """The same voxels with other features."""
         return SparseTensor(feats, stride=self.stride, manager=self.manager)
 
+    def beside(self, tensors: Sequence[SparseTensor]) -> SparseTensor:
+        """See :func:`cat`; this tensor is the first of them."""
+        if any(t.manager is not self.manager or t.stride != self.stride for t in tensors):
+            raise ValueError("Only tensors on the same voxels can be concatenated")
+        feats = [t.feats for t in tensors]
+        if torch.is_grad_enabled() or len({part.dtype for part in feats}) > 1:
+            return self.replace(torch.cat(feats, dim=1))
+        out = arena.empty(len(self), sum(part.shape[1] for part in feats), feats[0])
+        return self.replace(torch.cat(feats, dim=1, out=out))
+
     def __len__(self) -> int:
         return len(self.feats)
 
 
 def cat(tensors: Sequence[SparseTensor]) -> SparseTensor:
     """Channels of several tensors on the same voxels, side by side."""
-    first = tensors[0]
-    if any(t.manager is not first.manager or t.stride != first.stride for t in tensors):
-        raise ValueError("Only tensors on the same voxels can be concatenated")
-    feats = [t.feats for t in tensors]
-    if torch.is_grad_enabled() or len({part.dtype for part in feats}) > 1:
-        return first.replace(torch.cat(feats, dim=1))
-    out = arena.empty(len(first), sum(part.shape[1] for part in feats), feats[0])
-    return first.replace(torch.cat(feats, dim=1, out=out))
+    return tensors[0].beside(tensors)

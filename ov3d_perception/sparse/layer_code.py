@@ -1,0 +1,226 @@
+"""Compiled code that runs a network's layers one after the other, without Python in between.
+
+A layer is a record of addresses and sizes (:class:`Step`). One function computes a block of a layer's output rows: sums
+that begin with the bias and the shortcut, the products of every kernel offset and of the shortcut's own matrix, ReLU,
+and the result in the features' type. Another goes through the records (:func:`runner`); each thread that runs it takes
+blocks until there are none, and then waits only for blocks that other threads have begun. So a thread that the system
+lets wait delays none but its own block.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from llvmlite import ir
+from torch import Tensor
+
+from ov3d_perception.llvm_code import FLOAT, HALF, LONG, LONGS, WORD, Code, address_of, compiled
+from ov3d_perception.sparse.kernels import (
+    Form,
+    Tile,
+    add_to,
+    fetch_rows,
+    form_of,
+    sum_over_channels,
+    tile_for,
+)
+
+_LOOKS = 64
+"""Times that a thread looks whether the others are done before it lets another thread have the core."""
+
+
+class Step(NamedTuple):
+    """A layer on a scan. Addresses are of the first element; ``wide`` numbers are elements from row to row."""
+
+    function: int
+    blocks: int
+    rows: int  # output rows at which blocks begin, and the end
+    edges: int  # for each of those, where it is in each segment of the pairs
+    segments: int
+    slots: int  # kernel row of each segment
+    in_rows: int
+    out_rows: int
+    feats: int
+    feats_wide: int
+    channels: int
+    kernel: int
+    bias: int
+    out: int
+    out_wide: int
+    columns: int
+    shortcut: int
+    shortcut_wide: int
+    shortcut_channels: int
+    matrix: int  # of the shortcut, 0 without
+    ahead: int  # 1: fetch rows before they are needed
+
+
+def packed(kernel: Float[Tensor, "k i o"]) -> Float[Tensor, "k p h w"]:
+    """Matrices as they are read: panel after panel of columns; of bfloat16 two rows as one where pairs are multiplied.
+
+    An odd number of rows is then filled up with zeros.
+    """
+    tile, form = tile_for(kernel.shape[2]), form_of(kernel.dtype)
+    if form.step == 1:
+        return kernel.float().unflatten(2, (-1, tile.columns)).transpose(1, 2).contiguous()
+    even = torch.nn.functional.pad(kernel, (0, 0, 0, kernel.shape[1] % 2))
+    pairs = even.unflatten(1, (-1, 2)).unflatten(3, (-1, tile.columns))
+    return pairs.permute(0, 3, 1, 4, 2).flatten(3).contiguous()
+
+
+@cache
+def layer(columns: int, dtype: torch.dtype, shortcut: str) -> int:
+    """Address of the function of a layer with so many output channels; shortcut: none, same or projected."""
+    tile, form = tile_for(columns), form_of(dtype)
+    name = f"layer_{tile.rows}_{tile.vectors}_{tile.lanes}_{form.kind}_{form.step}_{shortcut}"
+    return address_of(compiled(name, [LONGS, LONG, FLOAT], lambda code: _write_layer(code, tile, form, shortcut)))
+
+
+class _Record:
+    """A step's fields as values of the function."""
+
+    def __init__(self, code: Code, record: ir.Value) -> None:
+        self._code, self._record = code, record
+
+    def number(self, name: str) -> ir.Value:
+        return self._code.load(self._code.at(self._record, Step._fields.index(name)))
+
+    def array(self, name: str, kind: ir.Type) -> ir.Value:
+        return self._code.inttoptr(self.number(name), kind.as_pointer())
+
+
+def _write_layer(code: Code, tile: Tile, form: Form, shortcut: str) -> None:
+    record, block, sums = code.fn.args
+    step = _Record(code, record)
+    rows, columns = step.array("rows", WORD), step.number("columns")
+    first, end = (code.long(code.at(rows, at)) for at in (block, code.add(block, LONG(1))))
+    _begin(code, step, (first, end), sums, tile, form, shortcut == "same")
+    _add_pairs(code, step, block, first, sums, tile, form)
+    if shortcut == "projected":
+        feats, wide = step.array("shortcut", form.kind), step.number("shortcut_wide")
+
+        def own(place: ir.Value) -> ir.Value:
+            return code.at(feats, (place, wide))
+
+        def target(place: ir.Value) -> ir.Value:
+            return code.at(sums, (code.sub(place, first), columns))
+
+        matrix = step.array("matrix", FLOAT)
+        _add_tiles(code, (first, end), (own, target), matrix, step.number("shortcut_channels"), columns, tile, form)
+    _finish(code, step, (first, end), sums, tile, form)
+
+
+def _begin(
+    code: Code, step: _Record, span: tuple[ir.Value, ir.Value], sums: ir.Value, tile: Tile, form: Form, shortcut: bool
+) -> None:
+    """Bias, and the shortcut's rows."""
+    columns, bias = step.number("columns"), step.array("bias", FLOAT)
+    with code.loop(*span) as row, code.loop(0, columns, tile.lanes) as at:
+        value = code.read(code.at(bias, at), tile.lanes)
+        if shortcut:
+            base, wide = step.array("shortcut", form.kind), step.number("shortcut_wide")
+            beside = code.read(code.at(base, (row, wide), at), tile.lanes)
+            value = code.fadd(value, code.widened(beside) if form.kind is HALF else beside)
+        code.write(value, code.at(sums, (code.sub(row, span[0]), columns), at))
+
+
+def _add_pairs(
+    code: Code, step: _Record, block: ir.Value, first: ir.Value, sums: ir.Value, tile: Tile, form: Form
+) -> None:
+    """The products of each segment's pairs in this block."""
+    segments, columns, channels = (step.number(name) for name in ("segments", "columns", "channels"))
+    feats, wide = step.array("feats", form.kind), step.number("feats_wide")
+    in_rows, out_rows = (step.array(name, WORD) for name in ("in_rows", "out_rows"))
+    edges, slots, kernel = step.array("edges", WORD), step.array("slots", WORD), step.array("kernel", FLOAT)
+    size = code.mul(code.sdiv(channels, LONG(form.step)), columns)
+    ahead = step.number("ahead")
+
+    def source(place: ir.Value) -> ir.Value:
+        return code.at(feats, (code.long(code.at(in_rows, place)), wide))
+
+    def target(place: ir.Value) -> ir.Value:
+        return code.at(sums, (code.sub(code.long(code.at(out_rows, place)), first), columns))
+
+    def fetch(begin: ir.Value, end: ir.Value) -> None:
+        with code.if_then(code.icmp_signed("!=", ahead, LONG(0))):
+            fetch_rows(code, feats, in_rows, (begin, end), channels, wide)
+
+    with code.loop(0, segments) as segment:
+        bounds = (code.at(edges, (at, segments), segment) for at in (block, code.add(block, LONG(1))))
+        begin, end = (code.long(place) for place in bounds)
+        matrix = code.at(kernel, (code.long(code.at(slots, segment)), size))
+        _add_tiles(code, (begin, end), (source, target), matrix, channels, columns, tile, form, fetch)
+
+
+def _add_tiles(
+    code: Code,
+    span: tuple[ir.Value, ir.Value],
+    ways: tuple[Callable[[ir.Value], ir.Value], Callable[[ir.Value], ir.Value]],
+    matrix: ir.Value,
+    channels: ir.Value,
+    columns: ir.Value,
+    tile: Tile,
+    form: Form,
+    fetch: Callable[[ir.Value, ir.Value], None] | None = None,
+) -> None:
+    """For each panel of the matrix and each tile's worth of the span: rows times panel, added to where they go."""
+    source, target = ways
+    begin, end = span
+    panel_size = code.mul(code.sdiv(channels, LONG(form.step)), LONG(tile.columns))
+    last = code.sub(end, LONG(1))
+    with code.loop(0, columns, tile.columns) as column, code.loop(begin, end, tile.rows) as pair:
+        panel = code.at(matrix, (code.sdiv(column, LONG(tile.columns)), panel_size))
+        if fetch is not None:
+            with code.if_then(code.icmp_signed("==", column, LONG(0))):
+                ahead = code.add(pair, LONG(tile.rows))
+                fetch(ahead, code.least(code.add(ahead, LONG(tile.rows)), end))
+        inputs = [source(code.least(code.add(pair, LONG(row)), last)) for row in range(tile.rows)]
+        for row, vectors in enumerate(sum_over_channels(code, inputs, panel, channels, tile, form)):
+            place = code.add(pair, LONG(row))
+            with code.if_then(code.icmp_signed("<", place, end)):
+                add_to(code, code.at(target(place), column), vectors)
+
+
+def _finish(code: Code, step: _Record, span: tuple[ir.Value, ir.Value], sums: ir.Value, tile: Tile, form: Form) -> None:
+    """ReLU, and the features' type."""
+    out, wide, columns = step.array("out", form.kind), step.number("out_wide"), step.number("columns")
+    with code.loop(*span) as row, code.loop(0, columns, tile.lanes) as at:
+        value = code.read(code.at(sums, (code.sub(row, span[0]), columns), at), tile.lanes)
+        zero = ir.Constant(value.type, [0.0] * tile.lanes)
+        value = code.select(code.fcmp_ordered("<=", value, zero), zero, value)
+        code.write(code.narrowed(value) if form.kind is HALF else value, code.at(out, (row, wide), at))
+
+
+@cache
+def runner() -> Callable[..., None]:
+    """A function of: the records, two counters for each (blocks begun and blocks done, zero before), room for a block's
+    sums, the number of records. To be called in each thread with room of its own."""
+    give_way = ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value
+    assert give_way is not None
+    return compiled("run_steps", [LONGS, LONGS, FLOAT, LONG], lambda code: _write_runner(code, give_way))
+
+
+def _write_runner(code: Code, give_way: int) -> None:
+    records, counters, sums, steps = code.fn.args
+    kind = ir.FunctionType(ir.VoidType(), [LONGS, LONG, FLOAT.as_pointer()])
+    let_go = code.inttoptr(LONG(give_way), ir.FunctionType(WORD, []).as_pointer())
+    with code.loop(0, steps) as number:
+        record = code.at(records, (number, LONG(len(Step._fields))))
+        step = _Record(code, record)
+        blocks, function = step.number("blocks"), step.array("function", kind)
+        begun, done = (code.at(counters, (number, LONG(2)), which) for which in (0, 1))
+        block = code.variable(LONG, code.atomic_rmw("add", begun, LONG(1), "seq_cst"))
+        with code.loop_while(lambda: code.icmp_signed("<", code.load(block), blocks)):
+            code.call(function, [record, code.load(block), sums])
+            code.atomic_rmw("add", done, LONG(1), "seq_cst")
+            code.store(code.atomic_rmw("add", begun, LONG(1), "seq_cst"), block)
+        looks = code.variable(LONG, LONG(0))
+        with code.loop_while(lambda: code.icmp_signed("<", code.load_atomic(done, "acquire", 8), blocks)):
+            code.increment(looks)
+            with code.if_then(code.icmp_signed(">", code.load(looks), LONG(_LOOKS))):
+                code.call(let_go, [])
