@@ -13,15 +13,14 @@ from tqdm import tqdm
 
 from ov3d_perception.api import UNNAMED, Labels, Perception
 from ov3d_perception.bags import messages
-from ov3d_perception.bags.clouds import cloud_topics
 from ov3d_perception.bags.pointcloud2 import labelled_columns
 from ov3d_perception.bags.reader import open_bag
 from ov3d_perception.bags.typestore import typestore
 from ov3d_perception.bags.writer import BagWriter
 from ov3d_perception.clouds.read import CloudFile, read_cloud
 from ov3d_perception.clouds.write import FORMATS, write_cloud
-from ov3d_perception.datasets.bag import Bag
-from ov3d_perception.errors import DatasetError, Ov3dError, PointCloudError
+from ov3d_perception.datasets.bag_scans import scans_of_bag
+from ov3d_perception.errors import Ov3dError, PointCloudError
 from ov3d_perception.files import replacing
 from ov3d_perception.inference import LiveModel
 from ov3d_perception.language.vocabulary import Vocabulary
@@ -75,7 +74,7 @@ def label_bag(
     vocabulary = Vocabulary.from_words(perception.default_words if words is None else words, perception.text)
     named = SourceSpec("bag", str(path), dict(options or {}))
     prepared = as_prepared(named, perception.segmenter.info.preparation)
-    source = _scans(path, prepared.options, "fixed_frame" in named.options)
+    source = scans_of_bag(path, prepared.options, "fixed_frame" in named.options)
     model = LiveModel.of(perception.segmenter, vocabulary)
     counts: Counter[str] = Counter()
     with BagWriter(out) as bag:
@@ -97,20 +96,6 @@ def label_bag(
             counts.update(Labels(vocabulary.names, found.label, found.probability).counts())
             first = False
     return counts
-
-
-def _scans(path: Path, options: dict[str, Any], framed: bool) -> Bag:
-    """The scans of a bag without images; in the LiDAR's own frame where no other is known and none was named."""
-    try:
-        return Bag(path, images=False, **options)
-    except DatasetError as error:
-        if framed or "has a pose in" not in error.cause:
-            raise
-        with open_bag(path) as bag:
-            topic = options.get("points") or cloud_topics(bag)[0]
-            frame = next(iter(bag.messages([topic]))).decode().header.frame_id
-        _log.warning("%s: %s. The scans are labelled one by one, not de-skewed", path, error.cause)
-        return Bag(path, images=False, **{**options, "fixed_frame": frame, "deskew": False, "sweeps": 1})
 
 
 def describe(counts: Mapping[str, int]) -> str:

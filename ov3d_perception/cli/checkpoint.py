@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ov3d_perception.cli.common import FILES, CheckpointPath
+from ov3d_perception.cli.common import FILES, CheckpointPath, Settings
 
 group = typer.Typer(no_args_is_help=True, help="Networks in files: what they are, and weights of other releases.")
 
@@ -58,3 +58,20 @@ def import_(
     names = tuple(name.strip() for name in inputs.split(","))
     spec = ImportSpec(identity, names, voxel_size, logit_scale, arch, intensity_scale, prefix, trust, partial)
     print(import_checkpoint(file, out, spec).to_text())
+
+
+@group.command("adapt")
+def adapt_(
+    checkpoint: CheckpointPath,
+    root: Annotated[Path, typer.Argument(help="A bag with scans of the LiDAR to adapt to, or a data set's folder")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .safetensors checkpoint to write")],
+    dataset: Annotated[str, typer.Option(help="A name of docs/datasets.md")] = "bag",
+    scans: Annotated[int, typer.Option(min=1, help="How many, spread over the source")] = 50,
+    settings: Settings = None,
+) -> None:
+    """Adapt a network to another LiDAR or site by its scans alone: no images, no labels, a second a scan."""
+    from ov3d_perception.datasets.registry import parse_options
+    from ov3d_perception.training.adapt import adapt
+
+    count = adapt(checkpoint, dataset, root, out, parse_options(settings or []), scans)
+    print(f"{out}: normalised by {count} scan{'s' * (count > 1)} of {root}")

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import lightning
-import torch
-from torch import nn
 
+from ov3d_perception.networks.statistics import estimate_statistics
 from ov3d_perception.sparse import SparseTensor
-from ov3d_perception.training.data.clouds import CloudBatch, CloudDataset
+from ov3d_perception.training.data.clouds import CloudDataset
 from ov3d_perception.training.student import Student
 
 MOST_FRAMES = 100
@@ -39,21 +38,8 @@ class FrozenNorm(lightning.Callback):
         assert isinstance(pl_module, Student)
         if pl_module.frozen_norm or trainer.global_step < self.first:
             return
-        estimate(pl_module.network, self.dataset, pl_module.device)
+        every = -(-len(self.dataset) // MOST_FRAMES)
+        batches = (self.dataset[_TURN, index].to(pl_module.device) for index in range(0, len(self.dataset), every))
+        estimate_statistics(pl_module.network, (SparseTensor(batch.feats, batch.coords) for batch in batches))
         pl_module.frozen_norm = True
         pl_module.train()
-
-
-def estimate(network: nn.Module, dataset: CloudDataset, device: torch.device | str) -> None:
-    """Set the running statistics of all batch normalisations to the mean over the data set's clouds."""
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the plain mean over the batches
-    with torch.no_grad():
-        for index in range(0, len(dataset), -(-len(dataset) // MOST_FRAMES)):
-            batch: CloudBatch = dataset[_TURN, index].to(device)
-            network(SparseTensor(batch.feats, batch.coords))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum

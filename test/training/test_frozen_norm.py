@@ -2,43 +2,10 @@
 
 import torch
 from colour_scene import assert_resumes, walls_recipe
-from torch import nn
 
 from ov3d_perception.recipes.load import changed
 from ov3d_perception.training import run
-from ov3d_perception.training.data.clouds import CloudBatch
-from ov3d_perception.training.frozen_norm import estimate
 from ov3d_perception.training.methods.openscene import OpenSceneModule
-
-
-class OneNorm(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.norm = nn.BatchNorm1d(1)
-
-    def forward(self, x):
-        return self.norm(x.feats)
-
-
-class Clouds:
-    """Cloud i has the features i and i + 2: mean i + 1, variance 2 (unbiased)."""
-
-    def __len__(self):
-        return 3
-
-    def __getitem__(self, key):
-        _, index = key
-        feats = torch.tensor([[float(index)], [index + 2.0]])
-        return CloudBatch(torch.tensor([[0, 0, 0, 0], [0, 1, 0, 0]]), feats, torch.tensor([0, 1]))
-
-
-def test_estimated_statistics_are_the_mean_over_all_clouds():
-    network = OneNorm()
-    network.norm.running_mean += 100
-    estimate(network, Clouds(), "cpu")
-    assert network.norm.running_mean.item() == 2.0
-    assert network.norm.running_var.item() == 2.0
-    assert network.norm.momentum == 0.1
 
 
 def norms(state):

@@ -1,0 +1,32 @@
+"""The scans of a bag, without its images."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from ov3d_perception.bags.clouds import cloud_topics
+from ov3d_perception.bags.reader import open_bag
+from ov3d_perception.datasets.bag import Bag
+from ov3d_perception.errors import DatasetError
+
+_log = logging.getLogger(__name__)
+
+
+def scans_of_bag(path: Path, options: dict[str, Any], framed: bool) -> Bag:
+    """The scans of a bag; in the LiDAR's own frame, and one by one, where no other frame is known and none was named.
+
+    options: of :class:`Bag`. framed: a fixed frame was named; then its absence is an error.
+    Raises BagError and DatasetError as :class:`Bag`.
+    """
+    try:
+        return Bag(path, images=False, **options)
+    except DatasetError as error:
+        if framed or "has a pose in" not in error.cause:
+            raise
+        with open_bag(path) as bag:
+            topic = options.get("points") or cloud_topics(bag)[0]
+            frame = next(iter(bag.messages([topic]))).decode().header.frame_id
+        _log.warning("%s: %s. The scans are labelled one by one, not de-skewed", path, error.cause)
+        return Bag(path, images=False, **{**options, "fixed_frame": frame, "deskew": False, "sweeps": 1})

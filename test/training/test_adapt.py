@@ -1,0 +1,93 @@
+"""``ov3d checkpoint adapt``: statistics from a bag's scans, everything else as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ov3d_perception.cli import main
+from ov3d_perception.datasets.bag import Bag
+from ov3d_perception.errors import DatasetError
+from ov3d_perception.inference import LiveModel, Segmenter
+from ov3d_perception.language.vocabulary import Vocabulary
+from ov3d_perception.models import shipped_checkpoint
+from ov3d_perception.networks.checkpoint import load_checkpoint
+from ov3d_perception.networks.checkpoint_info import words_of_checkpoint
+from ov3d_perception.networks.inputs import point_inputs
+from ov3d_perception.networks.minkunet import MinkUNet
+from ov3d_perception.sparse import SparseTensor, quantize
+from ov3d_perception.training.adapt import adapt
+
+NETWORK = shipped_checkpoint()
+
+
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from ov3d_perception.sim.bag import write_drive
+    from ov3d_perception.sim.drive import simulate
+
+    return write_drive(tmp_path_factory.mktemp("bag") / "drive", simulate(2000, 2.0, image_every=100))
+
+
+def test_statistics_are_the_scans_and_the_rest_stays(
+    drive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "adapted.safetensors"
+    monkeypatch.setattr(
+        "sys.argv", ["ov3d", "checkpoint", "adapt", str(NETWORK), str(drive), "-o", str(out), "--scans", "2"]
+    )
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    (before, info), (after, about) = load_checkpoint(NETWORK), load_checkpoint(out)
+    assert (about.vocabulary, about.preparation, about.recipe) == (info.vocabulary, info.preparation, info.recipe)
+    assert about.bank is not None and info.bank is not None and about.bank.words == info.bank.words
+    assert info.metrics and not about.metrics
+    for (name, mine), theirs in zip(before.named_parameters(), after.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=0, msg=name)
+
+    means: list[torch.Tensor] = []
+    assert isinstance(before, MinkUNet) and isinstance(after, MinkUNet)
+    before.conv0p1s1.register_forward_hook(lambda _, __, out: means.append(out.feats.mean(0)))
+    before.train()
+    frames = Bag(drive, images=False, deskew=info.preparation.deskew)
+    with torch.no_grad():
+        for index in (0, 19):
+            scan = frames[index].sweeps[0].scan
+            xyz, intensity = torch.from_numpy(scan.xyz), torch.from_numpy(scan.intensity)
+            coords, mean, _ = quantize(xyz, 0.2, point_inputs(info.inputs, xyz, intensity, info.voxel_size))
+            before(SparseTensor(mean, coords))
+    adapted = after.bn0.bn.running_mean
+    assert adapted is not None
+    torch.testing.assert_close(adapted, torch.stack(means).mean(0), rtol=1e-3, atol=1e-4)
+
+
+def test_a_lidar_that_returns_little_is_understood_again(drive: Path, tmp_path: Path) -> None:
+    """The same scans at half their intensity: what the network said of them at full intensity is the truth."""
+    dark = {"intensity_scale": 0.5}
+    adapt(NETWORK, "bag", drive, tmp_path / "adapted.safetensors", dark)
+    _, info = load_checkpoint(NETWORK)
+    words = Vocabulary.from_words(info.vocabulary, words_of_checkpoint(info, NETWORK))
+
+    def labels(checkpoint: Path, scale: float) -> np.ndarray:
+        model = LiveModel.of(Segmenter.load(checkpoint, device="cpu", precision="fp32"), words)
+        return model(Bag(drive, images=False, deskew=info.preparation.deskew, intensity_scale=scale)[2].sweeps).label
+
+    truth = labels(NETWORK, 1.0)
+    lost, found = (float((labels(path, 0.5) == truth).mean()) for path in (NETWORK, tmp_path / "adapted.safetensors"))
+    assert found > lost + 0.02, (lost, found)
+
+
+def test_a_source_without_a_scan_is_an_error_and_writes_nothing(
+    drive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(self: Bag, index: int) -> None:
+        raise DatasetError("broken", "Record it again")
+
+    monkeypatch.setattr(Bag, "__getitem__", unreadable)
+    with pytest.raises(DatasetError, match="No scan of"):
+        adapt(NETWORK, "bag", drive, tmp_path / "out.safetensors")
+    assert not (tmp_path / "out.safetensors").exists()
