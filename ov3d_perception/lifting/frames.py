@@ -30,7 +30,7 @@ class Counts:
 
     def __str__(self) -> str:
         return (
-            f"{self.used} frames used with {self.pairs} pairs, {self.unseen} skipped with no pixel in view, "
+            f"{self.used} frames used with {self.pairs} pairs, {self.unseen} with no pixel in view, "
             f"{self.corrupt} skipped as unreadable"
         )
 
@@ -84,9 +84,11 @@ def sample_path(folder: Path, frame: int) -> Path:
 
 
 def prepare_samples(
-    source: Sequence[Frame], teacher: ImageTeacher, spec: PairSpec, folder: Path
+    source: Sequence[Frame], teacher: ImageTeacher, spec: PairSpec, folder: Path, unseen: bool = False
 ) -> tuple[list[Prepared], Counts]:
     """Write one sample a frame under ``folder``, and the teacher's maps of the images that see its points.
+
+    unseen: whether frames that no pixel sees are used, too; one that pixels see must be there.
 
     Raises:
         DatasetError: the teacher's features exceed their budget, or no frame has a pixel in view.
@@ -95,11 +97,11 @@ def prepare_samples(
 
     def make(index: int, frame: Frame) -> tuple[int, tuple[str, ...]]:
         sample = make_sample(frame, neighbours(source, index, frame, spec.view_window), teacher, spec)
-        if len(sample.point):
+        if unseen or len(sample.point):
             save_sample(sample_path(folder, index), sample)
         return len(sample.point), sample.maps
 
-    return _prepare(source, teacher, make)
+    return _prepare(source, teacher, make, unseen)
 
 
 def prepare_maps(source: Sequence[Frame], teacher: ImageTeacher, spec: PairSpec) -> tuple[list[Prepared], Counts]:
@@ -140,7 +142,10 @@ def restore_maps(source: Sequence[Frame], teacher: ImageTeacher, prepared: Seque
 
 
 def _prepare(
-    source: Sequence[Frame], teacher: ImageTeacher, make: Callable[[int, Frame], tuple[int, tuple[str, ...]]]
+    source: Sequence[Frame],
+    teacher: ImageTeacher,
+    make: Callable[[int, Frame], tuple[int, tuple[str, ...]]],
+    unseen: bool = False,
 ) -> tuple[list[Prepared], Counts]:
     """make: gives the number of pairs of a frame and its maps."""
     prepared: list[Prepared] = []
@@ -151,10 +156,11 @@ def _prepare(
         pairs, maps = make(index, frame)
         if pairs == 0:
             counts.unseen += 1
-            continue
+            if not unseen:
+                continue
         prepared.append(Prepared(index, maps))
         counts.used, counts.pairs = counts.used + 1, counts.pairs + pairs
     log.info("Frames: %s", counts)
-    if not prepared:
+    if counts.pairs == 0:
         raise DatasetError(f"No frame has a pixel in view ({counts})", "Check the calibration and the poses")
     return prepared, counts

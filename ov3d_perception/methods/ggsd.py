@@ -4,7 +4,7 @@ Notation, as in the paper: f_2D is the fused pixel feature of a point (:func:`~.
 here; f_3D the network's feature of it, of any length; a superpoint is a part of the cloud in one piece; t_l the text
 embedding of a word, of unit norm. psi of equations (5) and (6) is the cosine.
 
-The network's head is linear: f_3D = z W of the narrow feature z. So the mean f_3D of a superpoint is that of its z, and
+The network's head is linear: f_3D = z W of the point feature z. So the mean f_3D of a superpoint is that of its z, and
 cosines with words need no f_3D of every point (:func:`similarity`): all points of a cloud can take part.
 
 A class may have several words. Its score is then the sum of its words' exp(psi / tau): the paper's where it has one.
@@ -65,7 +65,7 @@ def losses(step: GgsdStep, options: GgsdOptions) -> dict[str, Float[Tensor, ""]]
         )
     if options.self_distillation > 0 and step.label is not None:  # Section 3.4, self-distillation: equation (6)
         psi = similarity(points, head, step.text)
-        found["self"] = options.self_distillation * self_distillation_loss(
+        found["self_distillation"] = options.self_distillation * self_distillation_loss(
             psi, step.label, step.word_class, options.tau
         )
     return found

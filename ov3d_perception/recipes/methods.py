@@ -87,6 +87,30 @@ class OpenSceneSpec(MethodSpec):
         return self.agreement > 0 or self.balance > 0
 
 
+@register_spec
+@dataclass(frozen=True)
+class GgsdSpec(OpenSceneSpec):
+    """GGSD; its paper gives neither the superpoints' size nor the average's decay (``optimiser.ema_decay``).
+
+    superpoint, self_distillation: weights of L_sp and L_sd beside L_p; 0 leaves one out. tau: of equation (6).
+    voxel, seed: of the superpoints, in metres, as :class:`~ov3d_perception.geometry.superpoints.Vccs` takes them.
+    near: metres beyond which superpoints grow with range; None: nowhere (RGB-D).
+    """
+
+    name: str = "ggsd"
+    superpoint: float = 1.0
+    self_distillation: float = 1.0
+    tau: float = 0.01
+    voxel: float = 0.1
+    seed: float = 0.5
+    near: float | None = 5.0
+
+    @property
+    def needs_words(self) -> bool:
+        """For self-distillation, and for the options."""
+        return self.self_distillation > 0 or super().needs_words
+
+
 @dataclass(frozen=True)
 class SweepsSpec(MethodSpec):
     """What the methods share that learn from sweeps drawn anew in each epoch.

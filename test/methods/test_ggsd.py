@@ -170,10 +170,10 @@ def test_a_step_is_the_sum_of_the_papers_parts() -> None:
     features = step.points @ step.head
     pixel_point = torch.stack([1 - cosine(features[q], x) for q, x in zip(step.seen, step.pixels, strict=True)]).mean()
     psi = similarity(step.points, step.head, step.text)
-    assert list(found) == ["pixel_point", "superpoint", "self"]
+    assert list(found) == ["pixel_point", "superpoint", "self_distillation"]
     torch.testing.assert_close(found["pixel_point"], pixel_point)
     torch.testing.assert_close(found["superpoint"], 2 * slow_superpoint_loss(step))
-    torch.testing.assert_close(found["self"], 3 * self_distillation_loss(psi, label, step.word_class))
+    torch.testing.assert_close(found["self_distillation"], 3 * self_distillation_loss(psi, label, step.word_class))
 
 
 def test_weights_count_in_the_pixel_point_loss() -> None:
@@ -188,7 +188,7 @@ def test_weights_count_in_the_pixel_point_loss() -> None:
         (GgsdOptions(superpoint=0, self_distillation=0), True, ["pixel_point"]),
         (GgsdOptions(self_distillation=0), True, ["pixel_point", "superpoint"]),
         (GgsdOptions(), False, ["pixel_point", "superpoint"]),
-        (GgsdOptions(superpoint=0), True, ["pixel_point", "self"]),
+        (GgsdOptions(superpoint=0), True, ["pixel_point", "self_distillation"]),
     ],
 )
 def test_parts_can_be_left_out(options: GgsdOptions, labelled: bool, names: list[str]) -> None:

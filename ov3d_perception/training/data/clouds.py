@@ -87,7 +87,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class Targets:
-    """Fused pixel features. voxel: row of each voxel that has one, ascending; feature: of unit norm."""
+    """Fused pixel features. voxel: row of each voxel that has one, ascending; feature: of unit norm, (0, 0) of none."""
 
     voxel: Int64[Tensor, " m"]
     feature: Float[Tensor, "m d"]
@@ -230,7 +230,7 @@ def _augmented(cloud: Cloud, number: int, recipe: Recipe, rng: np.random.Generat
     """The parts of a cloud, each moved by itself; one point with a label or a pair stays at least."""
     spec, network = recipe.augment, recipe.network
     keep = np.ones(len(cloud.xyz), bool) if spec.wedge >= 1 else in_wedge(cloud.xyz, cloud.supervised, spec.wedge, rng)
-    if recipe.augment.context is not None:
+    if recipe.augment.context is not None and len(cloud.supervised):
         keep &= near(cloud.xyz, cloud.supervised, recipe.augment.context)
     supervised = np.zeros(len(cloud.xyz), bool)
     supervised[cloud.supervised] = True
@@ -262,13 +262,12 @@ def _targets(
         chosen = chosen[torch.from_numpy(np.sort(rng.choice(len(chosen), limit, replace=False)))]
     place = torch.full((count + 1,), -1, dtype=torch.int64)  # the last one is that of dropped points, row -1
     place[chosen] = torch.arange(len(chosen))
-    features = torch.stack(
-        [
-            fused_targets(cloud.point, cloud.view, cloud.uv, cloud.sizes, cloud.maps, place[row], len(chosen))
-            for cloud, row in zip(clouds, rows, strict=True)
-        ]
-    )
-    return Targets(chosen, F.normalize(features.sum(0), dim=1))
+    features = [
+        fused_targets(cloud.point, cloud.view, cloud.uv, cloud.sizes, cloud.maps, place[row], len(chosen))
+        for cloud, row in zip(clouds, rows, strict=True)
+        if cloud.maps
+    ]
+    return Targets(chosen, F.normalize(torch.stack(features).sum(0), dim=1) if features else torch.zeros(0, 0))
 
 
 def _pairs(cloud: Cloud, voxel: Int64[np.ndarray, " n"], columns: Columns, rng: np.random.Generator) -> Pairs:
@@ -327,7 +326,8 @@ def _joined_targets(items: Sequence[Targets], voxels: Sequence[int]) -> Targets 
     if not items:
         return None
     rows = torch.cat([item.voxel + first for item, first in zip(items, voxels, strict=True)])
-    return Targets(rows, torch.cat([item.feature for item in items]))
+    features = [item.feature for item in items if len(item.voxel)]
+    return Targets(rows, torch.cat(features) if features else items[0].feature)
 
 
 def _joined_pairs(items: Sequence[Pairs], voxels: Sequence[int], batches: Sequence[CloudBatch]) -> Pairs | None:

@@ -16,7 +16,7 @@ from jaxtyping import Float32, Int64, UInt8
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.geometry.sweeps import merge
 from ov3d_perception.lifting.frames import Prepared, sample_path
-from ov3d_perception.lifting.pairs import image_size, load_sample, pair
+from ov3d_perception.lifting.pairs import Sample, image_size, load_sample, pair
 from ov3d_perception.lifting.sources import skipped_in
 from ov3d_perception.lifting.sweeps import draw_sweeps
 from ov3d_perception.recipes.methods import SweepsSpec
@@ -39,17 +39,25 @@ class SampleReader:
         folder: of the samples.
         prepared: the frames that have one.
         maps: the teacher's folder.
+        superpoints: gives the superpoint of each point of the sample in a file; none without.
     """
 
-    def __init__(self, folder: Path, prepared: Sequence[Prepared], maps: Path) -> None:
-        self.folder, self.prepared, self.maps = folder, prepared, maps
+    def __init__(
+        self,
+        folder: Path,
+        prepared: Sequence[Prepared],
+        maps: Path,
+        superpoints: Callable[[Path, Sample], Int64[np.ndarray, " n"]] | None = None,
+    ) -> None:
+        self.folder, self.prepared, self.maps, self.superpoints = folder, prepared, maps, superpoints
 
     def __len__(self) -> int:
         return len(self.prepared)
 
     def read(self, index: int, rng: np.random.Generator) -> Cloud:
         """The sample of the ``index``-th prepared frame."""
-        sample = load_sample(sample_path(self.folder, self.prepared[index].frame))
+        path = sample_path(self.folder, self.prepared[index].frame)
+        sample = load_sample(path)
         alone = np.zeros(len(sample.xyz), np.int64)
         return Cloud(
             xyz=sample.xyz,
@@ -62,6 +70,7 @@ class SampleReader:
             uv=sample.uv,
             sizes=tuple((int(height), int(width)) for height, width in sample.sizes),
             maps=tuple(self.maps / name for name in sample.maps),
+            superpoint=None if self.superpoints is None else self.superpoints(path, sample),
         )
 
     def missing(self) -> Counter[str]:

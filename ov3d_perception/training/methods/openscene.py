@@ -52,13 +52,17 @@ class OpenSceneModule(Student):
             if self.method.balance > 0:
                 self.balance = Balance(vocabulary.prompt_class, self.method.balance)
 
+    def weights(self, teacher: Float[Tensor, "m d"]) -> Float[Tensor, " m"] | None:
+        """Weight of each target by its class, None without balance."""
+        return self.balance.weights((teacher @ self.text.T).argmax(1)) if self.balance else None
+
     def training_step(self, batch: CloudBatch, _: int) -> Float[Tensor, ""]:
         """The loss of one batch."""
         features = self.network(SparseTensor(batch.feats, batch.coords)).feats
         assert batch.targets is not None
         teacher = batch.targets.feature
         student = self.network.head(features[batch.targets.voxel])
-        weight = self.balance.weights((teacher @ self.text.T).argmax(1)) if self.balance else None
+        weight = self.weights(teacher)
         (loss,) = openscene.losses(openscene.OpenSceneStep(student, teacher, weight)).values()
         if self.method.agreement == 0:
             return self.log_loss(loss)
