@@ -72,8 +72,8 @@ class Perception:
         """A class for each point.
 
         points: (n, 3) or (n, 4) in the sensor's frame (z up, metres), the fourth column being the intensity.
-        words: classes by name, or a mapping from class to prompts; None takes the checkpoint's. A single class
-        competes with the checkpoint's own; points that these fit better have no label.
+        words: classes by name, or a mapping from class to prompts; None takes the checkpoint's. Up to four
+        classes compete with the checkpoint's own, too; points that these fit better have no label.
         intensity_scale: factor that brings the intensity to [0, 1]; None estimates it from the values.
         Raises UnknownWordError for a word that the text bank lacks, PointCloudError for points of another shape or
         without a finite one.

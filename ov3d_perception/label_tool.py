@@ -71,7 +71,8 @@ def label_bag(
     scan by scan, without de-skewing. A scan that cannot be read is left out, with a warning.
     Returns how many points have each class. Raises BagError, DatasetError, UnknownWordError.
     """
-    vocabulary = Vocabulary.from_words(perception.default_words if words is None else words, perception.text)
+    asked = perception.default_words if words is None else words
+    vocabulary = Vocabulary.from_words(asked, perception.text, perception.default_words)
     named = SourceSpec("bag", str(path), dict(options or {}))
     prepared = as_prepared(named, perception.segmenter.info.preparation)
     source = scans_of_bag(path, prepared.options, "fixed_frame" in named.options)

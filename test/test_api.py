@@ -55,13 +55,21 @@ def test_intensity_of_any_scale_and_type(model: Perception, points: np.ndarray) 
 
 
 def test_a_class_of_several_prompts_and_the_checkpoints_own(model: Perception, points: np.ndarray) -> None:
-    labels = model.label(points, {"vehicle": ["car", "truck"], "ground": ["road", "grass"]})
-    assert labels.names == ("vehicle", "ground") and labels.of("ground").mean() > 0.9
+    classes = {"vehicle": ["car", "truck"], "ground": ["road", "grass"]} | {word: [word] for word in ("tree", "bus")}
+    labels = model.label(points, classes | {"person": ["person", "bicycle"]})
+    assert labels.names == ("vehicle", "ground", "tree", "bus", "person") and labels.of("ground").mean() > 0.9
     assert model.label(points).names == tuple(model.default_words)
 
 
+def test_few_words_leave_points_that_the_checkpoints_classes_fit_better(model: Perception, points: np.ndarray) -> None:
+    """The ground is none of these; five words are taken for all there is."""
+    few, many = ["car", "person"], ["car", "person", "bus", "truck", "bicycle"]
+    assert (model.label(points, few).label == UNLABELLED).mean() > 0.9
+    assert (model.label(points, many).label != UNLABELLED).all()
+
+
 def test_similarity_orders_as_labels_do(model: Perception, points: np.ndarray) -> None:
-    words = ["road", "car", "tree"]
+    words = ["road", "car", "tree", "person", "bus"]
     np.testing.assert_array_equal(model.similarity(points, words).argmax(1), model.label(points, words).label)
 
 

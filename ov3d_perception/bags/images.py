@@ -33,7 +33,10 @@ _ENCODINGS: dict[str, tuple[int, int, int | None]] = {
     "uyvy": (8, 2, cv2.COLOR_YUV2RGB_UYVY),
     "yuv422_yuy2": (8, 2, cv2.COLOR_YUV2RGB_YUYV),
     "yuyv": (8, 2, cv2.COLOR_YUV2RGB_YUYV),
+    "nv12": (8, 1, cv2.COLOR_YUV2RGB_NV12),
+    "nv21": (8, 1, cv2.COLOR_YUV2RGB_NV21),
 }
+_HALF_HEIGHT_COLOUR = ("nv12", "nv21")  # YUV 4:2:0: rows of grey, then half as many rows of colour
 _ENCODINGS |= {  # the same in 16 bits
     name.removesuffix("8") + "16": (16, channels, conversion)
     for name, (_, channels, conversion) in _ENCODINGS.items()
@@ -79,11 +82,11 @@ def decode_image(msg: Any, levels: Levels | None = None) -> RGB:
         pixels = np.minimum(scaled, 255).astype(np.uint8)
     try:
         return pixels.copy() if conversion is None else cv2.cvtColor(pixels, conversion)
-    except cv2.error as error:  # YUV 4:2:2 of an odd width
+    except cv2.error as error:  # YUV 4:2:2 of an odd width, 4:2:0 of an odd height
         height, width = pixels.shape[:2]
         raise ImageError(
             f"An image of {width} x {height} '{encoding_of(msg)}' cannot be converted ({error.err or error})",
-            "Let the driver send an even width",
+            "Let the driver send an even width and height",
         ) from error
 
 
@@ -155,14 +158,15 @@ def _stored(msg: Any) -> tuple[np.ndarray, int | None]:
         )
     bits, channels, conversion = _ENCODINGS[msg.encoding]
     row = msg.width * channels * bits // 8
+    count = msg.height * 3 // 2 if msg.encoding in _HALF_HEIGHT_COLOUR else msg.height
     step = msg.step or row
     data = np.frombuffer(msg.data, np.uint8)
-    if msg.height < 1 or msg.width < 1 or step < row or len(data) < (msg.height - 1) * step + row:
+    if msg.height < 1 or msg.width < 1 or step < row or len(data) < (count - 1) * step + row:
         raise ImageError(
             f"An image of {msg.width} x {msg.height} '{msg.encoding}' has {len(data)} bytes in rows of {step}",
             "The message is truncated or its driver fills step wrongly: check the driver",
         )
-    rows = np.ascontiguousarray(np.ndarray((msg.height, row), np.uint8, data.data, strides=(step, 1)))
+    rows = np.ascontiguousarray(np.ndarray((count, row), np.uint8, data.data, strides=(step, 1)))
     if bits == 16:
         rows = rows.view(">u2" if msg.is_bigendian else "<u2").astype(np.uint16, copy=False)
-    return rows.reshape(msg.height, msg.width, channels), conversion
+    return rows.reshape(count, msg.width, channels), conversion

@@ -69,12 +69,13 @@ def score(
     modes = {
         name: Confusion(vocabulary.names) for name in (STUDENT_IN_VIEW, TEACHER_IN_VIEW, TEACHER_WINDOW, STUDENT_ALL)
     }
-    counts, unlabelled = Counts(), Unlabelled(vocabulary.names)
+    counts, unlabelled, compared = Counts(), Unlabelled(vocabulary.names), 0
     for index, frame in read_frames(source, counts):
         said = model(frame.sweeps)
         if frame.labels is None:
             unlabelled.update(said)
             if teacher is not None and counts.used == 0 and len(own := pair(frame, pairs)):
+                compared += len(own)
                 seen = np.unique(own.point[own.point < len(said.label)])
                 taught = label_by_teacher(teacher, frame, own, vocabulary)
                 unlabelled.agreement.update(said.label[seen], taught[seen])
@@ -97,8 +98,11 @@ def score(
             modes[TEACHER_WINDOW].update(fused[seen], truth[seen])
     if counts.used == 0 and unlabelled.frames == 0:
         raise DatasetError(f"No frame of the source can be read ({counts})", "Check the data set, or name another")
+    labelled = counts.used > 0
+    if not labelled:
+        counts.used, counts.pairs = unlabelled.frames, compared
     origin = _origin(segmenter, vocabulary, pairs, teacher) | {"frames": counts.to_dict()}
-    if counts.used == 0:
+    if not labelled:
         agreement = {AGREEMENT: unlabelled.agreement} if unlabelled.agreement.scores().points else {}
         return Result(
             {name: confusion.scores() for name, confusion in agreement.items()},

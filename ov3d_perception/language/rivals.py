@@ -1,4 +1,4 @@
-"""What a word competes with where nothing else was asked for: a softmax over one word alone is 1 everywhere."""
+"""What words compete with besides each other: a softmax over one word alone is 1 everywhere, over two it says which."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ def rivals(
     background: Mapping[str, Sequence[str]],
     text: TextSource,
     synonym_cosine: float = SYNONYM_COSINE,
+    canonical: bool = True,
 ) -> Float32[np.ndarray, "p d"]:
-    """Embeddings of what competes with one thing that ``words`` mean.
+    """Embeddings of what competes with the things that ``words`` mean.
 
     background: a vocabulary: classes, and the words that mean each. Its words compete, less those of a class that one
     of ``words`` is in, and less synonyms, whose cosine with one of them is ``synonym_cosine`` or more. Where nothing is
-    left, :data:`CANONICAL` competes, as far as ``text`` knows it; the result may be empty.
+    left, :data:`CANONICAL` competes if ``canonical``, as far as ``text`` knows it; the result may be empty.
     """
     asked = text.embed(words)
     others = [group for group in background.values() if not any(same_word(a, b) for a in words for b in group)]
-    for candidates in ([word for group in others for word in group], CANONICAL):
+    for candidates in ([word for group in others for word in group], CANONICAL if canonical else ()):
         known = [word for word in candidates if knows(text, word)]
         if not known:
             continue

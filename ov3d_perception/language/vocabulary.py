@@ -15,6 +15,8 @@ from ov3d_perception.language.text import TextSource, TextTower, load_text_sourc
 from ov3d_perception.language.words import normalise_word
 from ov3d_perception.types import EncoderIdentity
 
+FEW_CLASSES = 4
+
 __all__ = ["TextBank", "TextSource", "TextTower", "Vocabulary", "load_text_source"]
 
 
@@ -23,7 +25,7 @@ class Vocabulary:
     """Classes by name; class c is as probable as its prompts p, those with ``prompt_class[p] == c``, are together.
 
     ``embeddings`` are unit norm, one row a prompt, in the space of ``identity``; ``logit_scale`` is its encoder's.
-    ``negatives`` (q, d) compete with the prompts and are no class: what a single class is told from.
+    ``negatives`` (q, d) compete with the prompts and are no class: what a few classes are told from.
     """
 
     names: tuple[str, ...]
@@ -46,7 +48,8 @@ class Vocabulary:
     ) -> Vocabulary:
         """Classes from words, each its own prompt, or from a mapping of class name to prompt words.
 
-        background: classes that a single class competes with, see :func:`language.rivals.rivals`; None: nothing does.
+        background: classes that up to :data:`FEW_CLASSES` compete with, besides each other, as far as none of them has
+        their words (see :func:`language.rivals.rivals`); None: nothing does. More classes are taken for all there is.
 
         Raises VocabularyError as :func:`classes_of`, and for a string; UnknownWordError for a word outside a text bank.
         """
@@ -56,8 +59,10 @@ class Vocabulary:
         prompts = [prompt for group in table.values() for prompt in group]
         owner = np.repeat(np.arange(len(table), dtype=np.int32), [len(group) for group in table.values()])
         own = text.embed(prompts)
-        alone = len(table) == 1 and background is not None
-        negatives = rivals(prompts, background or {}, text) if alone else np.empty((0, own.shape[1]), np.float32)
+        if background is None or len(table) > FEW_CLASSES:
+            negatives = np.empty((0, own.shape[1]), np.float32)
+        else:
+            negatives = rivals(prompts, background, text, canonical=len(table) == 1)
         return cls(tuple(table), tuple(prompts), owner, own, text.identity, text.logit_scale, negatives)
 
     def require(self, identity: EncoderIdentity, what: str = "features") -> None:

@@ -58,6 +58,7 @@ class MapNode(GuardedCallbacks, Node):
         self.session = MapSession(MapSettings(values.map_frame, values.voxel_size, values.max_voxels, values.eviction))
         self._last_arrival = time.monotonic()
         self._first_arrival: float | None = None
+        self._told_integrated = False
         self._frame_id = ""
         self._shown = 0  # voxels of the map cloud published last
         self._load_words(values)
@@ -142,6 +143,9 @@ class MapNode(GuardedCallbacks, Node):
                 )
             self._health.count("integrated")
             self._health.clear("features")
+            if not self._told_integrated:
+                self.get_logger().info(f"Features are integrated into the map now, in frame '{values.map_frame}'")
+            self._told_integrated = True
         except Exception as error:  # a broken message must not end the thread
             self._health.count("refused")
             if isinstance(error, TransformError):
@@ -149,8 +153,10 @@ class MapNode(GuardedCallbacks, Node):
             early = isinstance(error, TransformError) and self._is_early()
             text = self._health.fail("features", error, WARN if early else ERROR)
             if early:
-                self.get_logger().info(f"Features are not integrated yet. {text}", throttle_duration_sec=5.0)
+                waiting = f"Waiting for TF, as usual at the start; features are not integrated yet: {error}"
+                self.get_logger().info(waiting, once=True)
             else:
+                self._told_integrated = False
                 self.get_logger().error(f"Features were not integrated. {text}", throttle_duration_sec=5.0)
 
     def _is_early(self) -> bool:

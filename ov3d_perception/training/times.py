@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,9 @@ from typing import Any
 import lightning
 import torch
 
-log = logging.getLogger(__name__)
-
 
 class StepTimes(lightning.Callback):
-    """Prints the mean seconds of a step after each epoch and keeps those of all epochs in ``times.json``.
+    """Keeps the mean seconds of a step of each epoch in ``times.json``.
 
     data: the loop waited for a batch; teacher: the module's own ``clock``, where it has one; network: the rest. The
     first two steps of an epoch, in which workers start, are left out where there are others.
@@ -46,11 +43,10 @@ class StepTimes(lightning.Callback):
         self._ended = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Print, and add a line to the file."""
+        """Add a line to the file."""
         steps = self.steps[2:] or self.steps
         if not steps or not trainer.is_global_zero:
             return
         means = {name: sum(step[name] for step in steps) / len(steps) for name in steps[0]}
-        log.info("A step: %s", ", ".join(f"{name} {value:.3f} s" for name, value in means.items()))
         epochs = json.loads(self.path.read_text()) if self.path.exists() else []
         self.path.write_text(json.dumps([*epochs, {"epoch": trainer.current_epoch, **means}], indent=1))

@@ -162,6 +162,21 @@ def test_depth_is_told_from_pictures(message: SimpleNamespace, depth: bool, enco
     assert (is_depth(message), encoding_of(message)) == (depth, encoding)
 
 
+@pytest.mark.parametrize(("encoding", "order"), [("nv12", [0, 1]), ("nv21", [1, 0])])
+@pytest.mark.parametrize("padding", [0, 5])
+def test_half_height_colour_of_two_halves(encoding: str, order: list[int], padding: int) -> None:
+    """Left red, right blue; BT.601 of limited range: red is (Y, U, V) = (81, 90, 240), blue (41, 240, 110)."""
+    red, blue = (81, 90, 240), (41, 240, 110)
+    grey = np.repeat(np.uint8([[red[0]] * 4 + [blue[0]] * 4]), 6, 0)
+    colour = np.repeat(np.uint8([[red[1:][k] for k in order] * 2 + [blue[1:][k] for k in order] * 2]), 3, 0)
+    rows = np.pad(np.concatenate([grey, colour]), ((0, 0), (0, padding)))
+    found = decode_image(image(encoding, rows, height=6, width=8)).astype(int)
+    assert found.shape == (6, 8, 3)
+    assert np.abs(found[:, :4] - (255, 0, 0)).max() <= 3 and np.abs(found[:, 4:] - (0, 0, 255)).max() <= 3
+    with pytest.raises(ImageError, match="has 48 bytes"):
+        decode_image(image(encoding, grey))
+
+
 @pytest.mark.parametrize(("encoding", "bytes_of"), [("yuv422", "uyvy"), ("yuv422_yuy2", "yuyv")])
 def test_yuv422_of_a_uniform_colour(encoding: str, bytes_of: str) -> None:
     """ITU-R BT.601, studio range: Y 81, U 90, V 240 is pure red."""

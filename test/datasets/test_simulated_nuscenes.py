@@ -24,6 +24,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_street(folder, [2110], [2111], seconds=0.25, key_every=4, **DRIVE)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_the_frames_are_those_of_the_drive(root: Path) -> None:
     drive = simulate(2110, 0.25, image_every=4, **DRIVE)  # type: ignore[arg-type]
     source = NuScenes(root, split="mini_train", sweeps=5)

@@ -109,6 +109,8 @@ def test_a_source_without_labels_is_measured_without_them(segmenter, vocabulary,
     taught = [label_by_teacher(teacher, f, pair(f, SPEC), vocabulary)[s] for f, s in zip(frames, seen, strict=True)]
     same = np.concatenate([s.label[rows] for s, rows in zip(said, seen, strict=True)]) == np.concatenate(taught)
     assert result.modes[AGREEMENT].accuracy == pytest.approx(same.mean())
+    assert result.about["frames"]["used"] == 2
+    assert result.about["frames"]["pairs"] == sum(len(pair(frame, SPEC)) for frame in frames)
     assert "| red |" in result.to_markdown() and "unlabelled" in result.to_json()
 
 

@@ -1,4 +1,4 @@
-"""What a single word competes with, by hand: five words in a plane of two directions and one beside it."""
+"""What few words compete with, by hand: five words in a plane of two directions and one beside it."""
 
 from __future__ import annotations
 
@@ -45,8 +45,19 @@ def test_where_nothing_is_left_anything_competes_that_is_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "negatives"), [(["car"], 2), ({"vehicle": ["car", "truck"]}, 1), (["car", "road"], 0)]
+    ("words", "negatives"),
+    [
+        (["car"], 2),
+        ({"vehicle": ["car", "truck"]}, 1),
+        (["car", "road"], 1),
+        (["car", "truck", "road"], 0),
+        (["car", "road", "sky", "sea"], 1),
+        (["car", "road", "sky", "sea", "sun"], 0),
+    ],
 )
-def test_only_a_single_class_has_negatives(words: list[str] | dict[str, list[str]], negatives: int) -> None:
-    assert len(Vocabulary.from_words(words, bank(), CLASSES).negatives) == negatives
-    assert len(Vocabulary.from_words(words, bank()).negatives) == 0
+def test_few_classes_compete_with_those_that_were_not_asked_for(
+    words: list[str] | dict[str, list[str]], negatives: int
+) -> None:
+    text = bank(sky=(0.0, 0.0, 1.0), sea=(0.0, 0.1, -1.0), sun=(-1.0, 0.0, 0.0), **{CANONICAL[1]: (0.0, -1.0, 0.0)})
+    assert len(Vocabulary.from_words(words, text, CLASSES).negatives) == negatives
+    assert len(Vocabulary.from_words(words, text).negatives) == 0

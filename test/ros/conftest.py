@@ -120,7 +120,8 @@ def mapper_named(
         mappers.append(Mapper(probe, diagnostics, name))
         own = {"text": str(bank), "map_frame": mappers[-1].map_frame, "diagnostics_period": "0.1"}
         own |= {"min_observations": "1", "min_voxels": "10"}
-        start_node("ov3d_perception.ros.map_node", name, own | {"publish_period": "0.2"} | parameters)
+        process = start_node("ov3d_perception.ros.map_node", name, own | {"publish_period": "0.2"} | parameters)
+        mappers[-1].log = process.log
         return mappers[-1]
 
     yield make

@@ -36,6 +36,7 @@ class Mapper:
         self.name = name
         self.sensor = f"{name}_lidar"  # frames of its own: /tf is shared with the other tests
         self.map_frame = f"{name}_map"
+        self.log: list[str] = []
         self._diagnostics = diagnostics
         self._basis_publisher = probe.node.create_publisher(FeatureBasis, f"/{name}/input/basis", qos.LATCHED)
         self._publisher = probe.node.create_publisher(FeatureCloud, f"/{name}/input/features", qos.OUTPUT)

@@ -155,7 +155,7 @@ def test_new_words_hold_from_the_next_scan_on(lidar, labelled, core, default_wor
     words = {"person": ["person"], "building": ["building"], "green": ["bush", "tree"]}
     sent = random_cloud(seed=4)
     points = pointcloud2.structured(lidar.exchange(labelled, sent))
-    _, result = expected(core, sent, Vocabulary.from_words(words, core.bank))
+    _, result = expected(core, sent, Vocabulary.from_words(words, core.bank, core.segmenter.info.vocabulary))
     np.testing.assert_array_equal(points["label"], result.label)
 
 

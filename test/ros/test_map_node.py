@@ -118,6 +118,13 @@ def test_tf_that_is_missing_at_first_is_no_error(mapper_named: Callable[..., Map
         lambda: early.publish_features({"car": CAR}, time.time_ns(), frame="nowhere"),
     )
     assert status.level == DiagnosticStatus.WARN
+    early.drive({"car": CAR})
+    early.probe.wait_for(
+        lambda: any("integrated into the map now" in line for line in early.log), "a line that says so"
+    )
+    first, last = (line for line in early.log if "integrated" in line)
+    assert "[INFO]" in first and "Waiting for TF, as usual at the start" in first
+    assert "[INFO]" in last and last.endswith(f"in frame '{early.map_frame}'")
 
 
 def test_without_tf_it_says_so_and_lives(empty: Mapper) -> None:

@@ -35,6 +35,7 @@ def recipe(tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_student_learns_from_colours_to_tell_shine(recipe, tmp_path):
     result = run.train(recipe, tmp_path / "out", device="cpu")
     assert result.modes[STUDENT_IN_VIEW].miou > 0.9
@@ -156,6 +157,7 @@ def test_phases_go_on_with_the_weights_of_those_before(recipe, tmp_path, monkeyp
     torch.testing.assert_close(kept, second["state_dict"]["average.module.final.kernel"].half().float())
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_any_phase_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch):
     """Four steps an epoch: killed in the second epoch of three, and in the first of the second phase."""
     planned = changed(recipe, {"phases": PHASES, "repeat": 2})

@@ -230,6 +230,7 @@ def test_students_learn_in_half_precision_and_over_accumulated_batches(recipe, t
     assert result.modes[STUDENT_ALL].miou > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("killed", "settings"), [((2, 16), {}), ((10,), {"method.form": "release", "method.balance": 0.5})], ids=str
 )
