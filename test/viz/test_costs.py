@@ -25,10 +25,10 @@ def test_dearer_is_redder() -> None:
 
 
 def test_cells_are_drawn_where_they_lie() -> None:
-    """Cells of 10 m around (0, 0), at 10 pixels a metre: the dear one is on the right, below."""
-    canvas = Canvas(300, 200, (0.0, 0.0), 10.0)
+    """Cells of 10 m around (0, 0), at 2 pixels a metre: the dear one is on the right, below."""
+    canvas = Canvas(60, 40, (0.0, 0.0), 2.0)
     picture = draw_grid(VALUES, (-15.0, -10.0), 10.0, canvas, Annotations(), {})
-    dear, free, unknown = picture[150, 250], picture[150, 150], picture[50, 250]
+    dear, free, unknown = picture[30, 50], picture[30, 30], picture[10, 50]
     assert dear[0] > 1.5 * dear[1]
     assert free[1] > free[0] and free[1] > free[2]
     assert unknown.max() < 60
