@@ -21,6 +21,7 @@ from ov3d_perception.sparse import arena, kernels
 from ov3d_perception.sparse.blocks import Block
 from ov3d_perception.sparse.epilogue import Epilogue
 from ov3d_perception.sparse.kernel_map import KernelMap
+from ov3d_perception.sparse.layer_code import layer, packed, runner, step_of
 from ov3d_perception.sparse.memory import as_resource_error, require
 from ov3d_perception.sparse.workers import run_on_threads
 
@@ -72,7 +73,7 @@ class _Convolve(torch.autograd.Function):
     def forward(ctx: Any, feats: Tensor, kernel: Tensor, kernel_map: KernelMap, transposed: bool) -> Tensor:
         ctx.save_for_backward(feats, kernel)
         ctx.ways = (kernel_map.transposed, kernel_map) if transposed else (kernel_map, kernel_map.transposed)
-        return _forward(feats, kernel, ctx.ways[0], Epilogue())
+        return _forward(feats, kernel, ctx.ways[0])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -80,13 +81,17 @@ class _Convolve(torch.autograd.Function):
         feats, kernel = ctx.saved_tensors
         there, back = ctx.ways
         want_feats, want_kernel, *_ = ctx.needs_input_grad
-        by_feats = _forward(grad.to(kernel.dtype), kernel.transpose(1, 2), back, Epilogue()) if want_feats else None
+        by_feats = _forward(grad.to(kernel.dtype), kernel.transpose(1, 2), back) if want_feats else None
         return by_feats, _by_kernel(feats, grad, kernel, there) if want_kernel else None, None, None
 
 
-def _forward(feats: Tensor, kernel: Tensor, kernel_map: KernelMap, epilogue: Epilogue) -> Tensor:
-    feats, kernel = feats.contiguous(), kernel.contiguous()
+def _forward(feats: Tensor, kernel: Tensor, kernel_map: KernelMap, epilogue: Epilogue | None = None) -> Tensor:
+    feats = feats.contiguous()
     out = arena.empty(kernel_map.n_out, kernel.shape[2], feats)
+    if epilogue is None and kernels.fits(feats, kernel.shape[2]):
+        _run_layer(feats, kernel, kernel_map, out)
+        return out
+    kernel, epilogue = kernel.contiguous(), epilogue or Epilogue()
     sums = _compiled_sums if kernels.fits(feats, kernel.shape[2]) else _bag_sums
 
     def work(blocks: Iterable[Block]) -> None:
@@ -95,6 +100,25 @@ def _forward(feats: Tensor, kernel: Tensor, kernel_map: KernelMap, epilogue: Epi
 
     run_on_threads(work, kernel_map.blocks(pairs_in_a_block(feats)), feats.device)
     return out
+
+
+def _run_layer(feats: Tensor, kernel: Tensor, kernel_map: KernelMap, out: Tensor) -> None:
+    """All blocks, by compiled code that lays the kernel out once (:mod:`~ov3d_perception.sparse.layer_code`)."""
+    channels, columns = kernel.shape[1:]
+    if channels % 2 and feats.dtype == torch.bfloat16:
+        feats, channels = torch.nn.functional.pad(feats, (0, 1)), channels + 1
+    cut, weights, bias = kernel_map.cut(pairs_in_a_block(feats)), packed(kernel), torch.zeros(columns)
+    place = (feats.data_ptr(), channels, channels)
+    ends = {"out": out.data_ptr(), "out_wide": columns, "columns": columns}
+    step = step_of(layer(columns, feats.dtype), kernel_map, cut, place, weights, bias, **ends)
+    table, counters, run = torch.tensor(step), torch.zeros(2, dtype=torch.int64), runner()
+
+    def work(threads: Iterable[int]) -> None:
+        sums = _scratch("sums", (cut.most, columns), torch.float32, feats.device)
+        for _ in threads:
+            run(table.data_ptr(), counters.data_ptr(), sums.data_ptr(), 1)
+
+    run_on_threads(work, list(range(min(torch.get_num_threads(), step.blocks))), feats.device)
 
 
 def _compiled_sums(feats: Tensor, kernel: Tensor, kernel_map: KernelMap, block: Block, out: Tensor) -> Tensor:

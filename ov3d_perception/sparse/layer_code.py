@@ -20,6 +20,8 @@ from llvmlite import ir
 from torch import Tensor
 
 from ov3d_perception.llvm_code import FLOAT, HALF, LONG, LONGS, WORD, Code, address_of, compiled
+from ov3d_perception.sparse.blocks import Cut
+from ov3d_perception.sparse.kernel_map import KernelMap
 from ov3d_perception.sparse.kernels import (
     Form,
     Tile,
@@ -30,6 +32,8 @@ from ov3d_perception.sparse.kernels import (
     tile_for,
 )
 
+_LARGE = 1 << 20
+"""Bytes of features that do not fit a core's cache: their rows are fetched ahead."""
 _LOOKS = 64
 """Times that a thread looks whether the others are done before it lets another thread have the core."""
 
@@ -53,11 +57,11 @@ class Step(NamedTuple):
     out: int
     out_wide: int
     columns: int
-    shortcut: int
-    shortcut_wide: int
-    shortcut_channels: int
-    matrix: int  # of the shortcut, 0 without
     ahead: int  # 1: fetch rows before they are needed
+    shortcut: int = 0
+    shortcut_wide: int = 0
+    shortcut_channels: int = 0
+    matrix: int = 0  # of the shortcut
 
 
 def packed(kernel: Float[Tensor, "k i o"]) -> Float[Tensor, "k p h w"]:
@@ -73,12 +77,49 @@ def packed(kernel: Float[Tensor, "k i o"]) -> Float[Tensor, "k p h w"]:
     return pairs.permute(0, 3, 1, 4, 2).flatten(3).contiguous()
 
 
-@cache
-def layer(columns: int, dtype: torch.dtype, shortcut: str) -> int:
+def layer(columns: int, dtype: torch.dtype, shortcut: str = "none", relu: bool = False) -> int:
     """Address of the function of a layer with so many output channels; shortcut: none, same or projected."""
     tile, form = tile_for(columns), form_of(dtype)
-    name = f"layer_{tile.rows}_{tile.vectors}_{tile.lanes}_{form.kind}_{form.step}_{shortcut}"
-    return address_of(compiled(name, [LONGS, LONG, FLOAT], lambda code: _write_layer(code, tile, form, shortcut)))
+    return _layer(tile, form, shortcut, relu)
+
+
+@cache
+def _layer(tile: Tile, form: Form, shortcut: str, relu: bool) -> int:
+    name = f"layer_{tile.rows}_{tile.vectors}_{tile.lanes}_{form.kind}_{form.step}_{shortcut}_{relu}"
+    made = compiled(name, [LONGS, LONG, FLOAT], lambda code: _write_layer(code, tile, form, shortcut, relu))
+    return address_of(made)
+
+
+def step_of(
+    function: int,
+    kernel_map: KernelMap,
+    cut: Cut,
+    feats: tuple[int, int, int],
+    kernel: Tensor,
+    bias: Tensor,
+    **rest: int,
+) -> Step:
+    """The record of a layer without a shortcut. feats: address, elements from row to row, channels; kernel: packed."""
+    place, wide, channels = feats
+    arrays = (cut.rows, cut.edges, kernel_map.kernel_rows, kernel_map.in_rows, kernel_map.out_rows, kernel, bias)
+    rows, edges, slots, in_rows, out_rows, weights, start = (array.data_ptr() for array in arrays)
+    return Step(
+        function=function,
+        blocks=len(cut.rows) - 1,
+        rows=rows,
+        edges=edges,
+        segments=len(kernel_map.sizes),
+        slots=slots,
+        in_rows=in_rows,
+        out_rows=out_rows,
+        feats=place,
+        feats_wide=wide,
+        channels=channels,
+        kernel=weights,
+        bias=start,
+        ahead=int(4 * kernel_map.n_in * wide > _LARGE),
+        **rest,
+    )
 
 
 class _Record:
@@ -94,7 +135,7 @@ class _Record:
         return self._code.inttoptr(self.number(name), kind.as_pointer())
 
 
-def _write_layer(code: Code, tile: Tile, form: Form, shortcut: str) -> None:
+def _write_layer(code: Code, tile: Tile, form: Form, shortcut: str, relu: bool) -> None:
     record, block, sums = code.fn.args
     step = _Record(code, record)
     rows, columns = step.array("rows", WORD), step.number("columns")
@@ -112,7 +153,7 @@ def _write_layer(code: Code, tile: Tile, form: Form, shortcut: str) -> None:
 
         matrix = step.array("matrix", FLOAT)
         _add_tiles(code, (first, end), (own, target), matrix, step.number("shortcut_channels"), columns, tile, form)
-    _finish(code, step, (first, end), sums, tile, form)
+    _finish(code, step, (first, end), sums, tile, form, relu)
 
 
 def _begin(
@@ -186,13 +227,16 @@ def _add_tiles(
                 add_to(code, code.at(target(place), column), vectors)
 
 
-def _finish(code: Code, step: _Record, span: tuple[ir.Value, ir.Value], sums: ir.Value, tile: Tile, form: Form) -> None:
+def _finish(
+    code: Code, step: _Record, span: tuple[ir.Value, ir.Value], sums: ir.Value, tile: Tile, form: Form, relu: bool
+) -> None:
     """ReLU, and the features' type."""
     out, wide, columns = step.array("out", form.kind), step.number("out_wide"), step.number("columns")
     with code.loop(*span) as row, code.loop(0, columns, tile.lanes) as at:
         value = code.read(code.at(sums, (code.sub(row, span[0]), columns), at), tile.lanes)
-        zero = ir.Constant(value.type, [0.0] * tile.lanes)
-        value = code.select(code.fcmp_ordered("<=", value, zero), zero, value)
+        if relu:
+            zero = ir.Constant(value.type, [0.0] * tile.lanes)
+            value = code.select(code.fcmp_ordered("<=", value, zero), zero, value)
         code.write(code.narrowed(value) if form.kind is HALF else value, code.at(out, (row, wide), at))
 
 

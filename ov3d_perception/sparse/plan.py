@@ -21,15 +21,12 @@ from ov3d_perception.sparse import arena, kernels
 from ov3d_perception.sparse.convolution import pairs_in_a_block
 from ov3d_perception.sparse.coordinates import CoordinateManager
 from ov3d_perception.sparse.kernel_map import KernelMap, Stencil
-from ov3d_perception.sparse.layer_code import Step, layer, packed, runner
+from ov3d_perception.sparse.layer_code import Step, layer, packed, runner, step_of
 from ov3d_perception.sparse.memory import as_resource_error, require
 from ov3d_perception.sparse.modules import Conv3d, ConvTranspose3d
 from ov3d_perception.sparse.one_core_pool import one_core_pool
 from ov3d_perception.sparse.tensor import SparseTensor
 from ov3d_perception.sparse.workers import run_in_background
-
-_LARGE = 1 << 20
-"""Bytes of features that do not fit a core's cache: their rows are fetched ahead."""
 
 
 class UntraceableError(Exception):
@@ -128,7 +125,7 @@ class Traced(SparseTensor):
                 bias,
                 None if shortcut is None else shortcut.buffer,
                 None if matrix is None else packed(matrix[None]),
-                layer(conv.out_channels, self.feats.dtype, kind),
+                layer(conv.out_channels, self.feats.dtype, kind, relu=True),
             )
         )
         return Traced(self.layers[-1].target, self.layers, self.feats, self.manager)
@@ -246,23 +243,13 @@ def _step(
     feats, wide = _place(made.source, memory)
     out, out_wide = _place(made.target, memory)
     beside, beside_wide = (0, 0) if made.shortcut is None else _place(made.shortcut, memory)
-    arrays = (cut.rows, cut.edges, kernel_map.kernel_rows, kernel_map.in_rows, kernel_map.out_rows)
-    rows, edges, slots, in_rows, out_rows = (array.data_ptr() for array in arrays)
-    size = kernel_map.n_in * wide * memory[made.target.place()[0]].element_size()
-    step = Step(
-        function=made.function,
-        blocks=len(cut.rows) - 1,
-        rows=rows,
-        edges=edges,
-        segments=len(kernel_map.sizes),
-        slots=slots,
-        in_rows=in_rows,
-        out_rows=out_rows,
-        feats=feats,
-        feats_wide=wide,
-        channels=made.source.channels,
-        kernel=made.kernel.data_ptr(),
-        bias=made.bias.data_ptr(),
+    step = step_of(
+        made.function,
+        kernel_map,
+        cut,
+        (feats, wide, made.source.channels),
+        made.kernel,
+        made.bias,
         out=out,
         out_wide=out_wide,
         columns=made.target.channels,
@@ -270,7 +257,6 @@ def _step(
         shortcut_wide=beside_wide,
         shortcut_channels=0 if made.shortcut is None else made.shortcut.channels,
         matrix=0 if made.matrix is None else made.matrix.data_ptr(),
-        ahead=int(size > _LARGE),
     )
     return step, cut.most
 
