@@ -3,9 +3,8 @@
 The shipped network (models/street_minkunet.safetensors) on clouds of about 8,000, 20,000 and 60,000 voxels: a simulated
 street at 20 and 10 cm and a SemanticKITTI scan at 10 cm. Of a live scan: the voxels' keys, the kernel maps, the table
 of layers, the layers together and, with one thread, each by itself. Of a training step, with AdamW and a cosine loss on
-6,000 voxels: the kernel maps, each kind of operation forward and backward, the optimiser, and the rest, which is
-Python's and PyTorch's own work. The least of some rounds is taken, so that other processes disturb little; with one
-thread a scan's times are the processor's, which other processes do not count in.
+6,000 voxels: each kind of work, and the rest. The least of some rounds is taken, so that other processes disturb
+little; with one thread all times are the processor's, in which other processes do not count.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,26 +24,26 @@ from unittest.mock import patch
 import sparse_cases
 import torch
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile, record_function
 
 from ov3d_perception.networks.checkpoint import load_checkpoint
 from ov3d_perception.networks.live import LiveNetwork
 from ov3d_perception.networks.registry import Network
-from ov3d_perception.sparse import SparseTensor, plan
+from ov3d_perception.sparse import SparseTensor, batch_norm, convolution, plan
 from ov3d_perception.sparse.coordinates import CoordinateManager
 from ov3d_perception.sparse.layer_code import Step
 from ov3d_perception.sparse.plan import Layer, Plan
 
 CLOUDS = {"8k": ("simulated", 0.2, 0.6), "20k": ("simulated", 0.1, 1.0), "60k": ("semantickitti", 0.1, 1.0)}
 """Data, voxel [m], and the share of the cloud's x range that is kept."""
-KINDS = {
-    "convolution: forward": ("_Convolve",),
-    "convolution: gradients": ("_ConvolveBackward",),
-    "norm, sum, ReLU": ("_Normalise", "_NormaliseBackward"),
-    "1x1 and head": ("aten::mm",),
-    "optimiser": ("Optimizer.step#AdamW.step",),
+KINDS: dict[str, tuple[Any, str]] = {
+    "kernel maps": (CoordinateManager, "_build"),
+    "convolution: forward and gradient of features": (convolution, "_forward"),
+    "convolution: gradient of kernels": (convolution, "_by_kernel"),
+    "norm, sum, ReLU: forward": (batch_norm, "normalise"),
+    "norm, sum, ReLU: gradient": (batch_norm._Normalise, "backward"),
+    "optimiser": (torch.optim.AdamW, "step"),
 }
-"""PyTorch's names of the operations of a training step."""
+"""Where each kind of work of a training step is done."""
 Times = dict[str, float]
 
 
@@ -60,7 +60,7 @@ def live(network: LiveNetwork, coords: Tensor, feats: Tensor) -> Times:
     """Seconds by part of one scan and by layer. The layers are timed in a second run, one call for each."""
     assert network.plan is not None
     found: Times = {}
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    clock = a_clock()
     start = clock()
     x = SparseTensor(feats, coords)
     found["voxels"] = clock() - start
@@ -125,24 +125,31 @@ class Training:
         self.optimiser.step()
 
     def profile(self) -> Times:
-        """Seconds by kind of operation. "all" is measured without PyTorch's profiler, which slows Python down."""
-        build = CoordinateManager._build
-
-        def named_build(manager: CoordinateManager, *stencil: object) -> object:
-            with record_function("kernel maps"):
-                return build(manager, *stencil)
-
-        start = time.perf_counter()
-        self.step()
-        total = time.perf_counter() - start
-        with patch.object(CoordinateManager, "_build", named_build), profile(activities=[ProfilerActivity.CPU]) as seen:
+        """Seconds by kind of work; the rest is 1x1 convolutions, joining, head, loss, autograd and Python."""
+        found = dict.fromkeys(KINDS, 0.0)
+        clock = a_clock()
+        with ExitStack() as stack:
+            for kind, (owner, name) in KINDS.items():
+                stack.enter_context(patch.object(owner, name, _timed(getattr(owner, name), kind, found, clock)))
+            start = clock()
             self.step()
-        events = {event.key: event for event in seen.key_averages()}
-        found = {"kernel maps": events["kernel maps"].cpu_time_total / 1e6}
-        for kind, names in KINDS.items():
-            spent = [events[n].cpu_time_total - (found["kernel maps"] * 1e6 if n == "_Convolve" else 0) for n in names]
-            found[kind] = sum(spent) / 1e6
+            total = clock() - start
         return found | {"the rest": total - sum(found.values()), "all": total}
+
+
+def _timed(run: Callable[..., Any], kind: str, found: Times, clock: Callable[[], float]) -> Any:
+    def instead(*arguments: Any, **options: Any) -> Any:
+        began = clock()
+        result = run(*arguments, **options)
+        found[kind] += clock() - began
+        return result
+
+    return instead
+
+
+def a_clock() -> Callable[[], float]:
+    """With one thread the processor's time, in which other processes do not count."""
+    return time.process_time if torch.get_num_threads() == 1 else time.perf_counter
 
 
 def least(run: Callable[[], Times], rounds: int) -> Times:
