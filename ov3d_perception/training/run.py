@@ -119,7 +119,7 @@ def fit(recipe: Recipe, out: Path, experiment: Experiment, callback: CheckpointC
     )
     steps = math.ceil(math.ceil(len(sampler) / spec.batch) / spec.accumulate)
     torch.set_float32_matmul_precision("high")
-    module = experiment.module(steps * spec.epochs)
+    module = experiment.module(steps * spec.epochs).train()  # the phase before may have left normalisation frozen
     if processes.world > 1:
         synchronise(module.network)
     callbacks = [callback, StepTimes(out)]
