@@ -28,7 +28,8 @@ PY
 }
 
 missing() { # Print the Debian packages that this machine lacks. The library is needed to run, too.
-    find /usr/include /usr/local/include -name cblas.h 2>/dev/null | grep -q . || printf ' libopenblas-dev'
+    # By the library: cblas.h may be another BLAS's.
+    find /usr/lib /usr/lib64 /usr/local/lib -name libopenblas.so 2>/dev/null | grep -q . || printf ' libopenblas-dev'
     command -v c++ >/dev/null || printf ' g++'
 }
 
