@@ -22,6 +22,7 @@ def test_all_label_sets_load_and_map():
         "nuscenes16_names",
         "outdoor",
         "pandaset",
+        "pandaset_coarse8",
         "semantickitti19",
         "semantickitti19_names",
         "semantickitti_coarse9",
@@ -31,6 +32,11 @@ def test_all_label_sets_load_and_map():
         labels = LabelSet.load(name)
         for index, cls in enumerate(labels.names):
             np.testing.assert_array_equal(labels.map(np.array(labels.ids[cls], int)), index)
+
+
+def test_pandasets_coarse_classes_have_the_names_and_words_of_semantickittis():
+    theirs = LabelSet.load("semantickitti_coarse9").prompts
+    assert all(theirs[name] == words for name, words in LabelSet.load("pandaset_coarse8").prompts.items())
 
 
 def test_openscenes_prompts_for_nuscenes():

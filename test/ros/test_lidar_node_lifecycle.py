@@ -181,7 +181,8 @@ def test_words_and_their_least_probability_count_at_once(managed: Managed) -> No
         assert set(structured(cloud)["label"].tolist()) == {65535}
         assert not managed.set(min_probability=0.0)
         cloud = lidar.exchange(labelled, random_cloud(seed=6))
-        assert set(structured(cloud)["label"].tolist()) <= {0, 1}
+        labels = set(structured(cloud)["label"].tolist())  # what neither word fits has none
+        assert labels & {0, 1} and labels <= {0, 1, 65535}
 
 
 def test_silence_of_the_sensor_is_stale(managed: Managed, diagnostics: Inbox) -> None:
