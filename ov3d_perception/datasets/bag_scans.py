@@ -28,5 +28,5 @@ def scans_of_bag(path: Path, options: dict[str, Any], framed: bool) -> Bag:
         with open_bag(path) as bag:
             topic = options.get("points") or cloud_topics(bag)[0]
             frame = next(iter(bag.messages([topic]))).decode().header.frame_id
-        _log.warning("%s: %s. The scans are labelled one by one, not de-skewed", path, error.cause)
+        _log.warning("%s: %s. The scans are read one by one, not de-skewed", path, error.cause)
         return Bag(path, images=False, **{**options, "fixed_frame": frame, "deskew": False, "sweeps": 1})

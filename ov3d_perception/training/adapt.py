@@ -22,6 +22,8 @@ from ov3d_perception.networks.statistics import estimate_statistics
 from ov3d_perception.recipes.specs import SourceSpec
 from ov3d_perception.sparse import SparseTensor, quantize
 
+FEWEST = 1000
+"""Points of a scan from which statistics are taken; a LiDAR that starts, or is covered, sends less."""
 _log = logging.getLogger(__name__)
 
 
@@ -36,16 +38,19 @@ def adapt(
 
     Args:
         dataset, root, options: as for evaluation; "bag" for a bag.
-        scans: how many, spread over the source; all where it has fewer. One that cannot be read is left out.
+        scans: how many, spread over the source; all where it has fewer. One that cannot be read, or
+            has fewer than :data:`FEWEST` points, is left out.
 
     Returns how many scans there were. Raises CheckpointError, DatasetError, BagError as reading does, and DatasetError
-    where no scan can be read.
+    where no scan is left.
     """
     network, info = load_checkpoint(checkpoint)
     count = estimate_statistics(network, _clouds(info, dataset, root, dict(options or {}), scans))
     if count == 0:
-        raise DatasetError(f"No scan of {root} can be read", "Name a source with scans of the LiDAR to adapt to")
-    save_checkpoint(out, network.eval(), replace(info, metrics={}), torch.float16)
+        raise DatasetError(f"No scan of {root} can be used", "Name a source with scans of the LiDAR to adapt to")
+    halves = all(torch.equal(kernel, kernel.half().float()) for kernel in network.parameters() if kernel.dim() >= 2)
+    dtype = torch.float16 if halves else torch.float32  # as it was stored: weights stay to the bit
+    save_checkpoint(out, network.eval(), replace(info, metrics={}), dtype)
     return count
 
 
@@ -58,7 +63,8 @@ def _clouds(
         prepared = as_prepared(SourceSpec(dataset, str(root), options), preparation).options
         source: Any = scans_of_bag(root, prepared, "fixed_frame" in options)
     else:
-        source = open_source(as_prepared(SourceSpec(dataset, str(root), {**options, "images": False}), preparation))
+        without = {} if dataset == "simulated" else {"images": False}  # which renders both together
+        source = open_source(as_prepared(SourceSpec(dataset, str(root), options | without), preparation))
     for index in np.unique(np.linspace(0, len(source) - 1, min(scans, len(source))).round().astype(int)):
         try:
             frame = source[int(index)]
@@ -66,6 +72,9 @@ def _clouds(
             _log.warning("Scan %d left out: %s", index, error)
             continue
         merged = merge(recent(frame.sweeps, preparation.sweeps, preparation.max_sweep_age))
+        if len(merged.xyz) < FEWEST:
+            _log.warning("Scan %d left out: it has %d points", index, len(merged.xyz))
+            continue
         points, intensity = torch.from_numpy(merged.xyz), torch.from_numpy(merged.intensity)
         inputs = point_inputs(info.inputs, points, intensity, info.voxel_size)
         coords, mean, _ = quantize(points, info.voxel_size, inputs)

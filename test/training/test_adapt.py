@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +13,18 @@ import torch
 from ov3d_perception.cli import main
 from ov3d_perception.datasets.bag import Bag
 from ov3d_perception.errors import DatasetError
+from ov3d_perception.geometry.sweeps import Merged
 from ov3d_perception.inference import LiveModel, Segmenter
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.models import shipped_checkpoint
-from ov3d_perception.networks.checkpoint import load_checkpoint
+from ov3d_perception.networks.checkpoint import load_checkpoint, save_checkpoint
 from ov3d_perception.networks.checkpoint_info import words_of_checkpoint
 from ov3d_perception.networks.inputs import point_inputs
 from ov3d_perception.networks.minkunet import MinkUNet
 from ov3d_perception.sparse import SparseTensor, quantize
+from ov3d_perception.training import adapt as adaptation
 from ov3d_perception.training.adapt import adapt
+from ov3d_perception.types import Sweep
 
 NETWORK = shipped_checkpoint()
 
@@ -91,3 +96,29 @@ def test_a_source_without_a_scan_is_an_error_and_writes_nothing(
     with pytest.raises(DatasetError, match="No scan of"):
         adapt(NETWORK, "bag", drive, tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_scans_of_few_points_are_left_out_and_single_precision_stays(
+    drive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    network, info = load_checkpoint(NETWORK)
+    with torch.no_grad():
+        next(network.parameters()).add_(1e-5)
+    save_checkpoint(tmp_path / "single.safetensors", network, info)
+    monkeypatch.setattr(adaptation, "merge", few_in_the_first(adaptation.merge))
+    assert adapt(tmp_path / "single.safetensors", "bag", drive, tmp_path / "out.safetensors", scans=3) == 2
+    assert "Scan 0 left out: it has 2 points" in caplog.text
+    after, _ = load_checkpoint(tmp_path / "out.safetensors")
+    for mine, theirs in zip(network.parameters(), after.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+
+
+def few_in_the_first(merge: Callable[[Sequence[Sweep]], Merged]) -> Callable[[Sequence[Sweep]], Merged]:
+    calls: list[int] = []
+
+    def few(sweeps: Sequence[Sweep]) -> Merged:
+        merged = merge(sweeps)
+        calls.append(1)
+        return replace(merged, xyz=merged.xyz[:2], intensity=merged.intensity[:2]) if len(calls) == 1 else merged
+
+    return few
