@@ -25,7 +25,7 @@ from ov3d_perception.geometry.occlusion import OcclusionTest
 from ov3d_perception.types import UNLABELLED, Frame, PixelPointPairs
 from ov3d_perception.viz.bev import Annotations, bird_eye
 from ov3d_perception.viz.canvas import save
-from ov3d_perception.viz.overlay import class_overlay, depth_overlay
+from ov3d_perception.viz.overlay import class_overlay, draw_points
 
 NUSCENES_ORDER = ("cam_front_left", "cam_front", "cam_front_right", "cam_back_left", "cam_back", "cam_back_right")
 WIDEST = 2400
@@ -45,6 +45,17 @@ def at_most(image: np.ndarray, width: int) -> np.ndarray:
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
+def depth_overlay(image: np.ndarray, uv: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """The image with points coloured by inverse depth: near is red, far is blue. Shows how well a calibration fits."""
+    if len(depth) == 0:
+        return image.copy()
+    inverse = 1 / depth
+    low, high = np.percentile(inverse, [2, 98])
+    scaled = np.clip((inverse - low) / max(high - low, 1e-6), 0, 1)
+    rgb = cv2.applyColorMap((255 * np.sqrt(scaled)).astype(np.uint8)[:, None], cv2.COLORMAP_TURBO)[:, 0, ::-1]
+    return draw_points(image, uv, rgb, depth, max(1.2, image.shape[1] / 900), dim=0.15)
+
+
 def pictures(frame: Frame, names: tuple[str, ...], occlusion: OcclusionTest, view: int) -> dict[str, np.ndarray]:
     """By depth, by class, and what is hidden, for one view of a frame."""
     image, labels = frame.views[view].image, frame.labels
@@ -54,7 +65,7 @@ def pictures(frame: Frame, names: tuple[str, ...], occlusion: OcclusionTest, vie
     print(f"  {frame.name} {frame.views[view].camera.name}: {len(pairs)} points, {hidden.sum()} of them hidden")
     mark = np.where(hidden, 1, 0).astype(np.int32)
     return {
-        "depth": depth_overlay(image, pairs.uv, pairs.depth, dim=0.15),
+        "depth": depth_overlay(image, pairs.uv, pairs.depth),
         "class": class_overlay(image, pairs.uv, labels[pairs.point], names, depth=pairs.depth),
         "hidden": class_overlay(image, pairs.uv[mark > 0], mark[mark > 0], ("", "pedestrian"), with_legend=False),
     }

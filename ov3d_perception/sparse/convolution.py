@@ -1,7 +1,7 @@
 """The product of features and kernel over a kernel map.
 
 One block of output rows is computed after the other (see :mod:`~ov3d_perception.sparse.blocks`). On a CPU, compiled
-code does it (:mod:`~ov3d_perception.sparse.kernels`). On other devices, and for other types, PyTorch's operations do:
+code does it (:mod:`~ov3d_perception.sparse.layer_code`). On other devices, and for other types, PyTorch's operations do:
 for each kernel offset the input rows are gathered and multiplied with the offset's matrix, into one buffer; then each
 output row is the sum of its products (``embedding_bag``), written once.
 """
@@ -86,31 +86,37 @@ class _Convolve(torch.autograd.Function):
 
 
 def _forward(feats: Tensor, kernel: Tensor, kernel_map: KernelMap, epilogue: Epilogue | None = None) -> Tensor:
-    feats = feats.contiguous()
+    feats, epilogue = feats.contiguous(), epilogue or Epilogue()
     out = arena.empty(kernel_map.n_out, kernel.shape[2], feats)
-    if epilogue is None and kernels.fits(feats, kernel.shape[2]):
-        _run_layer(feats, kernel, kernel_map, out)
+    if kernels.fits(feats, kernel.shape[2]):
+        _run_layer(feats, kernel, kernel_map, out, epilogue)
         return out
-    kernel, epilogue = kernel.contiguous(), epilogue or Epilogue()
-    sums = _compiled_sums if kernels.fits(feats, kernel.shape[2]) else _bag_sums
+    kernel = kernel.contiguous()
 
     def work(blocks: Iterable[Block]) -> None:
         for block in blocks:
-            epilogue(sums(feats, kernel, kernel_map, block, out[block.rows]), block.rows, out[block.rows])
+            epilogue(_bag_sums(feats, kernel, kernel_map, block), block.rows, out[block.rows])
 
     run_on_threads(work, kernel_map.blocks(pairs_in_a_block(feats)), feats.device)
     return out
 
 
-def _run_layer(feats: Tensor, kernel: Tensor, kernel_map: KernelMap, out: Tensor) -> None:
+def _run_layer(feats: Tensor, kernel: Tensor, kernel_map: KernelMap, out: Tensor, epilogue: Epilogue) -> None:
     """All blocks, by compiled code that lays the kernel out once (:mod:`~ov3d_perception.sparse.layer_code`)."""
-    channels, columns = kernel.shape[1:]
-    if channels % 2 and feats.dtype == torch.bfloat16:
-        feats, channels = torch.nn.functional.pad(feats, (0, 1)), channels + 1
-    cut, weights, bias = kernel_map.cut(pairs_in_a_block(feats)), packed(kernel), torch.zeros(columns)
-    place = (feats.data_ptr(), channels, channels)
-    ends = {"out": out.data_ptr(), "out_wide": columns, "columns": columns}
-    step = step_of(layer(columns, feats.dtype), kernel_map, cut, place, weights, bias, **ends)
+    columns, beside, matrix = kernel.shape[2], epilogue.shortcut, epilogue.matrix
+    if epilogue.scale is not None:
+        kernel = (kernel * epilogue.scale).to(kernel.dtype)
+    bias = torch.zeros(columns) if epilogue.shift is None else epilogue.shift.float().contiguous()
+    feats, weights = _even(feats), packed(kernel)
+    cut, place = kernel_map.cut(pairs_in_a_block(feats)), (feats.data_ptr(), feats.shape[1], feats.shape[1])
+    rest, kind = {"out": out.data_ptr(), "out_wide": columns, "columns": columns}, "none"
+    if beside is not None:
+        beside, kind = beside.contiguous() if matrix is None else _even(beside.contiguous()), "same"
+        rest |= {"shortcut": beside.data_ptr(), "shortcut_wide": beside.shape[1]}
+    if beside is not None and matrix is not None:
+        panels, kind = packed(matrix[None]), "projected"
+        rest |= {"shortcut_channels": beside.shape[1], "matrix": panels.data_ptr()}
+    step = step_of(layer(columns, feats.dtype, kind, epilogue.relu), kernel_map, cut, place, weights, bias, **rest)
     table, counters, run = torch.tensor(step), torch.zeros(2, dtype=torch.int64), runner()
 
     def work(threads: Iterable[int]) -> None:
@@ -121,16 +127,12 @@ def _run_layer(feats: Tensor, kernel: Tensor, kernel_map: KernelMap, out: Tensor
     run_on_threads(work, list(range(min(torch.get_num_threads(), step.blocks))), feats.device)
 
 
-def _compiled_sums(feats: Tensor, kernel: Tensor, kernel_map: KernelMap, block: Block, out: Tensor) -> Tensor:
-    """The block's rows in float32: in place if they are float32, else in a buffer."""
-    total = (out if out.dtype == torch.float32 else _scratch("sums", out.shape, torch.float32, out.device)).zero_()
-    matrix = _scratch("matrix", kernel.shape[1:], torch.float32, out.device)
-    pairs, slots = (kernel_map.in_rows, kernel_map.out_rows), kernel_map.kernel_rows
-    kernels.add_products(total, block.rows.start, feats, kernel, pairs, (block.begin, block.end), slots, matrix)
-    return total
+def _even(rows: Tensor) -> Tensor:
+    """Bfloat16 with an even number of channels: they are multiplied two at a time."""
+    return torch.nn.functional.pad(rows, (0, rows.shape[1] % 2)) if rows.dtype == torch.bfloat16 else rows
 
 
-def _bag_sums(feats: Tensor, kernel: Tensor, kernel_map: KernelMap, block: Block, out: Tensor) -> Tensor:
+def _bag_sums(feats: Tensor, kernel: Tensor, kernel_map: KernelMap, block: Block) -> Tensor:
     """The block's rows: gather, multiply, sum."""
     begin, sizes = block.begin.tolist(), (block.end - block.begin).tolist()
     products = _scratch("products", (sum(sizes), kernel.shape[2]), feats.dtype, feats.device)

@@ -1,8 +1,8 @@
-"""The two inner loops of sparse convolution, compiled for this processor: products to rows, and the kernel's gradient.
+"""Parts of a layer's compiled code (:mod:`~ov3d_perception.sparse.layer_code`), and the kernel's gradient.
 
-Both keep a tile of results in the vector registers, eight rows by up to three vectors, while they go through the kernel
-map. They read rows in place and add results in place, so that neither gathered rows nor products are stored. That makes
-them faster than a matrix library with the same number of multiplications.
+Loops keep a tile of results in the vector registers, eight rows by up to three vectors, while they go through the
+kernel map. They read rows in place and add results in place, so that neither gathered rows nor products are stored.
+That makes them faster than a matrix library with the same number of multiplications.
 
 Features are float32 or bfloat16, sums are float32. Where the processor multiplies pairs of bfloat16, two input
 channels are multiplied at a time; else they are converted to float32.
@@ -59,27 +59,6 @@ def tile_for(channels: int) -> Tile:
     return Tile(8 if registers >= 32 else 12 // vectors, vectors, lanes)
 
 
-def add_products(
-    total: Float32[Tensor, "r o"],
-    first: int,
-    feats: Float[Tensor, "n i"],
-    kernel: Float[Tensor, "k i o"],
-    rows: tuple[Int32[Tensor, " p"], Int32[Tensor, " p"]],
-    bounds: tuple[Int32[Tensor, " s"], Int32[Tensor, " s"]],
-    slots: Int32[Tensor, " s"],
-    scratch: Float32[Tensor, "*any"],
-) -> None:
-    """``total[q - first] += feats[p] @ kernel[slots[s]]`` for the pairs (p, q) of each segment s.
-
-    rows: p and q of all pairs; bounds: where each segment begins and ends in them; a segment has a row q once at most.
-    scratch: as large as one matrix. All contiguous.
-    """
-    channels, columns = kernel.shape[1:]
-    _add_products(tile_for(columns), _form(feats.dtype, channels))(
-        *_addresses(total, feats, kernel, scratch, *rows, *bounds, slots), len(slots), channels, columns, first
-    )
-
-
 def add_outer_products(
     sums: Float32[Tensor, "k i o"],
     feats: Float[Tensor, "n i"],
@@ -93,7 +72,7 @@ def add_outer_products(
     rows: p and q of all pairs; bounds: where each segment begins and ends in them. All contiguous.
     """
     channels, columns = sums.shape[1:]
-    _add_outer_products(tile_for(columns), _form(feats.dtype, channels).kind is HALF)(
+    _add_outer_products(tile_for(columns), feats.dtype == torch.bfloat16)(
         *_addresses(sums, feats, grads, *rows, *bounds, slots), len(slots), channels, columns
     )
 
@@ -110,45 +89,6 @@ def form_of(dtype: torch.dtype) -> Form:
     return Form(HALF, 2 if host().dot else 1)
 
 
-def _form(dtype: torch.dtype, channels: int) -> Form:
-    return form_of(dtype) if channels % 2 == 0 else form_of(dtype)._replace(step=1)
-
-
-@cache
-def _add_products(tile: Tile, form: Form) -> Callable[..., None]:
-    kinds = [FLOAT, form.kind, form.kind, FLOAT, WORD, WORD, WORD, WORD, WORD, *[LONG] * 4]
-    name = f"add_products_{tile.rows}_{tile.vectors}_{tile.lanes}_{form.kind}_{form.step}"
-    return compiled(name, kinds, lambda code: _write_products(code, tile, form))
-
-
-def _write_products(code: Code, tile: Tile, form: Form) -> None:
-    """For each segment, each panel of its matrix' columns, each tile's worth of its pairs: sum over input channels,
-    then add."""
-    total, feats, kernel, matrix, in_rows, out_rows, begins, ends, slots, segments, channels, columns, first = (
-        code.fn.args
-    )
-    size = code.mul(channels, columns)
-    panel_size = code.mul(code.sdiv(channels, LONG(form.step)), LONG(tile.columns))
-    with code.loop(0, segments) as segment:
-        begin, end = (code.long(code.at(side, segment)) for side in (begins, ends))
-        with code.if_then(code.icmp_signed("<", begin, end)):
-            _copy_matrix(code, code.at(kernel, (code.long(code.at(slots, segment)), size)), matrix, tile, form)
-        last = code.sub(end, LONG(1))
-        with code.loop(0, columns, tile.columns) as column, code.loop(begin, end, tile.rows) as pair:
-            panel = code.at(matrix, (code.sdiv(column, LONG(tile.columns)), panel_size))
-            with code.if_then(code.icmp_signed("==", column, LONG(0))):
-                ahead = code.add(pair, LONG(tile.rows))
-                fetch_rows(code, feats, in_rows, (ahead, code.least(code.add(ahead, LONG(tile.rows)), end)), channels)
-            places = [code.least(code.add(pair, LONG(row)), last) for row in range(tile.rows)]
-            inputs = [code.at(feats, (code.long(code.at(in_rows, place)), channels)) for place in places]
-            sums = sum_over_channels(code, inputs, panel, channels, tile, form)
-            for row, vectors in enumerate(sums):
-                place = code.add(pair, LONG(row))
-                with code.if_then(code.icmp_signed("<", place, end)):
-                    output = code.sub(code.long(code.at(out_rows, place)), first)
-                    add_to(code, code.at(total, (output, columns), column), vectors)
-
-
 def fetch_rows(
     code: Code,
     base: ir.Value,
@@ -161,25 +101,6 @@ def fetch_rows(
     line = 16 if base.type.pointee is FLOAT else 32
     with code.loop(*span) as pair, code.loop(0, width, line) as at:
         code.prefetch(code.at(base, (code.long(code.at(rows, pair)), wide or width), at))
-
-
-def _copy_matrix(code: Code, source: ir.Value, target: ir.Value, tile: Tile, form: Form) -> None:
-    """One matrix, panel after panel without gaps (rows at powers of two would share few lines of the cache), as it is
-    multiplied: of bfloat16 two rows as one, or widened."""
-    channels, columns = code.fn.args[-3:-1]
-    height = code.sdiv(channels, LONG(form.step))
-    with code.loop(0, height) as row, code.loop(0, columns, tile.columns) as column:
-        for vector in range(tile.vectors):
-            first = code.at(source, (code.mul(row, LONG(form.step)), columns), column, vector * tile.lanes)
-            value = code.read(first, tile.lanes)
-            if form.step == 2:
-                words = ir.VectorType(WORD, tile.lanes)
-                low, high = (code.zext(half, words) for half in (value, code.read(code.at(first, columns), tile.lanes)))
-                both = code.or_(low, code.shl(high, ir.Constant(words, [16] * tile.lanes)))
-                value = code.bitcast(both, ir.VectorType(FLOAT, tile.lanes))
-            elif form.kind is HALF:
-                value = code.widened(value)
-            code.write(value, code.at(target, (column, height), (row, LONG(tile.columns)), vector * tile.lanes))
 
 
 def sum_over_channels(

@@ -67,13 +67,14 @@ class Step(NamedTuple):
 def packed(kernel: Float[Tensor, "k i o"]) -> Float[Tensor, "k p h w"]:
     """Matrices as they are read: panel after panel of columns; of bfloat16 two rows as one where pairs are multiplied.
 
-    An odd number of rows is then filled up with zeros.
+    Of bfloat16, an odd number of rows is filled up with zeros.
     """
     tile, form = tile_for(kernel.shape[2]), form_of(kernel.dtype)
+    if kernel.dtype == torch.bfloat16:
+        kernel = torch.nn.functional.pad(kernel, (0, 0, 0, kernel.shape[1] % 2))
     if form.step == 1:
         return kernel.float().unflatten(2, (-1, tile.columns)).transpose(1, 2).contiguous()
-    even = torch.nn.functional.pad(kernel, (0, 0, 0, kernel.shape[1] % 2))
-    pairs = even.unflatten(1, (-1, 2)).unflatten(3, (-1, tile.columns))
+    pairs = kernel.unflatten(1, (-1, 2)).unflatten(3, (-1, tile.columns))
     return pairs.permute(0, 3, 1, 4, 2).flatten(3).contiguous()
 
 

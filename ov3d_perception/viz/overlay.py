@@ -69,21 +69,3 @@ def class_overlay(
     picture = Image.fromarray(drawn)
     legend(picture, present(labels, names, colours(names)), size, title)
     return np.asarray(picture)
-
-
-def depth_overlay(
-    image: UInt8[np.ndarray, "h w 3"],
-    uv: Float32[np.ndarray, "m 2"],
-    depth: Float32[np.ndarray, " m"],
-    *,
-    radius: float | None = None,
-    dim: float = 0.35,
-) -> UInt8[np.ndarray, "h w 3"]:
-    """The image with points coloured by inverse depth: near is red, far is blue. Shows how well a calibration fits."""
-    if len(depth) == 0:
-        return image.copy()
-    inverse = 1 / depth
-    low, high = np.percentile(inverse, [2, 98])
-    scaled = np.clip((inverse - low) / max(high - low, 1e-6), 0, 1)
-    rgb = cv2.applyColorMap((255 * np.sqrt(scaled)).astype(np.uint8)[:, None], cv2.COLORMAP_TURBO)[:, 0, ::-1]
-    return draw_points(image, uv, rgb, depth, radius or max(1.2, image.shape[1] / 900), dim=dim)

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 
 from ov3d_perception.llvm_code import LONG, WORD, Code, Host, compiled, host
 from ov3d_perception.sparse import kernels
-from ov3d_perception.sparse.kernels import add_outer_products, add_products, fits, tile_for
+from ov3d_perception.sparse.convolution import convolve
+from ov3d_perception.sparse.coordinates import CoordinateManager
+from ov3d_perception.sparse.epilogue import Epilogue
+from ov3d_perception.sparse.kernels import add_outer_products, fits, tile_for
 
 SIZES = st.integers(1, 40)
 DTYPES = st.sampled_from([torch.float32, torch.bfloat16])
@@ -24,26 +27,46 @@ def pairs(sizes: list[int], n_in: int, n_out: int, made: torch.Generator) -> tup
     return torch.cat(ins).int(), torch.cat(outs).int()
 
 
-@given(st.lists(st.integers(0, 30), min_size=1, max_size=5), SIZES, st.integers(1, 26), DTYPES, st.integers(0, 99))
+@given(
+    st.integers(1, 60),
+    SIZES,
+    st.integers(1, 26),
+    DTYPES,
+    st.sampled_from(["none", "same", "projected"]),
+    st.booleans(),
+    st.integers(0, 99),
+)
 @settings(max_examples=60)
-def test_products_are_added_to_their_rows(
-    sizes: list[int], channels: int, fours: int, dtype: torch.dtype, seed: int
+def test_a_layer_is_its_sums_written_out(
+    count: int, channels: int, fours: int, dtype: torch.dtype, beside: str, relu: bool, seed: int
 ) -> None:
-    made, columns, first = torch.Generator().manual_seed(seed), 4 * fours, 3
-    feats = torch.randn(20, channels, generator=made).to(dtype)
-    kernel = torch.randn(7, channels, columns, generator=made).to(dtype)
-    ins, outs = pairs(sizes, 20, 30, made)
-    slots = torch.randint(7, (len(sizes),), generator=made).int()
-    ends = torch.tensor(sizes).cumsum(0).int()
-    begins = ends - torch.tensor(sizes).int()
-    expected = torch.randn(30, columns, generator=made)
-    total = expected.clone()
-    scratch = torch.full((channels * columns,), torch.nan)
-    add_products(total, first, feats, kernel, (ins, outs + first), (begins, ends), slots, scratch)
-    for begin, end, slot in zip(begins, ends, slots, strict=True):
-        for p, q in zip(ins[begin:end], outs[begin:end], strict=True):
-            expected[q] += feats[p].float() @ kernel[slot].float()
-    torch.testing.assert_close(total, expected, atol=1e-4, rtol=1e-4)
+    made, columns = torch.Generator().manual_seed(seed), 4 * fours
+    coords = torch.randint(0, 6, (count, 4), generator=made).unique(dim=0)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=made).to(dtype)
+
+    feats, kernel, scale, shift = (
+        random(len(coords), channels),
+        random(27, channels, columns),
+        random(columns),
+        random(columns),
+    )
+    shortcut = {"none": None, "same": random(len(coords), columns), "projected": random(len(coords), 5)}[beside]
+    matrix = random(5, columns) if beside == "projected" else None
+    kernel_map = CoordinateManager(coords).kernel_map(1, 1, 3)
+    with torch.no_grad():
+        found = convolve(feats, kernel, kernel_map, Epilogue(scale, shift, shortcut, matrix, relu))
+    sums = torch.zeros(len(coords), columns, dtype=torch.float64)
+    for slot, (ins, outs) in zip(kernel_map.slots, kernel_map.pairs(), strict=True):
+        for p, q in zip(ins.tolist(), outs.tolist(), strict=True):
+            sums[q] += feats[p].double() @ kernel[slot].double()
+    expected = sums * scale.double() + shift.double()
+    if shortcut is not None:
+        expected += shortcut.double() if matrix is None else shortcut.double() @ matrix.double()
+    expected = expected.clamp_min(0) if relu else expected
+    tolerance = 1e-5 if dtype == torch.float32 else 0.02
+    torch.testing.assert_close(found.double(), expected, atol=tolerance * (1 + float(sums.abs().max())), rtol=tolerance)
 
 
 @given(st.lists(st.integers(0, 200), min_size=1, max_size=3), SIZES, st.integers(1, 26), DTYPES, st.integers(0, 99))
@@ -68,17 +91,20 @@ def test_outer_products_are_summed(sizes: list[int], channels: int, fours: int, 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_as_other_processors_would(monkeypatch: pytest.MonkeyPatch, machine: Host, dtype: torch.dtype) -> None:
     monkeypatch.setattr(kernels, "host", lambda: machine)
-    for known in (kernels.tile_for, kernels._add_products, kernels._add_outer_products):
+    for known in (kernels.tile_for, kernels._add_outer_products):
         known.cache_clear()
     try:
         for columns in (96, 32, 24, 4):
             tile = tile_for(columns)
             assert columns % tile.columns == 0 and tile.lanes <= machine.lanes
             assert tile.rows * tile.vectors < machine.registers
-            test_products_are_added_to_their_rows.hypothesis.inner_test([9, 0, 30], 10, columns // 4, dtype, 1)
+            for channels in (3, 10):
+                test_a_layer_is_its_sums_written_out.hypothesis.inner_test(
+                    40, channels, columns // 4, dtype, "projected", True, 1
+                )
             test_outer_products_are_summed.hypothesis.inner_test([70, 0, 3], 10, columns // 4, dtype, 1)
     finally:
-        for known in (kernels.tile_for, kernels._add_products, kernels._add_outer_products):
+        for known in (kernels.tile_for, kernels._add_outer_products):
             known.cache_clear()
 
 
@@ -91,11 +117,11 @@ def test_what_there_are_kernels_for() -> None:
 
 def test_threads_may_ask_at_once() -> None:
     tile = tile_for(20)
-    kernels._add_products.cache_clear()
+    kernels._add_outer_products.cache_clear()
     with ThreadPoolExecutor(4) as pool:
         list(
             pool.map(
-                lambda _: test_products_are_added_to_their_rows.hypothesis.inner_test([5], 3, 5, torch.float32, 2),
+                lambda _: test_outer_products_are_summed.hypothesis.inner_test([5], 3, 5, torch.float32, 2),
                 range(4),
             )
         )

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from ov3d_perception.viz.canvas import save
-from ov3d_perception.viz.overlay import class_overlay, depth_overlay, draw_points
+from ov3d_perception.viz.overlay import class_overlay, draw_points
 from ov3d_perception.viz.palette import colour
 
 GREY = np.full((90, 160, 3), 100, np.uint8)
@@ -37,14 +37,6 @@ def test_class_overlay_uses_the_colours_of_the_classes_and_has_a_legend():
     bare = class_overlay(GREY, uv, labels, ["car", "tree"], radius=3, with_legend=False)
     legend = np.argwhere((drawn != bare).any(axis=2))
     assert len(legend) > 100 and legend[:, 1].min() > 80 and legend[:, 0].max() < 80
-
-
-def test_depth_overlay_runs_from_red_to_blue():
-    uv = np.array([[20, 40], [80, 40], [140, 40]], np.float32)
-    drawn = depth_overlay(GREY, uv, np.array([2, 10, 60], np.float32), radius=3).astype(int)
-    assert drawn[40, 20, 0] > drawn[40, 20, 2] and drawn[40, 140, 2] > drawn[40, 140, 0]
-    nothing = depth_overlay(GREY, np.zeros((0, 2), np.float32), np.zeros(0, np.float32))
-    np.testing.assert_array_equal(nothing, GREY)
 
 
 def test_saved_pictures_come_back(tmp_path):
