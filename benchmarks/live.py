@@ -29,8 +29,8 @@ from ov3d_perception.demo.score import look_into
 from ov3d_perception.demo.truth import read_truth
 from ov3d_perception.geometry.boxes import Box
 from ov3d_perception.language.labelset import LabelSet
+from ov3d_perception.ros.contexts import private_session
 from ov3d_perception.ros.messages import message_to_box
-from ov3d_perception.ros.process import private_session
 from ov3d_perception.ros.tools.client import ask, describe, set_vocabulary
 from ov3d_perception.ros.tools.listener import Listener
 from ov3d_perception.ros.tools.systems import parse_arguments

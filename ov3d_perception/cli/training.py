@@ -35,7 +35,7 @@ def train(
 ) -> None:
     """Train a sparse 3D network by the recipe's method, from a data set or a bag. No labels are used."""
     from ov3d_perception.recipes.load import load_recipe
-    from ov3d_perception.recipes.methods import load_module
+    from ov3d_perception.recipes.method_specs import load_module
     from ov3d_perception.training.run import train
 
     for one in module or ():
@@ -79,7 +79,7 @@ def ablate(
     from ov3d_perception.datasets.splits import parse_seeds
     from ov3d_perception.paths import shipped
     from ov3d_perception.recipes.load import load_recipe
-    from ov3d_perception.recipes.methods import load_module
+    from ov3d_perception.recipes.method_specs import load_module
     from ov3d_perception.training.ablate import ablate as repeat
     from ov3d_perception.training.ablate import load_table, to_markdown
 
@@ -108,7 +108,7 @@ def evaluate(
     """mIoU, mAcc and per-class IoU of a checkpoint: 3D only, in view and all points, its teacher beside it."""
     from ov3d_perception.datasets.registry import parse_options
     from ov3d_perception.evaluation.checkpoint import evaluate_checkpoint
-    from ov3d_perception.recipes.methods import load_module
+    from ov3d_perception.recipes.method_specs import load_module
 
     for one in module or ():
         load_module(one)

@@ -19,7 +19,7 @@ from ov3d_perception.datasets import splits
 from ov3d_perception.datasets.images import read_image
 from ov3d_perception.datasets.nuscenes_check import REMEDY, Disk, absent_sweeps, check_files, missing_pieces
 from ov3d_perception.datasets.nuscenes_files import CAMERAS, POINT_BYTES, T_NUSCENES_REP103, read_scan
-from ov3d_perception.datasets.nuscenes_tables import KeyFrame, Reading, TableReader, Wanted, read_scenes
+from ov3d_perception.datasets.nuscenes_tables import KeyFrame, Reading, Selection, TableReader, read_scenes
 from ov3d_perception.datasets.source import FrameSource, require
 from ov3d_perception.errors import DatasetError, ImageError, PointCloudError
 from ov3d_perception.geometry.cameras import resized, validate_camera
@@ -68,9 +68,9 @@ class NuScenes(FrameSource):
         self.labelset = LabelSet.load(labelset) if labels else None
         channels = (CAMERAS if cameras is None else tuple(cameras)) if images else ()
         names = splits.nuscenes_scenes(split)
-        require(self.root, missing_pieces(self.root, self.version, Wanted((), channels, sweeps - 1, labels)), REMEDY)
+        require(self.root, missing_pieces(self.root, self.version, Selection((), channels, sweeps - 1, labels)), REMEDY)
         chosen = self._choose(names, split, scenes, subset)
-        self._keys = self._read(Wanted(frozenset(chosen), channels, sweeps - 1, labels))
+        self._keys = self._read(Selection(frozenset(chosen), channels, sweeps - 1, labels))
         if subset == splits.KEY_FRAMES:
             self._keys = splits.every_hundredth_frame(self._keys)
         self.sequences = tuple(dict.fromkeys(key.scene for key in self._keys))
@@ -108,7 +108,7 @@ class NuScenes(FrameSource):
             raise DatasetError(f"Subset {subset} of fewer than {splits.STEP} scenes is empty", "Use all of them")
         return found
 
-    def _read(self, wanted: Wanted) -> list[KeyFrame]:
+    def _read(self, wanted: Selection) -> list[KeyFrame]:
         problems: list[str] = []
         keys = TableReader(self.root / self.version, wanted, problems).key_frames()
         disk = Disk(self.root)

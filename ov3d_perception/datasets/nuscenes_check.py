@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ov3d_perception.datasets.nuscenes_files import LIDAR, POINT_BYTES
-from ov3d_perception.datasets.nuscenes_tables import LABEL_TABLES, TABLES, KeyFrame, Wanted
+from ov3d_perception.datasets.nuscenes_tables import LABEL_TABLES, TABLES, KeyFrame, Selection
 
 REMEDY = (
     "Unpack the missing archives of https://www.nuscenes.org/download over the folder (v1.0-* metadata last but before "
@@ -17,7 +17,7 @@ REMEDY = (
 )
 
 
-def missing_pieces(root: Path, version: str, wanted: Wanted) -> list[str]:
+def missing_pieces(root: Path, version: str, wanted: Selection) -> list[str]:
     """Tables and folders that are not there at all."""
     tables = [*TABLES, *(LABEL_TABLES if wanted.labels else ())]
     places = [f"{version}/{table}.json" for table in tables]

@@ -76,7 +76,7 @@ class KeyFrame:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Selection:
     """What of the tables is to be read: scenes by name, channels of cameras, sweeps before the key one, labels."""
 
     scenes: Collection[str]
@@ -118,7 +118,7 @@ def read_scenes(folder: Path) -> list[str]:
 class TableReader:
     """Key frames from the tables in ``folder``; every inconsistency goes to ``problems``."""
 
-    def __init__(self, folder: Path, wanted: Wanted, problems: list[str]) -> None:
+    def __init__(self, folder: Path, wanted: Selection, problems: list[str]) -> None:
         self.folder, self.wanted, self.problems = folder, wanted, problems
         self._reading = ""
 

@@ -31,33 +31,34 @@ class Pictures:
         self.folder, self.names, self.left = folder, names, count
         self.canvas = Canvas(size, size, (0.0, 0.0), size / (2 * reach))
 
-    def __call__(self, frame: Frame, said: Int32[np.ndarray, " n"]) -> None:
-        """Draw a frame, if it is among the first; said: label of each point of its key sweep."""
+    def __call__(self, frame: Frame, predicted: Int32[np.ndarray, " n"]) -> None:
+        """Draw a frame, if it is among the first; predicted: label of each point of its key sweep."""
         if self.left == 0 or frame.labels is None:
             return
         self.left -= 1
         self.folder.mkdir(parents=True, exist_ok=True)
-        picture = self.panels(upright_points(frame.sweeps[0].scan), frame.labels, said, frame.name)
+        picture = self.panels(upright_points(frame.sweeps[0].scan), frame.labels, predicted, frame.name)
         Image.fromarray(picture).save(self.folder / f"{frame.name.replace('/', '_')}.png")
 
     def panels(
         self,
         xyz: np.ndarray,
         truth: Int32[np.ndarray, " n"],
-        said: Int32[np.ndarray, " n"],
+        predicted: Int32[np.ndarray, " n"],
         title: str = "",
     ) -> UInt8[np.ndarray, "h w 3"]:
         """Truth and answer above; below the class that is best found among the rarer ones, and the errors."""
         known = truth != UNLABELLED
-        chosen = highlighted(truth, said, len(self.names))
+        chosen = highlighted(truth, predicted, len(self.names))
         name = self.names[chosen] if chosen is not None else "no class"
-        one = _painted(len(xyz), (said == chosen, BRIGHT)) if chosen is not None else _painted(len(xyz))
-        wrong = _painted(len(xyz), (known & (said != truth), RED))
+        one = _painted(len(xyz), (predicted == chosen, BRIGHT)) if chosen is not None else _painted(len(xyz))
+        wrong = _painted(len(xyz), (known & (predicted != truth), RED))
+        share_wrong = np.mean((predicted != truth)[known]) if known.any() else 0.0
         quarters = [
             self._panel(xyz, truth, None, f"{title}: truth"),
-            self._panel(xyz, np.where(known, said, UNLABELLED).astype(np.int32), None, "answer"),
-            self._panel(xyz, said, one, f"called {name}"),
-            self._panel(xyz, said, wrong, f"wrong: {np.mean((said != truth)[known]) if known.any() else 0:.0%}"),
+            self._panel(xyz, np.where(known, predicted, UNLABELLED).astype(np.int32), None, "answer"),
+            self._panel(xyz, predicted, one, f"called {name}"),
+            self._panel(xyz, predicted, wrong, f"wrong: {share_wrong:.0%}"),
         ]
         return np.vstack([np.hstack(quarters[:2]), np.hstack(quarters[2:])])
 
@@ -67,12 +68,12 @@ class Pictures:
         return bird_eye(xyz, labels, self.names, canvas=self.canvas, rgb=rgb, notes=Annotations(title=title))
 
 
-def highlighted(truth: Int32[np.ndarray, " n"], said: Int32[np.ndarray, " n"], classes: int) -> int | None:
+def highlighted(truth: Int32[np.ndarray, " n"], predicted: Int32[np.ndarray, " n"], classes: int) -> int | None:
     """The class of the highest IoU among those with at most a tenth of the labelled points; None without any."""
     known = truth != UNLABELLED
     total = np.bincount(truth[known], minlength=classes)[:classes]
-    hit = np.bincount(truth[known & (said == truth)], minlength=classes)[:classes]
-    claimed = np.bincount(said[known & (said >= 0) & (said < classes)], minlength=classes)[:classes]
+    hit = np.bincount(truth[known & (predicted == truth)], minlength=classes)[:classes]
+    claimed = np.bincount(predicted[known & (predicted >= 0) & (predicted < classes)], minlength=classes)[:classes]
     union = total + claimed - hit
     eligible = (total > 0) & (total <= known.sum() / 10)
     if not eligible.any():

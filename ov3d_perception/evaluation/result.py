@@ -15,8 +15,8 @@ from ov3d_perception.evaluation.unlabelled import Measures
 class Result:
     """Scores of each mode over one source, and what they were computed from (``about``).
 
-    confusion: points by true class (rows) and said class (columns, the last for none), of each mode; classes: their
-    names; unlabelled: what can be said of a source without labels.
+    confusion: points by true class (rows) and predicted class (columns, the last for none), of each mode; classes:
+    their names; unlabelled: what can be said of a source without labels.
     """
 
     modes: dict[str, Scores]

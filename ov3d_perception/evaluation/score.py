@@ -71,16 +71,16 @@ def score(
     }
     counts, unlabelled, compared = Counts(), Unlabelled(vocabulary.names), 0
     for index, frame in read_frames(source, counts):
-        said = model(frame.sweeps)
+        predicted = model(frame.sweeps)
         if frame.labels is None:
-            unlabelled.update(said)
+            unlabelled.update(predicted)
             if teacher is not None and counts.used == 0 and len(own := pair(frame, pairs)):
                 compared += len(own)
-                seen = np.unique(own.point[own.point < len(said.label)])
+                seen = np.unique(own.point[own.point < len(predicted.label)])
                 taught = label_by_teacher(teacher, frame, own, vocabulary)
-                unlabelled.agreement.update(said.label[seen], taught[seen])
+                unlabelled.agreement.update(predicted.label[seen], taught[seen])
             continue
-        student, truth = said.label, frame.labels
+        student, truth = predicted.label, frame.labels
         modes[STUDENT_ALL].update(student, truth)
         if watch is not None:
             watch(frame, student)

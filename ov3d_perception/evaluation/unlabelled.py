@@ -33,11 +33,11 @@ class Unlabelled:
         self.agreement = Confusion(names)
         self._count, self._sum = np.zeros(len(names), np.int64), np.zeros(len(names))
 
-    def update(self, said: Segmentation) -> None:
+    def update(self, predicted: Segmentation) -> None:
         """Add a frame's points."""
         self.frames += 1
-        self._count += np.bincount(said.label, minlength=len(self.names))
-        self._sum += np.bincount(said.label, said.probability, len(self.names))
+        self._count += np.bincount(predicted.label, minlength=len(self.names))
+        self._sum += np.bincount(predicted.label, predicted.probability, len(self.names))
 
     def measures(self) -> Measures:
         """The measures so far."""

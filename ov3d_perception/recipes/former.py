@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from ov3d_perception.recipes.methods import METHODS, OpenSceneSpec
+from ov3d_perception.recipes.method_specs import METHODS, OpenSceneSpec
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import yaml
 from ov3d_perception.errors import RecipeError
 from ov3d_perception.paths import shipped
 from ov3d_perception.recipes.former import renamed
-from ov3d_perception.recipes.methods import METHODS
+from ov3d_perception.recipes.method_specs import METHODS
 from ov3d_perception.recipes.parse import from_dict
 from ov3d_perception.recipes.specs import Recipe, SourceSpec
 from ov3d_perception.recipes.unused_options import check_options

@@ -12,7 +12,7 @@ from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError
 
 from ov3d_perception.errors import RecipeError
 from ov3d_perception.networks.registry import ARCHITECTURES
-from ov3d_perception.recipes.methods import METHODS, MethodSpec, OpenSceneSpec
+from ov3d_perception.recipes.method_specs import METHODS, MethodSpec, OpenSceneSpec
 from ov3d_perception.recipes.specs import Recipe
 
 _SEE = "See the recipes in config/train"

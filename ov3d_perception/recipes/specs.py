@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from ov3d_perception.recipes.methods import MethodSpec, OpenSceneSpec
+from ov3d_perception.recipes.method_specs import MethodSpec, OpenSceneSpec
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import MISSING, Field, fields
 from typing import Any
 
 from ov3d_perception.errors import RecipeError
-from ov3d_perception.recipes.methods import METHODS
+from ov3d_perception.recipes.method_specs import METHODS
 from ov3d_perception.recipes.specs import Recipe
 
 

@@ -1,9 +1,9 @@
 """The product of features and kernel over a kernel map.
 
 One block of output rows is computed after the other (see :mod:`~ov3d_perception.sparse.blocks`). On a CPU, compiled
-code does it (:mod:`~ov3d_perception.sparse.layer_code`). On other devices, and for other types, PyTorch's operations do:
-for each kernel offset the input rows are gathered and multiplied with the offset's matrix, into one buffer; then each
-output row is the sum of its products (``embedding_bag``), written once.
+code does it (:mod:`~ov3d_perception.sparse.layer_code`). On other devices, and for other types, PyTorch's operations
+do: for each kernel offset the input rows are gathered and multiplied with the offset's matrix, into one buffer; then
+each output row is the sum of its products (``embedding_bag``), written once.
 """
 
 from __future__ import annotations

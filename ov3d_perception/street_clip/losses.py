@@ -33,7 +33,7 @@ class CaptionPool:
         return self.embeddings[torch.from_numpy(np.concatenate([chosen, others]))], self.mentions[chosen]
 
 
-def contrast(
+def clip_loss(
     image: Float[Tensor, "n d"], text: Float[Tensor, "t d"], fit: np.ndarray, scale: Tensor
 ) -> Float[Tensor, ""]:
     """Symmetric cross entropy with targets in proportion to ``fit`` (n, m), m <= t; texts from m on fit nothing.
@@ -48,7 +48,7 @@ def contrast(
     return (to_text + to_image) / 2
 
 
-def contrast_captions(text: Float[Tensor, "t d"], fit: np.ndarray, scale: Tensor) -> Float[Tensor, ""]:
+def caption_loss(text: Float[Tensor, "t d"], fit: np.ndarray, scale: Tensor) -> Float[Tensor, ""]:
     """Cross entropy of each of the first m texts with all others, with targets in proportion to ``fit`` (m, m)."""
     count = len(fit)
     itself = torch.eye(count, len(text), dtype=torch.bool)

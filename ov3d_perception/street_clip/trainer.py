@@ -35,7 +35,7 @@ from ov3d_perception.language import maskclip
 from ov3d_perception.language.encoder import DenseSettings
 from ov3d_perception.street_clip.captions import Caption, CaptionWriter, agreement, street_words
 from ov3d_perception.street_clip.crops import Cropper, Crops, CropSettings, LabelledImage
-from ov3d_perception.street_clip.losses import CaptionPool, contrast, contrast_captions
+from ov3d_perception.street_clip.losses import CaptionPool, caption_loss, clip_loss
 from ov3d_perception.street_clip.model import (
     ModelSettings,
     create_folder,
@@ -187,7 +187,7 @@ class StreetClipTrainer:
         with self._autocast():
             text = self.model.encode_text(self._tokenizer(texts)).float()
         fit = agreement(mentions, mentions)
-        return {"captions": contrast_captions(functional.normalize(text, dim=-1), fit, self.model.logit_scale.exp())}
+        return {"captions": caption_loss(functional.normalize(text, dim=-1), fit, self.model.logit_scale.exp())}
 
     def _image_losses(self, rng: np.random.Generator) -> dict[str, Tensor]:
         if self._pool is None:
@@ -200,12 +200,12 @@ class StreetClipTrainer:
             patches = functional.normalize(maskclip.value_path(self.model.visual, tokens[:, 1:]).float(), dim=-1)
         boxes = functional.normalize((torch.from_numpy(crops.boxes) @ patches).flatten(0, 1), dim=-1)
         salience = self._writer.salience(crops.box_shares.reshape(-1, crops.box_shares.shape[-1]))
-        losses = {"boxes": contrast(boxes, text, agreement(salience, mentions), scale)}
+        losses = {"boxes": clip_loss(boxes, text, agreement(salience, mentions), scale)}
         if self.step % self.recipe.window_every == 0:
             with self._autocast():
                 whole = functional.normalize(_class_token(self.model, tokens).float(), dim=-1)
             fit = agreement(self._writer.salience(crops.window_shares), mentions)
-            losses["windows"] = 0.5 * contrast(whole, text, fit, scale)
+            losses["windows"] = 0.5 * clip_loss(whole, text, fit, scale)
         return losses
 
     def _write(self, count: int, rng: np.random.Generator) -> list[Caption]:

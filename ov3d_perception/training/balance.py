@@ -11,7 +11,7 @@ from torch import Tensor, distributed
 class Balance:
     """Weights that are inverse to how often the words that teach say a class, to a power; no annotation is used.
 
-    Shares are learnt from the words said so far (running sums), in all processes together.
+    Shares are learnt from the words given so far (running sums), in all processes together.
 
     Args:
         prompt_class: (P,) class of each prompt, a word.
@@ -25,10 +25,10 @@ class Balance:
 
     def weights(self, word: Int64[Tensor, " m"]) -> Float[Tensor, " m"]:
         """Weights of mean about one for a batch's words, which are counted first."""
-        said = self.prompt_class.to(word.device)[word]
-        count = torch.bincount(said, minlength=len(self.total))
+        classes = self.prompt_class.to(word.device)[word]
+        count = torch.bincount(classes, minlength=len(self.total))
         if distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(count)
         self.total += count.cpu()
-        weight = (self.total.sum() / (len(self.total) * self.total)).pow(self.power).to(word.device)[said]
+        weight = (self.total.sum() / (len(self.total) * self.total)).pow(self.power).to(word.device)[classes]
         return (weight / weight.mean()).float()

@@ -14,7 +14,7 @@ from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.lifting.frames import Counts, Prepared, restore_maps
 from ov3d_perception.lifting.image_teacher import ImageTeacher
 from ov3d_perception.networks.registry import Network
-from ov3d_perception.recipes.methods import MethodSpec, register_spec
+from ov3d_perception.recipes.method_specs import MethodSpec, register_spec
 from ov3d_perception.recipes.specs import Recipe
 from ov3d_perception.training.data.clouds import CloudDataset
 from ov3d_perception.training.processes import Processes

@@ -1,7 +1,7 @@
 """Recipes of earlier versions: fields that have moved, and checkpoints that carry the fields of all methods."""
 
 from ov3d_perception.recipes.former import of_checkpoint, renamed
-from ov3d_perception.recipes.methods import Clip2SceneSpec
+from ov3d_perception.recipes.method_specs import Clip2SceneSpec
 from ov3d_perception.recipes.parse import from_dict
 
 FORMER = {

@@ -11,7 +11,7 @@ from ov3d_perception.errors import RecipeError
 from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.networks.registry import build_network
 from ov3d_perception.recipes.load import changed, load_recipe, phases_of, split_of
-from ov3d_perception.recipes.methods import METHODS, KlSpec
+from ov3d_perception.recipes.method_specs import METHODS, KlSpec
 from ov3d_perception.recipes.parse import from_dict
 from ov3d_perception.recipes.specs import Recipe, SourceSpec, TeacherSpec
 

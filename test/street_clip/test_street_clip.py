@@ -27,7 +27,7 @@ from ov3d_perception.street_clip.captions import (
     street_words,
 )
 from ov3d_perception.street_clip.crops import Cropper, CropSettings, LabelledImage, augment
-from ov3d_perception.street_clip.losses import CaptionPool, contrast, contrast_captions
+from ov3d_perception.street_clip.losses import CaptionPool, caption_loss, clip_loss
 from ov3d_perception.street_clip.model import ModelSettings
 from ov3d_perception.street_clip.trainer import StreetClipRecipe, StreetClipTrainer, _schedule, load_recipe
 
@@ -179,7 +179,7 @@ def test_augmentation_keeps_shape_and_type():
 def test_with_one_caption_each_the_loss_is_clips():
     image, text = (functional.normalize(torch.randn(5, 8), dim=1) for _ in range(2))
     expected = ClipLoss()(image, text, torch.tensor(10.0))
-    torch.testing.assert_close(contrast(image, text, np.eye(5, dtype=np.float32), torch.tensor(10.0)), expected)
+    torch.testing.assert_close(clip_loss(image, text, np.eye(5, dtype=np.float32), torch.tensor(10.0)), expected)
 
 
 def test_absent_texts_only_push():
@@ -187,7 +187,7 @@ def test_absent_texts_only_push():
     image, text = torch.eye(2), torch.cat([torch.eye(2), torch.tensor([[1.0, 0.0]])])
     to_text = (torch.log(torch.tensor(2 + torch.e**-1)) + torch.log(1 + 2 * torch.e ** torch.tensor(-1.0))) / 2
     to_image = torch.log(1 + torch.e ** torch.tensor(-1.0))
-    loss = contrast(image, text, np.eye(2, dtype=np.float32), torch.tensor(1.0))
+    loss = clip_loss(image, text, np.eye(2, dtype=np.float32), torch.tensor(1.0))
     torch.testing.assert_close(loss, (to_text + to_image) / 2)
 
 
@@ -196,24 +196,24 @@ def test_spread_targets_cost_nothing_when_met():
     logit = torch.log(torch.tensor([3.0, 1.0]))
     image = torch.eye(2)
     text = torch.stack([logit, logit.flip(0)])
-    torch.testing.assert_close(contrast(image, text, fit, torch.tensor(1.0)), torch.tensor(0.0), atol=1e-6, rtol=0)
+    torch.testing.assert_close(clip_loss(image, text, fit, torch.tensor(1.0)), torch.tensor(0.0), atol=1e-6, rtol=0)
 
 
 def test_what_nothing_fits_has_no_loss_of_its_own():
     image, text = torch.eye(3), torch.eye(3)
     fit = np.diag([1.0, 1.0, 0.0]).astype(np.float32)
-    assert contrast(image[2:], text, fit[2:], torch.tensor(5.0)) == 0
-    assert torch.isfinite(contrast(image, text, fit, torch.tensor(5.0)))
+    assert clip_loss(image[2:], text, fit[2:], torch.tensor(5.0)) == 0
+    assert torch.isfinite(clip_loss(image, text, fit, torch.tensor(5.0)))
 
 
 def test_a_caption_is_not_held_against_itself():
     text = functional.normalize(torch.randn(4, 6), dim=1)
-    loss = contrast_captions(text, np.eye(4, dtype=np.float32), torch.tensor(5.0))
+    loss = caption_loss(text, np.eye(4, dtype=np.float32), torch.tensor(5.0))
     assert loss == 0  # each fits itself alone
     pairs = np.kron(np.eye(2), np.ones((2, 2))).astype(np.float32)
     same = torch.tensor([[1.0, 0], [1, 0], [0, 1], [0, 1]])
     expected = torch.log(1 + 2 * torch.e ** torch.tensor(-5.0))
-    torch.testing.assert_close(contrast_captions(same, pairs, torch.tensor(5.0)), expected)
+    torch.testing.assert_close(caption_loss(same, pairs, torch.tensor(5.0)), expected)
 
 
 def test_a_draw_holds_captions_first_and_absent_sentences_after():

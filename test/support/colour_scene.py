@@ -12,7 +12,7 @@ from ov3d_perception.errors import ImageError
 from ov3d_perception.language.bank import TextBank
 from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.networks.checkpoint import load_checkpoint
-from ov3d_perception.recipes.methods import Clip2SceneSpec
+from ov3d_perception.recipes.method_specs import Clip2SceneSpec
 from ov3d_perception.recipes.specs import (
     AugmentSpec,
     NetworkSpec,

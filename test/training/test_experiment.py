@@ -7,7 +7,7 @@ from ov3d_perception.errors import RecipeError
 from ov3d_perception.evaluation.score import STUDENT_ALL
 from ov3d_perception.networks.checkpoint import load_checkpoint
 from ov3d_perception.recipes.load import changed
-from ov3d_perception.recipes.methods import METHODS, load_module
+from ov3d_perception.recipes.method_specs import METHODS, load_module
 from ov3d_perception.training import experiment, run
 
 OWN = '''
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import torch.nn.functional as F
 
-from ov3d_perception.recipes.methods import OpenSceneSpec
+from ov3d_perception.recipes.method_specs import OpenSceneSpec
 from ov3d_perception.training.experiment import Experiment, register
 from ov3d_perception.training.methods import openscene
 

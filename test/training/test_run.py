@@ -16,7 +16,7 @@ from ov3d_perception.lifting import image_teacher
 from ov3d_perception.networks.checkpoint import load_checkpoint
 from ov3d_perception.paths import share_dir
 from ov3d_perception.recipes.load import changed
-from ov3d_perception.recipes.methods import OpenSceneSpec
+from ov3d_perception.recipes.method_specs import OpenSceneSpec
 from ov3d_perception.recipes.specs import NetworkSpec, OptimiserSpec, SourceSpec
 from ov3d_perception.training import run
 from ov3d_perception.training.methods.clip2scene import Clip2SceneModule

@@ -20,8 +20,8 @@ from rosgraph_msgs.msg import Clock
 from ov3d_perception.bags.reader import Bag, BagMessage, Topic, open_bag
 from ov3d_perception.bags.restamp import shift_stamps
 from ov3d_perception.errors import BagError
+from ov3d_perception.ros.contexts import own_context
 from ov3d_perception.ros.messages import message_class, ns_to_stamp
-from ov3d_perception.ros.process import own_context
 
 _INTERNAL = ("/clock", "/rosout", "/parameter_events")
 _ACKNOWLEDGE_S = 5.0

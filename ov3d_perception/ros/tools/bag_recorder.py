@@ -23,8 +23,8 @@ from ov3d_perception.bags.clouds import CLOUDS
 from ov3d_perception.bags.typestore import typestore
 from ov3d_perception.bags.writer import BagWriter
 from ov3d_perception.errors import BagError
+from ov3d_perception.ros.contexts import own_context
 from ov3d_perception.ros.messages import message_class
-from ov3d_perception.ros.process import own_context
 
 _CAMERA_INFO, _TF = "sensor_msgs/msg/CameraInfo", "tf2_msgs/msg/TFMessage"
 _IMAGES = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")

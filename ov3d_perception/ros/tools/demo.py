@@ -24,8 +24,8 @@ from ov3d_perception.errors import Ov3dError
 from ov3d_perception.evaluation.checkpoint import evaluate_checkpoint
 from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.models import shipped_checkpoint
+from ov3d_perception.ros.contexts import private_session
 from ov3d_perception.ros.messages import message_to_box, message_to_grid, message_to_pose
-from ov3d_perception.ros.process import private_session
 from ov3d_perception.ros.tools.client import approach, ask
 from ov3d_perception.ros.tools.listener import Listener
 from ov3d_perception.ros.tools.up import NodeProcesses

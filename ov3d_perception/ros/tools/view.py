@@ -22,8 +22,8 @@ from ov3d_msgs.srv import QueryText
 from ov3d_perception.bags.pointcloud2 import structured
 from ov3d_perception.errors import Ov3dError, TransformError
 from ov3d_perception.ros import names, qos
+from ov3d_perception.ros.contexts import own_context
 from ov3d_perception.ros.messages import message_to_box, message_to_grid, stamp_to_ns
-from ov3d_perception.ros.process import own_context
 from ov3d_perception.ros.tools.client import describe
 from ov3d_perception.ros.transforms import listen
 from ov3d_perception.viz.live import LiveStream

@@ -19,7 +19,7 @@ from ov3d_perception.lifting.frames import Prepared, sample_path
 from ov3d_perception.lifting.pairs import Sample, image_size, load_sample, pair
 from ov3d_perception.lifting.sources import skipped_in
 from ov3d_perception.lifting.sweeps import draw_sweeps
-from ov3d_perception.recipes.methods import SweepsSpec
+from ov3d_perception.recipes.method_specs import SweepsSpec
 from ov3d_perception.recipes.specs import Recipe
 from ov3d_perception.training.data.clouds import Cloud
 from ov3d_perception.training.data.crops import draw_crop

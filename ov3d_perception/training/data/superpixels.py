@@ -10,7 +10,7 @@ from jaxtyping import Float32, Int64, UInt8, UInt16
 
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.files import replacing
-from ov3d_perception.recipes.methods import SlidrSpec
+from ov3d_perception.recipes.method_specs import SlidrSpec
 
 
 def superpixels(

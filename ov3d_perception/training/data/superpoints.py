@@ -14,7 +14,7 @@ from ov3d_perception.errors import DatasetError
 from ov3d_perception.files import replacing
 from ov3d_perception.geometry.superpoints import Vccs, superpoints
 from ov3d_perception.lifting.pairs import Sample
-from ov3d_perception.recipes.methods import GgsdSpec
+from ov3d_perception.recipes.method_specs import GgsdSpec
 
 
 def stored_superpoints(path: Path, sample: Sample, spec: GgsdSpec) -> Int64[np.ndarray, " n"]:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ov3d_perception.methods import clip2scene
-from ov3d_perception.recipes.methods import Clip2SceneSpec
+from ov3d_perception.recipes.method_specs import Clip2SceneSpec
 from ov3d_perception.training.experiment import Experiment, Run, register
 from ov3d_perception.training.methods import pixels
 from ov3d_perception.training.methods.pixels import FramePairs, PixelStudent

@@ -19,7 +19,7 @@ from ov3d_perception.lifting.frames import prepare_samples
 from ov3d_perception.methods import ggsd
 from ov3d_perception.methods.kl import agreement_loss
 from ov3d_perception.networks.registry import Network
-from ov3d_perception.recipes.methods import GgsdSpec
+from ov3d_perception.recipes.method_specs import GgsdSpec
 from ov3d_perception.recipes.specs import Recipe
 from ov3d_perception.sparse import SparseTensor
 from ov3d_perception.training.data.clouds import CloudBatch, CloudDataset, Columns

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ov3d_perception.methods import kl
-from ov3d_perception.recipes.methods import KlSpec
+from ov3d_perception.recipes.method_specs import KlSpec
 from ov3d_perception.training.experiment import Experiment, Run, register
 from ov3d_perception.training.methods import pixels
 from ov3d_perception.training.methods.pixels import FramePairs, PixelStudent

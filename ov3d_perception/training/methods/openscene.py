@@ -11,7 +11,7 @@ from ov3d_perception.lifting.frames import prepare_samples
 from ov3d_perception.methods import openscene
 from ov3d_perception.methods.kl import agreement_loss
 from ov3d_perception.networks.registry import Network
-from ov3d_perception.recipes.methods import OpenSceneSpec
+from ov3d_perception.recipes.method_specs import OpenSceneSpec
 from ov3d_perception.recipes.specs import Recipe
 from ov3d_perception.sparse import SparseTensor
 from ov3d_perception.training.balance import Balance

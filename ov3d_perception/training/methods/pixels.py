@@ -19,7 +19,7 @@ from ov3d_perception.lifting.image_teacher import ImageTeacher
 from ov3d_perception.lifting.sources import open_vocabulary
 from ov3d_perception.methods.maskclip import pixel_words, prompt_denoising
 from ov3d_perception.networks.registry import Network
-from ov3d_perception.recipes.methods import SweepsSpec, WordsSpec
+from ov3d_perception.recipes.method_specs import SweepsSpec, WordsSpec
 from ov3d_perception.recipes.specs import Recipe
 from ov3d_perception.sparse import SparseTensor
 from ov3d_perception.training.balance import Balance

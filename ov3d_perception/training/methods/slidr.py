@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ov3d_perception.methods import slidr
-from ov3d_perception.recipes.methods import SlidrSpec
+from ov3d_perception.recipes.method_specs import SlidrSpec
 from ov3d_perception.training.data.superpixels import superpixels
 from ov3d_perception.training.experiment import Experiment, Run, register
 from ov3d_perception.training.methods import pixels

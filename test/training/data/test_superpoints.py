@@ -11,7 +11,7 @@ import torch
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.geometry.superpoints import Vccs, superpoints
 from ov3d_perception.lifting.pairs import Sample
-from ov3d_perception.recipes.methods import GgsdSpec
+from ov3d_perception.recipes.method_specs import GgsdSpec
 from ov3d_perception.training.data import superpoints as stored
 from ov3d_perception.training.data.superpoints import stored_superpoints, voxel_superpoints
 

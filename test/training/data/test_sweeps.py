@@ -12,7 +12,7 @@ from ov3d_perception.errors import DatasetError
 from ov3d_perception.language.sample import sample_features
 from ov3d_perception.lifting.frames import prepare_maps
 from ov3d_perception.lifting.image_teacher import ImageTeacher
-from ov3d_perception.recipes.methods import Clip2SceneSpec, SlidrSpec
+from ov3d_perception.recipes.method_specs import Clip2SceneSpec, SlidrSpec
 from ov3d_perception.recipes.specs import (
     AugmentSpec,
     NetworkSpec,

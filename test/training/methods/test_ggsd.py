@@ -19,7 +19,7 @@ from ov3d_perception.methods import ggsd
 from ov3d_perception.networks.registry import build_network
 from ov3d_perception.paths import cache_dir
 from ov3d_perception.recipes.load import changed
-from ov3d_perception.recipes.methods import GgsdSpec, OpenSceneSpec
+from ov3d_perception.recipes.method_specs import GgsdSpec, OpenSceneSpec
 from ov3d_perception.recipes.specs import OptimiserSpec, SourceSpec
 from ov3d_perception.sparse import SparseTensor
 from ov3d_perception.training import run
