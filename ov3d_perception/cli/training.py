@@ -93,7 +93,9 @@ def ablate(
 
 def evaluate(
     checkpoint: CheckpointPath,
-    dataset: Annotated[str, typer.Option(help="A name of docs/datasets.md, such as nuscenes or bag")],
+    dataset: Annotated[
+        str, typer.Option(help="A name of docs/datasets.md, such as bag; default: what the recipe validates on")
+    ] = "",
     root: Annotated[str, typer.Option(help="Folder of the data set, or the bag")] = "",
     labelset: Annotated[str, typer.Option(help="Classes and prompts; default: the checkpoint's own")] = "",
     text: Annotated[str, typer.Option(help="Text bank (.npz) or model with a text tower; default: the recipe's")] = "",

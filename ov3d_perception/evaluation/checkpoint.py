@@ -99,7 +99,8 @@ def _source(recipe: Recipe | None, dataset: str, root: str, options: dict[str, A
             raise CheckpointError(
                 f"{checkpoint} carries no recipe with a validation source", "Name the source: --dataset and --root"
             )
-        return recipe.validation
+        given = recipe.validation
+        return replace(given, root=root or given.root, options={**given.options, **options})
     own = recipe.train.options if recipe and recipe.train.dataset == dataset == "bag" else {}
     return SourceSpec(dataset, root, _options(recipe, dataset, {**own, **options}))
 

@@ -34,11 +34,15 @@ class FrameSubset(Sequence[Frame]):
         return self.source[self.indices[index]]
 
 
-def skipped_in(source: Sequence[Frame]) -> Counter[str]:
-    """What a source has left out of its frames so far in this process, by kind (see ``FrameSource.left_out``)."""
+def _whole(source: Sequence[Frame]) -> Sequence[Frame]:
     while isinstance(source, FrameSubset):
         source = source.source
-    return Counter(getattr(source, "left_out", {}))
+    return source
+
+
+def skipped_in(source: Sequence[Frame]) -> Counter[str]:
+    """What a source has left out of its frames so far in this process, by kind (see ``FrameSource.left_out``)."""
+    return Counter(getattr(_whole(source), "left_out", {}))
 
 
 def require_classes(source: Sequence[Frame], names: Sequence[str]) -> None:
@@ -46,9 +50,7 @@ def require_classes(source: Sequence[Frame], names: Sequence[str]) -> None:
 
     A source without a label set of its own is not checked.
     """
-    while isinstance(source, FrameSubset):
-        source = source.source
-    labelset = getattr(source, "labelset", None)
+    labelset = getattr(_whole(source), "labelset", None)
     if labelset is not None and tuple(labelset.names) != tuple(names):
         raise DatasetError(
             f"The data set's labels are of label set {labelset.name!r} ({', '.join(labelset.names)}), "
@@ -65,9 +67,7 @@ def open_source(spec: SourceSpec) -> Sequence[Frame]:
 
 def preparation_of(source: Sequence[Frame], sweeps: int) -> Preparation:
     """How a source's clouds are made ready where ``sweeps`` of them are merged."""
-    while isinstance(source, FrameSubset):
-        source = source.source
-    return replace(getattr(source, "preparation", Preparation()), sweeps=sweeps)
+    return replace(getattr(_whole(source), "preparation", Preparation()), sweeps=sweeps)
 
 
 def as_prepared(spec: SourceSpec, preparation: Preparation) -> SourceSpec:

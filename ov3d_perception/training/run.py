@@ -50,7 +50,7 @@ from ov3d_perception.training.student import Student
 from ov3d_perception.training.times import StepTimes
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no word on GPUs and its other products
-warnings.filterwarnings("ignore", "`isinstance\\(treespec", DeprecationWarning)  # Lightning's own
+warnings.filterwarnings("ignore", "`isinstance\\(treespec")  # Lightning's own use of PyTorch
 
 PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 """Lightning's names."""

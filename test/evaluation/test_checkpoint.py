@@ -68,6 +68,9 @@ def test_the_recipe_fills_in_what_is_not_given(tmp_path, words):
     assert result.about["commit"] == "c0ffee"
     assert result.about["teacher"] is None
     assert TEACHER_IN_VIEW not in result.modes
+    given = {"options": {"first": 8}, "root": "here", "with_teacher": False, "device": "cpu"}
+    other = report.evaluate_checkpoint(tmp_path / "c.safetensors", **given)
+    assert other.about["source"]["options"] == {"frames": 1, "first": 8} and other.about["source"]["root"] == "here"
 
 
 @pytest.mark.parametrize("missing", ["dataset", "labelset", "teacher"])

@@ -19,8 +19,8 @@ from ov3d_perception.recipes.load import changed
 from ov3d_perception.recipes.method_specs import OpenSceneSpec
 from ov3d_perception.recipes.specs import NetworkSpec, OptimiserSpec, SourceSpec
 from ov3d_perception.training import run
+from ov3d_perception.training.methods.baselines import KlModule
 from ov3d_perception.training.methods.clip2scene import Clip2SceneModule
-from ov3d_perception.training.methods.kl import KlModule
 from ov3d_perception.training.methods.openscene import OpenSceneModule
 
 
