@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from ov3d_perception.geometry.upright import upright_points
 from ov3d_perception.types import Scan, Sweep
 
-EGO = 1.0  # metres: points of extra sweeps with |x| and |y| below it are the vehicle itself
+EGO = 1.0  # metres: points of extra sweeps with |x| and |y| (level) below it are the vehicle itself
 
 
 def draw_sweeps(sweeps: tuple[Sweep, ...], count: int, seconds: float, rng: np.random.Generator) -> tuple[Sweep, ...]:
@@ -21,9 +22,9 @@ def draw_sweeps(sweeps: tuple[Sweep, ...], count: int, seconds: float, rng: np.r
 
 
 def without_ego(sweep: Sweep) -> Sweep:
-    """The sweep without points within :data:`EGO` of the sensor, along x and along y."""
+    """The sweep without points within :data:`EGO` of the sensor, along x and along y of the upright cloud."""
     scan = sweep.scan
-    keep = (np.abs(scan.xyz[:, :2]) >= EGO).any(1)
-    columns: dict[str, Any] = {f.name: getattr(scan, f.name) for f in fields(Scan)}
+    keep = (np.abs(upright_points(scan)[:, :2]) >= EGO).any(1)
+    columns: dict[str, Any] = {f.name: getattr(scan, f.name) for f in fields(Scan) if f.name != "R_upright"}
     kept = {name: column[keep] for name, column in columns.items() if isinstance(column, np.ndarray)}
     return replace(sweep, scan=replace(scan, **kept))

@@ -1,5 +1,7 @@
 """Which sweeps a sample has."""
 
+from dataclasses import replace
+
 import numpy as np
 from colour_scene import earlier, wall
 
@@ -33,5 +35,9 @@ def test_the_vehicle_itself_is_left_out_of_extra_sweeps_with_all_columns():
     np.testing.assert_array_equal(kept.intensity, [1, 2])
     np.testing.assert_array_equal(kept.ring, [1, 2])
     assert kept.time is None
+    R = np.float64([[0, 0, 1], [-1, 0, 0], [0, -1, 0]])  # optical axes
+    turned = without_ego(Sweep(replace(scan, xyz=xyz @ R.astype(np.float32), R_upright=R), np.eye(4))).scan
+    np.testing.assert_array_equal(turned.xyz, xyz[1:3] @ R)
+    np.testing.assert_array_equal(turned.R_upright, R)
     key = draw_sweeps((Sweep(scan, np.eye(4)),), 3, 1.0, np.random.default_rng(0))[0]
     assert len(key.scan) == 4
