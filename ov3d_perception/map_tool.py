@@ -74,7 +74,7 @@ def export_file(
 def _probabilities(
     semantic_map: SemanticMap, rows: np.ndarray, words: Sequence[str], known: MapWords
 ) -> dict[str, np.ndarray]:
-    query = TextQuery(words, background=known.classes)
+    query = TextQuery(words, background=known.competing)
     asked = {word: Scorer(semantic_map, question(word, query, known.text)) for word in words}
     return {"p_" + "_".join(word.replace("-", " ").split()): scorer.exact(rows) for word, scorer in asked.items()}
 
@@ -84,5 +84,5 @@ def _open(path: Path, text: str, vocabulary: str) -> MapSession:
     saved = read_words(path)
     if saved is not None and not text:
         classes = LabelSet.load(vocabulary).prompts if vocabulary else saved.classes
-        return MapSession.open(path, MapWords.of(saved.text, classes))
+        return MapSession.open(path, MapWords.of(saved.text, classes, saved.competing))
     return MapSession.open(path, MapWords.load(text or str(shipped_bank()), vocabulary or "street"))

@@ -3,26 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ov3d_perception.language.labelset import LabelSet
-from ov3d_perception.language.vocabulary import TextBank, TextSource, Vocabulary, load_text_source
+from ov3d_perception.language.vocabulary import FEW_CLASSES, TextBank, TextSource, Vocabulary, load_text_source
 from ov3d_perception.mapping.query import known_classes
 
 
 @dataclass(frozen=True)
 class MapWords:
-    """A text source, and classes of its words: those of the map cloud, with which the words of a query compete."""
+    """A text source, and classes of its words: those of the map cloud.
+
+    background: classes that compete with the map cloud's where these are few, and are not shown; else none.
+    """
 
     text: TextSource
     classes: Mapping[str, Sequence[str]]
     vocabulary: Vocabulary
+    background: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, text: TextSource, classes: Mapping[str, Sequence[str]]) -> MapWords:
-        """classes: names with their words, of which those remain that ``text`` can embed. Raises UnknownWordError."""
+    def of(
+        cls,
+        text: TextSource,
+        classes: Mapping[str, Sequence[str]],
+        background: Mapping[str, Sequence[str]] | None = None,
+    ) -> MapWords:
+        """classes: names with their words, of which those remain that ``text`` can embed.
+
+        background: such as the checkpoint's classes; see :meth:`Vocabulary.from_words`. Raises UnknownWordError.
+        """
         known = known_classes(classes, text)
-        return cls(text, known, Vocabulary.from_words(known, text))
+        wider = dict(background or {}) if len(known) <= FEW_CLASSES else {}
+        return cls(text, known, Vocabulary.from_words(known, text, wider or known), wider)
+
+    @property
+    def competing(self) -> Mapping[str, Sequence[str]]:
+        """The classes with which the words of a query compete: the map cloud's, and where they are few the others."""
+        return {**self.background, **self.classes}
 
     @classmethod
     def load(cls, source: str, label_set: str) -> MapWords:

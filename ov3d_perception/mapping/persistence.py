@@ -97,7 +97,7 @@ def save_map(semantic_map: SemanticMap, path: Path | str, words: MapWords | None
     arrays = {"head": state.head, "basis": semantic_map.basis}
     if words is not None and words.text.identity.compatible(state.identity):
         bank = words.bank()
-        header |= {"words": bank.words, "classes": words.classes}
+        header |= {"words": bank.words, "classes": words.classes, "background": words.background}
         arrays[_WORDS] = bank.embeddings
     map_file.write(path, header, arrays, semantic_map.records(), book)
     return read_info(path)
@@ -117,7 +117,7 @@ def read_words(path: Path | str) -> MapWords | None:
         file.verify()
         info = _info(file)
         bank = TextBank(file.header["words"], file.array(_WORDS), info.identity, info.logit_scale)
-        return MapWords.of(bank, file.header["classes"])
+        return MapWords.of(bank, file.header["classes"], file.header.get("background"))
 
 
 def load_map(path: Path | str, max_voxels: int = 0, eviction: str = "") -> SemanticMap:

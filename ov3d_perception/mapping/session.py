@@ -234,7 +234,7 @@ class MapSession:
         known = [word for word in asked if word not in unknown]
         if semantic_map is None:
             return Answer(asked, (), unknown, "Nothing has been mapped yet", frame)
-        query = replace(query, words=known, background=query.background or words.classes)
+        query = replace(query, words=known, background=query.background or words.competing)
         matches = ask(semantic_map, query, words.text)
         note = "" if matches else self.shortage(query.min_observations)
         return Answer(asked, matches, unknown, note, frame, measured_from or place(query.position, frame))

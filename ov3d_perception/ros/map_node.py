@@ -98,7 +98,8 @@ class MapNode(GuardedCallbacks, Node):
         try:
             text = open_text(values.text, values.checkpoint_path)
             classes = LabelSet.load(values.vocabulary).prompts if values.vocabulary else {}
-            self.session.words = MapWords.of(text, classes or load_info(values.checkpoint_path).vocabulary)
+            of_network = load_info(values.checkpoint_path).vocabulary
+            self.session.words = MapWords.of(text, classes or of_network, of_network)
         except Exception as error:  # not only Ov3dError: open_clip has errors of its own
             self.get_logger().error(f"No words. {self._health.fail('text', error)}")
 

@@ -9,7 +9,7 @@ from ov3d_perception.language.vocabulary import TextBank, Vocabulary
 from ov3d_perception.mapping import labels
 from ov3d_perception.mapping.labels import MapLabels
 from ov3d_perception.mapping.semantic_map import SemanticMap
-from ov3d_perception.types import EncoderIdentity
+from ov3d_perception.types import UNLABELLED, EncoderIdentity
 
 IDENTITY = EncoderIdentity("tiny", "test", 2)
 BANK = TextBank(["right", "up", "left"], np.array([[1, 0], [0, 1], [-1, 0]], np.float32), IDENTITY, logit_scale=5.0)
@@ -40,6 +40,16 @@ def test_a_class_is_as_probable_as_its_prompts_together() -> None:
     first, others = np.exp(1.0), 2 * np.exp(0.9 / np.sqrt(0.9))
     assert found.label.tolist() == [1]
     np.testing.assert_allclose(found.probability, [others / (first + others)], atol=0.01)  # bytes
+
+
+def test_few_classes_leave_voxels_without_a_label() -> None:
+    """The class "right" at cosines 0.6, 1 and 0 competes with "up" and "left", each by itself."""
+    words = Vocabulary.from_words(["right"], BANK, {"right": ["right"], "up": ["up"], "left": ["left"]})
+    found = MapLabels(of_features([[3, 4], [10, 0], [0, 2]]), words).update()
+    order = np.argsort(found.centres[:, 0])
+    assert found.label[order].tolist() == [UNLABELLED, 0, UNLABELLED]
+    scores = np.exp(5.0 * np.array([[0.6, 0.8, -0.6], [1, 0, -1], [0, 1, 0]]))
+    np.testing.assert_allclose(found.probability[order], scores[:, 0] / scores.sum(1), atol=0.02)  # bytes
 
 
 def test_many_voxels_are_labelled_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:

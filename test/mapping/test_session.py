@@ -20,7 +20,7 @@ from ov3d_perception.mapping.basis import Basis
 from ov3d_perception.mapping.map_words import MapWords
 from ov3d_perception.mapping.query import TextQuery
 from ov3d_perception.mapping.session import MapSession, MapSettings, place
-from ov3d_perception.types import EncoderIdentity
+from ov3d_perception.types import UNLABELLED, EncoderIdentity
 
 IDENTITY = EncoderIdentity("tiny", "test", 3)
 BANK = TextBank(["car", "tree", "road"], np.eye(3, dtype=np.float32), IDENTITY, 10.0)
@@ -116,6 +116,19 @@ def test_labels_follow_map_and_words() -> None:
     site.words = MapWords.of(BANK, {"ground": ["road"], "vehicle": ["car"]})
     found = site.labelled()
     assert found is not None and found[2] == ("ground", "vehicle") and set(found[1].label) == {1}
+
+
+def test_few_words_compete_with_those_of_the_network_in_the_map_and_in_its_file(tmp_path: Path) -> None:
+    """A map of a car, labelled in "tree" alone: the network's other words fit better, and "tree" is not found."""
+    network = {"vehicle": ["car"], "plant": ["tree"], "ground": ["road"]}
+    site = session(words=MapWords.of(BANK, {"wood": ["tree"]}, network))
+    site.save(tmp_path / "site.ov3dmap")
+    for asked in (site, MapSession.open(tmp_path / "site.ov3dmap")):
+        found = asked.labelled()
+        assert found is not None and found[2] == ("wood",) and set(found[1].label) == {UNLABELLED}
+        assert not asked.ask("tree").matches and len(asked.ask("car").matches) == 1
+    many = {f"class {number}": ["car"] for number in range(5)}
+    assert MapWords.of(BANK, many, network).competing == many
 
 
 def test_a_file_is_asked_in_the_words_saved_with_it(tmp_path: Path) -> None:
