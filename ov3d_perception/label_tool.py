@@ -92,7 +92,7 @@ def label_bag(
             scan, found = frame.sweeps[0].scan, model(frame.sweeps)
             if first and _LABEL_INFO in typestore().fielddefs:
                 bag.write(LABEL_INFO, messages.label_info(vocabulary.names, scan.stamp), scan.stamp)
-            columns = labelled_columns(scan, found, colourise(found.label, vocabulary.names))
+            columns = labelled_columns(scan, found, colourise(found.label, vocabulary.names), vocabulary.names)
             bag.write(LABELLED, messages.point_cloud(columns, scan.stamp, scan.frame_id), scan.stamp)
             counts.update(Labels(vocabulary.names, found.label, found.probability).counts())
             first = False

@@ -35,6 +35,8 @@ def faults(cloud: Cloud) -> dict[str, str]:
         found["far points"] = f"{cloud.far} points lie beyond {MAX_RANGE:.0f} m and are dropped"
     if cloud.row_step:
         found["row_step"] = cloud.row_step
+    if cloud.byte_order:
+        found["byte order"] = cloud.byte_order
     if cloud.intensity is not None and cloud.intensity.clipped > _MUCH_CLIPPED:
         found["intensity"] = f"Intensity from {cloud.intensity}: set intensity_scale"
     return found

@@ -40,5 +40,13 @@ def no_cloud(bag: Bag, wanted: str | None) -> DatasetError:
     return DatasetError(f"{cause}; it has {topics}", "Record the LiDAR's PointCloud2 topic")
 
 
+def registered(topic: str, frame: str, base_frame: str) -> str:
+    """What to say of clouds in a frame in which the robot moves, such as the map that LiDAR odometry builds."""
+    return (
+        f"{topic} is in '{frame}', in which '{base_frame}' moves, not in the sensor's frame, from which a network sees "
+        "ground and distances. Name the LiDAR's own cloud: points="
+    )
+
+
 def _remedy(msgtype: str) -> str:
     return _REMEDIES.get(msgtype.split("/")[-1], "Name a PointCloud2 topic: points=NAME, or record one")

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Bool, Float32, UInt8
 
 from ov3d_perception.errors import PointCloudError
 from ov3d_perception.geometry.scan_time import PointTimes, interpret
@@ -32,6 +33,7 @@ RING_FIELDS = ("ring", "line", "channel", "laser_id")
 SECOND = 1_000_000_000
 _MAYBE_TIME = re.compile("time|stamp")
 _READ = {"x", "y", "z", *INTENSITY_FIELDS, *TIME_FIELDS, *RING_FIELDS}
+_NEAREST = 1e-3  # metres; a number smaller than that is no distance
 MAX_RANGE = 1500.0  # metres; no LiDAR sees farther, and a network's voxel indices do not reach for much more
 
 
@@ -103,7 +105,7 @@ class Cloud:
 
     times, time_field: None and "" where the cloud has no time field; unread_time: then a field that may be one, by its
     name. intensity: None where it has none. without_return: points that are not finite or lie exactly at the origin;
-    far: points beyond :data:`MAX_RANGE`; row_step: "" or what was wrong with it.
+    far: points beyond :data:`MAX_RANGE`; row_step, byte_order: "" or what was wrong with it.
     """
 
     scan: Scan
@@ -114,6 +116,7 @@ class Cloud:
     far: int
     row_step: str
     unread_time: str = ""
+    byte_order: str = ""
 
 
 def decode(msg: Any, *, intensity_scale: float | None = None) -> Scan:
@@ -144,14 +147,14 @@ def read(
         )
     if len(points) == 0:
         raise PointCloudError("The cloud is empty", "Check that the LiDAR is unobstructed and its driver is running")
-    xyz = np.empty((len(points), 3), np.float32)
-    for axis, name in enumerate("xyz"):
-        xyz[:, axis] = points[_fields(points, name)[0]]
-    with np.errstate(over="ignore", invalid="ignore"):
-        square = np.einsum("ni,ni->n", xyz, xyz)
-        returned = (square > 0) & (square < np.inf)
-        valid = returned & (square <= MAX_RANGE**2)
+    xyz, returned, valid = _places(points)
     returns, kept = int(np.count_nonzero(returned)), int(np.count_nonzero(valid))
+    byte_order = ""
+    if 2 * kept < len(points) and _other_order_fits(points):
+        byte_order = f"is_bigendian is {bool(msg.is_bigendian)}, the numbers are in the other order: read as such"
+        points = _swapped(points)
+        xyz, returned, valid = _places(points)
+        returns, kept = int(np.count_nonzero(returned)), int(np.count_nonzero(valid))
     if kept == 0:
         raise PointCloudError(
             f"None of the cloud's {len(points)} points is finite and off the origin"
@@ -183,7 +186,37 @@ def read(
     )
     dropped = len(valid) - returns
     unread = "" if time_field else next((name for name in _names(points) if _MAYBE_TIME.search(name.lower())), "")
-    return Cloud(scan, times, time_field, intensity, dropped, returns - kept, _row_step(msg)[1], unread)
+    return Cloud(scan, times, time_field, intensity, dropped, returns - kept, _row_step(msg)[1], unread, byte_order)
+
+
+def _places(
+    points: np.ndarray,
+) -> tuple[Float32[np.ndarray, "n 3"], Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+    """The points' places; which are finite and off the origin; and which of these are within :data:`MAX_RANGE`."""
+    xyz = np.empty((len(points), 3), np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for axis, name in enumerate("xyz"):
+            xyz[:, axis] = points[_fields(points, name)[0]]
+        square = np.einsum("ni,ni->n", xyz, xyz)
+        returned = (square > 0) & (square < np.inf)
+        return xyz, returned, returned & (square <= MAX_RANGE**2)
+
+
+def _swapped(points: np.ndarray) -> np.ndarray:
+    """The same bytes as numbers of the other byte order."""
+    return points.view(points.dtype.newbyteorder("S"))
+
+
+def _other_order_fits(points: np.ndarray) -> bool:
+    """Whether hardly a point is at a distance that a LiDAR measures, and nearly all are if the bytes are swapped."""
+    sample = points[:: max(1, len(points) // 2048)]
+    shares = []
+    for candidate in (sample, _swapped(sample)):
+        xyz, _, valid = _places(candidate)
+        measured = valid & (np.abs(xyz).max(axis=1) > _NEAREST)
+        touched = (xyz != 0).any(axis=1)  # NaN, too; no return has zeros in either order
+        shares.append(float(measured.sum()) / max(int(touched.sum()), 1))
+    return shares[0] < 0.2 and shares[1] > 0.9
 
 
 def encode(columns: Mapping[str, np.ndarray], height: int = 1, *, aligned: bool = False) -> CloudLayout:
@@ -224,14 +257,26 @@ def encode(columns: Mapping[str, np.ndarray], height: int = 1, *, aligned: bool 
     )
 
 
-def labelled_columns(scan: Scan, result: Segmentation, rgb: UInt8[np.ndarray, "n 3"]) -> dict[str, np.ndarray]:
-    """A labelled scan for :func:`encode`: x y z label(uint16, UNLABELLED as 65535) probability(float32) rgb."""
+def labelled_columns(
+    scan: Scan, result: Segmentation, rgb: UInt8[np.ndarray, "n 3"], names: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """A labelled scan for :func:`encode`: x y z label(uint16, UNLABELLED as 65535) vocabulary(uint16)
+    probability(float32) rgb.
+
+    names: of the classes; the field ``vocabulary`` has their :func:`vocabulary_id` in every point.
+    """
     return {
         **dict(zip("xyz", scan.xyz.T, strict=True)),
         "label": result.label.astype(np.uint16),
+        "vocabulary": np.full(len(scan), vocabulary_id(names), np.uint16),
         "probability": result.probability.astype(np.float32),
         "rgb": pack_rgb(rgb),
     }
+
+
+def vocabulary_id(names: Sequence[str]) -> int:
+    """16 bits that tell class names in their order from others: a cloud and the names of its labels come apart."""
+    return zlib.crc32("\0".join(names).encode()) & 0xFFFF
 
 
 def pack_rgb(rgb: UInt8[np.ndarray, "n 3"]) -> Float32[np.ndarray, " n"]:

@@ -20,7 +20,7 @@ from ov3d_perception.bags.messages import add_to_tree, stamp_ns
 from ov3d_perception.bags.storage import Part, open_parts, storage_files
 from ov3d_perception.bags.typestore import learn, typestore
 from ov3d_perception.errors import BagError, DamagedBagError, TransformError
-from ov3d_perception.geometry.transform_tree import PARENTS_REMEDY, TransformTree
+from ov3d_perception.geometry.transform_tree import GAP_REMEDY, PARENTS_REMEDY, TransformTree
 
 _log = logging.getLogger(__name__)
 _BACK_NS = 1_000_000_000  # transforms of several nodes arrive out of order by less
@@ -139,6 +139,8 @@ class Bag:
             _log.warning("%s: TF: %s", self.path, fault)
         for fault in tree.parent_faults:
             _log.warning("%s: TF: %s. %s", self.path, fault, PARENTS_REMEDY)
+        for fault in tree.gaps:
+            _log.warning("%s: TF: %s. %s", self.path, fault, GAP_REMEDY)
         return tree
 
     def _tree(self, topics: list[str]) -> tuple[TransformTree, dict[str, set[str]]]:

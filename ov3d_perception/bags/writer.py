@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import struct
+from binascii import crc32
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 from rosbags.interfaces import (
@@ -19,6 +21,7 @@ from rosbags.interfaces import (
     QosTime,
 )
 from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2.storage_mcap import McapWriter
 
 from ov3d_perception.bags.typestore import typestore
 from ov3d_perception.errors import BagError
@@ -38,6 +41,24 @@ LATCHED = Qos(
 )
 
 
+_CHECKSUM_AT = 9 + 24  # of a chunk record: behind its head, two stamps and the size
+
+
+class _ChecksummedMcap(McapWriter):
+    """With the chunks' checksums; rosbags leaves them 0, which means that there is none."""
+
+    def close_chunk(self) -> None:
+        start, checksum = self.bio.tell(), crc32(self.chunk.bio.getbuffer())
+        super().close_chunk()
+        self.bio.seek(start + _CHECKSUM_AT)
+        self.bio.write(struct.pack("<I", checksum))
+        self.bio.seek(0, 2)
+
+
+class _Writer(Writer):
+    STORAGE_PLUGINS = MappingProxyType({**Writer.STORAGE_PLUGINS, StoragePlugin.MCAP: _ChecksummedMcap})
+
+
 class BagWriter:
     """A bag folder being written; a context manager, safe from several threads.
 
@@ -52,7 +73,7 @@ class BagWriter:
             if not (overwrite and is_bag(self.path)):
                 raise BagError(f"{self.path} exists already", "Choose another name, or remove it")
             shutil.rmtree(self.path)
-        self._writer = Writer(self.path, version=8, storage_plugin=StoragePlugin.MCAP)
+        self._writer = _Writer(self.path, version=8, storage_plugin=StoragePlugin.MCAP)
         self._connections: dict[str, Connection] = {}
         self._lock = Lock()
         try:

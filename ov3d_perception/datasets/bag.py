@@ -19,7 +19,7 @@ from jaxtyping import Int32
 
 from ov3d_perception.bags.cameras import Axes, BagCamera, find_cameras
 from ov3d_perception.bags.cloud_reader import CloudReader, describe, faults
-from ov3d_perception.bags.clouds import cloud_topics, no_cloud
+from ov3d_perception.bags.clouds import cloud_topics, no_cloud, registered
 from ov3d_perception.bags.images import Levels, decode_image, grey_levels, is_sixteen_bit
 from ov3d_perception.bags.messages import stamp_ns
 from ov3d_perception.bags.pointcloud2 import Cloud, has_field, structured
@@ -117,6 +117,8 @@ class Bag(FrameSource):
         require(self.root, problems, "Correct the options")
         self._told: set[str] = set()
         self._cloud_reader = self._learn(intensity_scale, time_unit, time_offset)
+        if self._tree.moves_under(self._lidar, base_frame):
+            problems.append(registered(self._clouds.topic, self._lidar, base_frame))
         self._upright = Upright(upright, base_frame)
         self._find_up(imu, problems)
         self._cameras = list(self._find_cameras(cameras, camera_axes, problems)) if images else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from threading import RLock
 from typing import Any
@@ -15,6 +16,9 @@ from ov3d_perception.geometry.poses import interpolate_each, invert
 from ov3d_perception.types import Pose, Poses, Stamps
 
 SECOND = 1_000_000_000
+_GAP = SECOND  # a shorter pause is interpolated, whatever the rate
+_PAUSE, _NEAR = 5, 5  # a gap lasts as long as so many of the usual intervals, those of so many poses on either side
+_MOVED_M, _TURNED_DEG = 0.2, 1.0  # across a gap: what moved less is believed to have stood
 
 
 @dataclass
@@ -37,8 +41,11 @@ class _Edge:
             del self.poses[old]
         del self.stamps[:expired]
 
-    def at(self, stamps: list[int]) -> Poses:
-        """T_parent_child at each stamp: slerp inside the history, its nearest end outside."""
+    def at(self, stamps: Sequence[int]) -> Poses:
+        """T_parent_child at each stamp: slerp inside the history, its nearest end outside.
+
+        Raises TransformError for a stamp in a gap of the history.
+        """
         if self.static:
             return self.poses[0][None]
         first, last = self.stamps[0], self.stamps[-1]
@@ -50,6 +57,8 @@ class _Edge:
             poses.append(self.poses[t1])
             if t1 != inside:
                 t0 = self.stamps[after - 1]
+                if t1 - t0 > _GAP and (gap := self.gap(after)):
+                    raise TransformError(f"No transform at {stamp / SECOND:.3f} s: {gap}", GAP_REMEDY)
                 between.append(row)
                 pairs.append(self.poses[t0])
                 fractions.append((inside - t0) / (t1 - t0))
@@ -58,12 +67,33 @@ class _Edge:
             found[between] = interpolate_each(np.stack(pairs), found[between], np.array(fractions))
         return found
 
+    def gap(self, after: int) -> str:
+        """What forbids to interpolate between the stamps of number ``after`` - 1 and ``after``; "" if nothing does.
+
+        tf2 interpolates over any time. A publisher of a pose now and then (a map's correction) has no gaps, nor has one
+        that pauses while nothing moves.
+        """
+        t0, t1 = self.stamps[after - 1], self.stamps[after]
+        if t1 - t0 <= _GAP:
+            return ""
+        sides = self.stamps[max(after - 1 - _NEAR, 0) : after], self.stamps[after : after + 1 + _NEAR]
+        usual = np.concatenate([np.diff(side) for side in sides])
+        if not len(usual) or t1 - t0 <= _PAUSE * np.median(usual):
+            return ""
+        step = invert(self.poses[t0]) @ self.poses[t1]
+        moved = float(np.linalg.norm(step[:3, 3]))
+        turned = float(np.degrees(np.arccos(np.clip((np.trace(step[:3, :3]) - 1) / 2, -1.0, 1.0))))
+        if moved <= _MOVED_M and turned <= _TURNED_DEG:
+            return ""
+        return f"it pauses for {(t1 - t0) / SECOND:.1f} s and has moved by {moved:.1f} m and {turned:.0f} degrees then"
+
     def outside(self, stamp: int, tolerance_ns: int) -> bool:
         """Before the history or after it, by more than the tolerance."""
         return not self.static and not self.stamps[0] - tolerance_ns <= stamp <= self.stamps[-1] + tolerance_ns
 
 
 _STATIC = " (static)"
+GAP_REMEDY = "Find out why its publisher paused; what was measured meanwhile has no pose"
 
 
 class ParentWatch:
@@ -183,7 +213,8 @@ class TransformTree:
         """T_target_source (maps coordinates in ``source`` to ``target``) at ``stamp`` (ns); None: the newest one.
 
         Positions are interpolated linearly, rotations by slerp. Outside the recorded history the nearest end answers
-        if it is within ``tolerance_ns``; else TransformError, as for frames that do not exist or do not connect.
+        if it is within ``tolerance_ns``; else TransformError, as for frames that do not exist or do not connect, and in
+        gaps of seconds across which a frame has moved.
         """
         stamps = None if stamp is None else np.array([stamp], np.int64)
         return self.lookup_each(target, source, stamps, tolerance_ns)[0]
@@ -216,10 +247,46 @@ class TransformTree:
             ends = [self._edges[child].stamps[-1] for child in up_source + up_target if not self._edges[child].static]
         return min(ends) if ends else None
 
+    def require_no_gap(self, target: str, source: str, stamps: Stamps) -> None:
+        """Raise TransformError where the first or the last stamp is in a gap between frames that connect."""
+        ends = int(stamps.min()), int(stamps.max())
+        with self._lock:
+            try:
+                up_source, up_target = self._chains(target.lstrip("/"), source.lstrip("/"))
+            except TransformError:
+                return
+            self._climb(up_source, target, source, ends, None)
+            self._climb(up_target, target, source, ends, None)
+
+    @property
+    def gaps(self) -> list[str]:
+        """Pauses of the history in which :meth:`lookup` does not answer; a line a frame."""
+        with self._lock:
+            return [line for child, edge in self._edges.items() if (line := self._gaps_of(child, edge))]
+
+    def _gaps_of(self, child: str, edge: _Edge) -> str:
+        long = np.flatnonzero(np.diff(edge.stamps) > _GAP) + 1
+        found = {int(after): gap for after in long if (gap := edge.gap(int(after)))}
+        if not found:
+            return ""
+        first, gap = next(iter(found.items()))
+        more = f" ({len(found)} such gaps)" if len(found) > 1 else ""
+        return f"'{edge.parent}' <- '{child}' has a gap at {edge.stamps[first - 1] / SECOND:.3f} s: {gap}{more}"
+
     def root(self, frame: str) -> str:
         """The frame at the top of the tree that ``frame`` is in. Raises TransformError for a loop."""
         with self._lock:
             return self._path_to_root(frame.lstrip("/"))[-1]
+
+    def moves_under(self, frame: str, part: str) -> bool:
+        """Whether ``part`` (base_link) hangs below ``frame`` (odom) and moves in it: ``frame`` is not on the robot."""
+        frame, part = frame.lstrip("/"), part.lstrip("/")
+        with self._lock:
+            try:
+                path = self._path_to_root(part)
+            except TransformError:
+                return False
+            return frame in path and any(not self._edges[child].static for child in path[: path.index(frame)])
 
     @property
     def frames(self) -> list[str]:
@@ -271,14 +338,20 @@ class TransformTree:
         ends = [self._edges[child].stamps[-1] for child in chain if not self._edges[child].static]
         return min(ends) if ends else 0
 
-    def _climb(self, chain: list[str], target: str, source: str, stamps: list[int], tolerance_ns: int) -> Poses:
+    def _climb(
+        self, chain: list[str], target: str, source: str, stamps: Sequence[int], tolerance_ns: int | None
+    ) -> Poses:
+        """T_top_chain at each stamp; tolerance_ns: None for any."""
         T = np.tile(np.eye(4), (len(stamps), 1, 1))
         for child in chain:
             edge = self._edges[child]
             for stamp in (min(stamps), max(stamps)):
-                if edge.outside(stamp, tolerance_ns):
+                if tolerance_ns is not None and edge.outside(stamp, tolerance_ns):
                     raise self._outside(edge, child, target, source, stamp)
-            T = edge.at(stamps) @ T
+            try:
+                T = edge.at(stamps) @ T
+            except TransformError as error:
+                raise TransformError(f"{edge.parent} <- {child}: {error.cause}", error.remedy) from None
         return T
 
     @staticmethod

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import array
 import time
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -18,7 +19,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import PointCloud2
 from vision_msgs.msg import LabelInfo
 
-from ov3d_perception.bags.pointcloud2 import structured
+from ov3d_perception.bags.pointcloud2 import structured, vocabulary_id
 from ov3d_perception.errors import PointCloudError, TransformError
 from ov3d_perception.geometry.upright import Upright, upright_points
 from ov3d_perception.mapping.navigation.obstacles import ObstacleRule, obstacles, unknown_words
@@ -28,6 +29,8 @@ from ov3d_perception.ros.parameters import parameter
 from ov3d_perception.ros.run import run
 from ov3d_perception.ros.transforms import listen
 from ov3d_perception.types import Scan
+
+_VOCABULARIES = 8  # that are remembered; clouds labelled before a change of words are on their way for a moment only
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class CloudFilterNode(Node):
         for counter in ("received", "refused"):
             self._health.count(counter, 0)
         self._transforms = listen(self, 10.0)
-        self._names: list[str] | None = None
+        self._names: OrderedDict[int, list[str]] = OrderedDict()  # by vocabulary_id, the newest last
         self._last_arrival = time.monotonic()
         group = MutuallyExclusiveCallbackGroup()
         self._output = self.create_publisher(PointCloud2, "~/output/points", qos.OUTPUT)
@@ -95,26 +98,27 @@ class CloudFilterNode(Node):
         """Nothing to end: the node has no threads of its own."""
 
     def _on_label_info(self, message: LabelInfo) -> None:
-        names = {int(entry.class_id): entry.class_name for entry in message.class_map}
-        self._names = [names.get(number, "") for number in range(max(names, default=-1) + 1)]
-        self._health.value("classes", len(names))
+        by_id = {int(entry.class_id): entry.class_name for entry in message.class_map}
+        names = [by_id.get(number, "") for number in range(max(by_id, default=-1) + 1)]
+        self._names.pop(vocabulary_id(names), None)
+        self._names[vocabulary_id(names)] = names
+        if len(self._names) > _VOCABULARIES:
+            self._names.popitem(last=False)
+        self._health.value("classes", len(by_id))
 
     def _on_points(self, message: PointCloud2) -> None:
         self._health.count("received")
         self._last_arrival = time.monotonic()
-        if self._names is None:
-            self._health.set("labels", WARN, "Clouds came without names of their classes. Remap ~/input/label_info.")
-            return
-        self._health.clear("labels")
         values = parameters.read(self, CloudFilterParameters)
-        if not self._knows_words(values):
-            self._health.count("refused")
-            return
         try:
+            points = structured(message)
+            names = self._names_of(points)
+            if names is None or not self._knows_words(values, names):
+                self._health.count("refused")
+                return
             with self._health.timed("filter"):
-                points = structured(message)
                 whole = points.view(np.dtype((np.void, message.point_step)))  # with the bytes between the fields
-                kept = whole[self._chosen(message, points, self._names, values)]
+                kept = whole[self._chosen(message, points, names, values)]
                 self._output.publish(with_points(message, kept))
             self._health.value("points kept", f"{len(kept)} of {len(points)}")
             self._health.clear("points")
@@ -144,9 +148,31 @@ class CloudFilterNode(Node):
         self._health.value("upright", how)
         return obstacles(values.rule, names, upright_points(scan), points["label"], points["probability"])
 
-    def _knows_words(self, values: CloudFilterParameters) -> bool:
+    def _names_of(self, points: np.ndarray) -> Sequence[str] | None:
+        """The names that the cloud's labels stand for; None, and a warning, as long as they have not come.
+
+        Names are latched, but a cloud may overtake them, or have been labelled before a change of words. A cloud of
+        another program, without ``vocabulary``, is taken to be labelled in the newest names.
+        """
+        if not self._names:
+            self._health.set("labels", WARN, "Clouds came without names of their classes. Remap ~/input/label_info.")
+            return None
+        newest = next(reversed(self._names.values()))
+        says = "vocabulary" in (points.dtype.names or ()) and len(points) > 0
+        found = self._names.get(int(points["vocabulary"][0])) if says else newest
+        if found is None:
+            self._health.set(
+                "labels",
+                WARN,
+                "A cloud was labelled in other words than ~/input/label_info has named, and was not passed on. If this "
+                "stays, remap ~/input/label_info and ~/input/labelled to outputs of one node.",
+            )
+        else:
+            self._health.clear("labels")
+        return found
+
+    def _knows_words(self, values: CloudFilterParameters, names: Sequence[str]) -> bool:
         """False where a word of ``drop`` names no class: what it was to leave out would be passed on as an obstacle."""
-        names = self._names or []
         keep, drop = unknown_words(values.keep, names), unknown_words(values.drop, names)
         if not keep and not drop:
             self._health.clear("words")
@@ -162,8 +188,8 @@ class CloudFilterNode(Node):
 
     def _refresh(self) -> None:
         values = parameters.read(self, CloudFilterParameters)
-        if self._names is not None:
-            self._knows_words(values)
+        if self._names:
+            self._knows_words(values, next(reversed(self._names.values())))
         waited = time.monotonic() - self._last_arrival
         if waited > values.stale_after:
             topic = self.resolve_topic_name("~/input/labelled")

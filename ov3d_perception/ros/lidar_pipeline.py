@@ -11,6 +11,7 @@ import numpy as np
 
 from ov3d_msgs.msg import FeatureCloud
 from ov3d_perception.bags.cloud_reader import CloudReader, faults
+from ov3d_perception.bags.clouds import registered
 from ov3d_perception.bags.pointcloud2 import Cloud
 from ov3d_perception.errors import TransformError
 from ov3d_perception.geometry.deskew import deskew
@@ -28,6 +29,7 @@ from ov3d_perception.types import Pose, Poses, Preparation, Scan, Stamps, VoxelF
 from ov3d_perception.viz.palette import colourise
 
 _STALE_NS = 1_000_000_000
+_EARTH_FIXED = ("odom", "map", "earth")  # REP 105
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ class LidarPipeline:
             scan = cloud.scan
         self._tell(cloud)
         with health.timed("accumulate"):
+            self._check_frame(scan)
             scan = self._turn_upright(scan)
             scan, T_fixed_lidar = self._compensate(scan, model.preparation)
             merged = self._accumulator.merge(scan, T_fixed_lidar)
@@ -115,8 +118,9 @@ class LidarPipeline:
                 result = model.label(voxels)
         with health.timed("publish"):
             if result is not None:
-                rgb = colourise(result.label, model.vocabulary.names)
-                self._points.publisher.publish(messages.labelled_cloud(scan, result, rgb))
+                names = model.vocabulary.names
+                rgb = colourise(result.label, names)
+                self._points.publisher.publish(messages.labelled_cloud(scan, result, rgb, names))
             if self._features.wanted:
                 self._features.publisher.publish(self._feature_message(scan, voxels.cpu()))
 
@@ -137,6 +141,7 @@ class LidarPipeline:
         health.count("far points", cloud.far)
         health.count("stray times", 0 if cloud.times is None else cloud.times.strays)
         health.value("row_step", cloud.row_step or "as it should be")
+        health.value("byte order", cloud.byte_order or "as it should be")
         if not self.model.preparation.deskew:
             found.pop("times", None)
         for kind in ("times", "intensity"):
@@ -144,6 +149,14 @@ class LidarPipeline:
                 health.set(kind, WARN, f"{found[kind]}.")
             else:
                 health.clear(kind)
+
+    def _check_frame(self, scan: Scan) -> None:
+        """Warn of a cloud in the frame in which the robot moves: such as the map that LiDAR odometry builds."""
+        frame, base = scan.frame_id.lstrip("/"), self.parameters.base_frame
+        if frame in (self.parameters.fixed_frame, *_EARTH_FIXED) and self._transforms.latest(frame, base):
+            self._health.set("frame", WARN, f"{registered('The cloud', frame, base)}~/input/points.")
+        else:
+            self._health.clear("frame")
 
     def _turn_upright(self, scan: Scan) -> Scan:
         def lookup(target: str, source: str, stamp: int) -> Pose:

@@ -111,9 +111,11 @@ def point_cloud(columns: Mapping[str, np.ndarray], stamp: int, frame_id: str) ->
     return message
 
 
-def labelled_cloud(scan: types.Scan, result: types.Segmentation, rgb: UInt8[np.ndarray, "n 3"]) -> PointCloud2:
-    """The scan's points, in their order, with fields x y z label(uint16) probability(float32) rgb."""
-    return point_cloud(pointcloud2.labelled_columns(scan, result, rgb), scan.stamp, scan.frame_id)
+def labelled_cloud(
+    scan: types.Scan, result: types.Segmentation, rgb: UInt8[np.ndarray, "n 3"], names: Sequence[str]
+) -> PointCloud2:
+    """The scan's points, in their order, with the fields of :func:`pointcloud2.labelled_columns`."""
+    return point_cloud(pointcloud2.labelled_columns(scan, result, rgb, names), scan.stamp, scan.frame_id)
 
 
 def label_info(names: Sequence[str], threshold: float, stamp: int) -> LabelInfo:

@@ -5,6 +5,7 @@ Nodes see the :class:`Transforms` interface only.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import Any, Protocol
@@ -149,13 +150,7 @@ class TopicTransforms(WaitingTree):
     def _store(self, message: Any, *, static: bool) -> None:
         for stamped in message.transforms:
             try:
-                self.add(
-                    stamped.header.frame_id,
-                    stamped.child_frame_id,
-                    stamp_to_ns(stamped.header.stamp),
-                    transform_to_pose(stamped.transform),
-                    static=static,
-                )
+                add_message(self, stamped, static=static)
             except Ov3dError as error:
                 edge = stamped.header.frame_id, stamped.child_frame_id
                 self._tree.skip(*edge, error.cause)
@@ -173,16 +168,22 @@ class Tf2Transforms:
 
         self._error = tf2_ros.TransformException
         parents = self._parents = ParentWatch(forget_after=200)
+        history = self._history = TransformTree(keep_s)
 
         class WatchedBuffer(tf2_ros.Buffer):
-            """Notes who carries whom before tf2 takes a transform: tf2 lets the last parent win without a word."""
+            """Notes who carries whom, and when, before tf2 takes a transform: tf2 lets the last parent win without a
+            word, and interpolates over any gap."""
 
             def set_transform(self, transform: Any, authority: str) -> None:
                 parents.note(transform.header.frame_id, transform.child_frame_id, static=False)
+                with contextlib.suppress(Ov3dError):  # tf2 logs it
+                    add_message(history, transform)
                 super().set_transform(transform, authority)
 
             def set_transform_static(self, transform: Any, authority: str) -> None:
                 parents.note(transform.header.frame_id, transform.child_frame_id, static=True)
+                with contextlib.suppress(Ov3dError):
+                    add_message(history, transform, static=True)
                 super().set_transform_static(transform, authority)
 
         self._buffer = WatchedBuffer(cache_time=Duration(seconds=keep_s), node=node)
@@ -199,7 +200,9 @@ class Tf2Transforms:
         deadline, last = time.monotonic() + timeout_s, int(stamps.max())
         while time.monotonic() < deadline and _is_late(self.latest(target, source), last):
             time.sleep(self._POLL_S)
-        return np.array([self._at(target, source, stamp) for stamp in stamps.tolist()])
+        found = np.array([self._at(target, source, stamp) for stamp in stamps.tolist()])
+        self._history.require_no_gap(target, source, stamps)
+        return found
 
     def _at(self, target: str, source: str, stamp: int) -> Pose:
         from rclpy.time import Time
@@ -235,6 +238,17 @@ class Tf2Transforms:
     def close(self) -> None:
         """Stop listening."""
         self._listener.unregister()
+
+
+def add_message(tree: WaitingTree | TransformTree, stamped: Any, *, static: bool = False) -> None:
+    """Add a geometry_msgs/TransformStamped. Raises TransformError for one that no tree can take."""
+    tree.add(
+        stamped.header.frame_id,
+        stamped.child_frame_id,
+        stamp_to_ns(stamped.header.stamp),
+        transform_to_pose(stamped.transform),
+        static=static,
+    )
 
 
 def _is_late(newest: int | None, stamp: int) -> bool:

@@ -22,7 +22,7 @@ from ov3d_perception.bags.reader import BagMessage, open_bag
 from ov3d_perception.bags.salvage import repair, salvage
 from ov3d_perception.bags.typestore import learn, typestore
 from ov3d_perception.bags.writer import BagWriter
-from ov3d_perception.errors import BagError, TransformError
+from ov3d_perception.errors import BagError, DamagedBagError, TransformError
 
 S = 1_000_000_000
 
@@ -99,6 +99,25 @@ def test_time_that_was_set_back_is_told(tmp_path: Path) -> None:
     with open_bag(tmp_path / "bag") as bag:
         bag.transforms()
         assert bag.notes == [note for note in bag.notes if "'base_link' run back by 1.9 s" in note] != []
+
+
+def test_a_wrong_bit_in_a_bag_of_ours_is_told(tmp_path: Path) -> None:
+    """rosbags writes no checksums; ours are those of the chunks, of which a bag may have several."""
+    cloud = messages.point_cloud({axis: np.ones(50_000, np.float32) for axis in "xyz"}, 1, "lidar")
+    with BagWriter(tmp_path / "bag") as writer:
+        for stamp in range(1, 6):
+            writer.write("/points", cloud, stamp)
+    file = storage(tmp_path / "bag")
+    whole = file.read_bytes()
+    for at in (len(whole) // 4, 3 * len(whole) // 4):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1
+        file.write_bytes(damaged)
+        with open_bag(tmp_path / "bag") as bag, pytest.raises(DamagedBagError, match="checksum"):
+            list(bag.messages())
+    file.write_bytes(whole)
+    with open_bag(tmp_path / "bag") as bag:
+        assert len(list(bag.messages())) == 5
 
 
 def test_one_storage_file_is_a_bag_too(drive: Path) -> None:

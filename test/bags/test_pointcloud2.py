@@ -139,6 +139,38 @@ def test_a_stray_point_does_not_cost_the_scan() -> None:
         read(messages.point_cloud(dict(zip("xyz", xyz.T + 1e6, strict=True)), 0, "lidar"))
 
 
+@pytest.mark.parametrize("big", [True, False])
+@pytest.mark.parametrize("kind", ["f4", "f8"])
+def test_a_wrong_byte_order_is_read_through(big: bool, kind: str) -> None:
+    """is_bigendian says the opposite of what the numbers are; a half of the points have no return (zeros)."""
+    order = ">" if big else "<"
+    xyz = np.random.default_rng(0).normal(0, 30, (400, 3))
+    xyz[::2] = 0
+    dtype = np.dtype([(name, order + kind) for name in "xyz"] + [("intensity", order + "f4")])
+    data = np.zeros(400, dtype)
+    for axis, name in enumerate("xyz"):
+        data[name] = xyz[:, axis]
+    data["intensity"] = np.arange(400) % 200
+    number = {"f4": 7, "f8": 8}[kind]
+    fields = [(name, dtype.fields[name][1], number) for name in "xyz"] + [
+        ("intensity", dtype.fields["intensity"][1], 7)
+    ]
+    told = read(cloud_of(fields, dtype.itemsize, data.tobytes(), 400, 1, is_bigendian=not big))
+    np.testing.assert_allclose(told.scan.xyz, xyz[1::2], rtol=1e-6)
+    np.testing.assert_allclose(told.scan.intensity, (np.arange(400) % 200)[1::2] / 255, rtol=1e-5)
+    assert faults(told)["byte order"].startswith(f"is_bigendian is {not big}")
+    right = read(cloud_of(fields, dtype.itemsize, data.tobytes(), 400, 1, is_bigendian=big))
+    np.testing.assert_array_equal(right.scan.xyz, told.scan.xyz)
+    assert "byte order" not in faults(right)
+
+
+def test_a_cloud_without_a_sensible_byte_order_is_not_swapped() -> None:
+    """NaN and far points alone, as of a covered LiDAR, are no other byte order."""
+    bad = struct.pack("<4f", np.nan, np.nan, np.nan, 0) * 99 + struct.pack("<4f", 1, 2, 3, 0)
+    cloud = read(cloud_of(XYZI, 16, bad, 100))
+    assert cloud.byte_order == "" and len(cloud.scan) == 1
+
+
 @pytest.mark.parametrize("row_step", [0, 16, 128])
 def test_a_wrong_row_step_of_whole_data_is_read_through(row_step: int) -> None:
     """0: Velodyne on dashing; 128, the whole cloud: PointCloud2Modifier.resize(width, height) until 2026."""

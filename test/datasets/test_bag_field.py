@@ -232,6 +232,47 @@ def test_what_upright_asks_for_must_be_there(tmp_path: Path) -> None:
     assert len(Bag(path, images=False)) == 6
 
 
+def test_a_cloud_in_the_map_is_refused_by_name(tmp_path: Path) -> None:
+    """LiDAR odometry's registered cloud is not what the sensor sees; a LiDAR beside the road does not move at all."""
+    for frame, still in (("odom", False), ("odom", True), ("lidar", False)):
+        path = tmp_path / f"{frame}{still}"
+        with BagWriter(path) as bag:
+            for tick in range(10):
+                at = START + tick * S // 10
+                T = mount(np.eye(3)) if still else base(at)
+                bag.write("/tf", messages.tf_message([("odom", "base_link", at, T)]), at) if not still else None
+                if not tick:
+                    edges = [("base_link", "lidar", at, mount(np.eye(3)))]
+                    edges += [("odom", "base_link", at, T)] if still else []
+                    bag.write("/tf_static", messages.tf_message(edges), at)
+                xyz = dict(zip("xyz", PLACES.astype(np.float32).T, strict=True))
+                bag.write("/points", messages.point_cloud(xyz, at, frame), at)
+        if frame == "odom" and not still:
+            with pytest.raises(DatasetError, match=r"/points is in 'odom', in which 'base_link' moves.*points="):
+                Bag(path, images=False)
+            assert "it is in 'odom', in which 'base_link' moves" in str(info(path))
+        else:
+            assert len(Bag(path, images=False)) == 10
+            assert "moves" not in str(info(path))
+
+
+def test_a_pause_of_tf_leaves_scans_out_and_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """TF at 10 Hz, none from 1 s to 3 s at 10 m/s; the scans of this time have no pose that one could believe."""
+    path = tmp_path / "bag"
+    with BagWriter(path) as bag:
+        bag.write("/tf_static", messages.tf_message([("base_link", "lidar", START, mount(np.eye(3)))]), START)
+        for tick in range(51):
+            at = START + tick * S // 10
+            if not 10 < tick < 30:
+                bag.write("/tf", messages.tf_message([("odom", "base_link", at, base(at))]), at)
+            xyz = dict(zip("xyz", PLACES.astype(np.float32).T, strict=True))
+            bag.write("/points", messages.point_cloud(xyz, at, "lidar"), at)
+    assert len(Bag(path, images=False)) == 51 - 19
+    assert "19 scans without a pose left out" in caplog.text
+    assert "'odom' <- 'base_link' has a gap" in caplog.text and "pauses for 2.0 s" in caplog.text
+    assert "TF: 'odom' <- 'base_link' has a gap" in str(info(path))
+
+
 def test_info_says_what_was_decided(tmp_path: Path) -> None:
     path = record(tmp_path / "bag", lambda first: {"t": np.uint32(TRUE * 1e9)}, R=MOUNTINGS["hung"], image_clock=-5.0)
     text = str(info(path))

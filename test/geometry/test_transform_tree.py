@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import threading
+from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -222,6 +224,59 @@ def test_skipped_transforms_are_counted_by_their_frames() -> None:
     for _ in range(2):
         tree.skip("map", "map", "A frame in itself")
     assert tree.skipped == ["2 transforms 'map' <- 'map' skipped: A frame in itself"]
+
+
+def driven(ticks: Sequence[float], speed: float = 1.0) -> TransformTree:
+    """base_link at speed * t in odom, known at these seconds."""
+    tree = TransformTree()
+    for at in ticks:
+        tree.add("odom", "base_link", int(at * S), shift(x=speed * at))
+    return tree
+
+
+def test_a_pause_across_which_a_frame_moved_is_not_interpolated() -> None:
+    """10 Hz, nothing from 1 s to 4 s, a second pause from 5 s to 7 s."""
+    ticks = [*np.arange(0, 1.05, 0.1), *np.arange(4, 5.05, 0.1), *np.arange(7, 8.05, 0.1)]
+    tree = driven(ticks)
+    assert tree.lookup("odom", "base_link", int(0.95 * S))[0, 3] == pytest.approx(0.95)
+    assert tree.lookup("odom", "base_link", 4 * S)[0, 3] == pytest.approx(4.0), "a pose of the history itself"
+    for stamps in ([int(1.5 * S)], [int(0.9 * S), int(1.1 * S)], [int(3.95 * S), int(4.05 * S)]):
+        with pytest.raises(TransformError, match=r"odom <- base_link: .* pauses for 3\.0 s and has moved by 3\.0 m"):
+            tree.lookup_each("odom", "base_link", np.array(stamps))
+        with pytest.raises(TransformError, match="pauses"):
+            tree.require_no_gap("odom", "base_link", np.array(stamps))
+    tree.require_no_gap("odom", "base_link", np.array([int(0.95 * S), 90 * S]))
+    tree.require_no_gap("odom", "elsewhere", np.array([0]))
+    (line,) = tree.gaps
+    assert line.startswith("'odom' <- 'base_link' has a gap at 1.000 s: it pauses for 3.0 s")
+    assert line.endswith("(2 such gaps)")
+
+
+@pytest.mark.parametrize(
+    ("ticks", "speed"),
+    [
+        ((0, 0.1, 0.2, 5, 5.1), 0.04),  # 0.19 m: it stood
+        ((0, 0.1, 0.9, 1.8), 1.0),  # shorter than a second
+        ((0, 2, 4, 12, 14), 1.0),  # four of its intervals: a map's correction, now and then
+        ((0, 60), 1.0),  # two poses: no interval is usual
+    ],
+)
+def test_what_is_no_gap_is_interpolated(ticks: tuple[float, ...], speed: float) -> None:
+    tree = driven(ticks, speed)
+    assert tree.gaps == []
+    for before, after in pairwise(ticks):
+        middle = (before + after) / 2
+        assert tree.lookup("odom", "base_link", int(middle * S))[0, 3] == pytest.approx(speed * middle, abs=1e-6)
+
+
+def test_a_turn_on_the_spot_counts_as_motion() -> None:
+    tree = driven([0, 0.1, 0.2])
+    for at in (5.0, 5.1):
+        T = shift(x=0.2)
+        T[:3, :3] = Rotation.from_euler("z", 30, degrees=True).as_matrix()
+        tree.add("odom", "base_link", int(at * S), T)
+    with pytest.raises(TransformError, match=r"0\.0 m and 30 degrees"):
+        tree.lookup("odom", "base_link", 3 * S)
 
 
 def test_clear_keeps_static_frames() -> None:

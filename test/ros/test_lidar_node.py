@@ -75,12 +75,13 @@ def test_each_point_gets_the_networks_label(lidar, labelled, core, default_words
     received = lidar.exchange(labelled, sent)
     assert received.header == sent.header
     assert [(f.name, f.datatype) for f in received.fields] == [
-        ("x", 7), ("y", 7), ("z", 7), ("label", 4), ("probability", 7), ("rgb", 7),
+        ("x", 7), ("y", 7), ("z", 7), ("label", 4), ("vocabulary", 4), ("probability", 7), ("rgb", 7),
     ]  # fmt: skip
     points = pointcloud2.structured(received)
     scan, result = expected(core, sent, core.vocabulary)
     np.testing.assert_array_equal(np.stack([points["x"], points["y"], points["z"]], 1), scan.xyz)
     np.testing.assert_array_equal(points["label"], result.label)
+    assert set(points["vocabulary"].tolist()) == {pointcloud2.vocabulary_id(core.vocabulary.names)}
     np.testing.assert_allclose(points["probability"], result.probability, rtol=1e-4)
     assert len(np.unique(result.label)) > 1, "a test that any constant label would pass"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -67,13 +68,14 @@ def test_transforms_agree_with_tf_transformations() -> None:
 def test_labelled_cloud_byte_by_byte() -> None:
     scan = scan_of([[1, 2, 3], [4, 5, 6]])
     result = Segmentation(np.array([7, 65535], np.int32), np.array([0.5, 0.25], np.float32))
-    message = messages.labelled_cloud(scan, result, np.array([[1, 2, 3], [255, 0, 128]], np.uint8))
-    points = [(1, 2, 3, 7, 0.5, 0x010203), (4, 5, 6, 65535, 0.25, 0xFF0080)]
-    assert message.data.tobytes() == b"".join(struct.pack("<3fHxxfI", *point) for point in points)
+    message = messages.labelled_cloud(scan, result, np.array([[1, 2, 3], [255, 0, 128]], np.uint8), ["a", "b"])
+    words = zlib.crc32(b"a\0b") & 0xFFFF
+    points = [(1, 2, 3, 7, words, 0.5, 0x010203), (4, 5, 6, 65535, words, 0.25, 0xFF0080)]
+    assert message.data.tobytes() == b"".join(struct.pack("<3fHHfI", *point) for point in points)
     assert (message.height, message.width, message.point_step, message.row_step) == (1, 2, 24, 48)
     assert [(f.name, f.offset, f.datatype, f.count) for f in message.fields] == [
         ("x", 0, 7, 1), ("y", 4, 7, 1), ("z", 8, 7, 1),
-        ("label", 12, 4, 1), ("probability", 16, 7, 1), ("rgb", 20, 7, 1),
+        ("label", 12, 4, 1), ("vocabulary", 14, 4, 1), ("probability", 16, 7, 1), ("rgb", 20, 7, 1),
     ]  # fmt: skip
     assert (message.header.stamp.sec, message.header.stamp.nanosec, message.header.frame_id) == (3, 7, "lidar")
     assert not message.is_bigendian
@@ -84,7 +86,7 @@ def test_labelled_cloud_reads_with_sensor_msgs_py() -> None:
     xyz = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
     labels = np.arange(50, dtype=np.int32)
     result = Segmentation(labels, np.linspace(0, 1, 50, dtype=np.float32))
-    message = messages.labelled_cloud(scan_of(xyz), result, np.zeros((50, 3), np.uint8))
+    message = messages.labelled_cloud(scan_of(xyz), result, np.zeros((50, 3), np.uint8), ["a"])
     points = oracle.read_points(message)
     np.testing.assert_array_equal(np.stack([points[name] for name in "xyz"], 1), xyz)
     np.testing.assert_array_equal(points["label"], labels)

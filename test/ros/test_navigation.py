@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from sensor_msgs.msg import PointCloud2
 from tf2_msgs.msg import TFMessage
 
 from ov3d_msgs.srv import ApproachPose
+from ov3d_perception.bags.pointcloud2 import structured, vocabulary_id
 from ov3d_perception.ros import messages, qos
 
 pytestmark = pytest.mark.live
@@ -257,13 +258,15 @@ class Filter:
         return own(self.probe.until(act, self._diagnostics, lambda report: bool(own(report))))[0]
 
 
-def labelled_cloud(stamp: int | None = None) -> PointCloud2:
+def labelled_cloud(stamp: int | None = None, names: Sequence[str] = ()) -> PointCloud2:
+    """names: the words that it says it was labelled in; none: it does not say."""
     label = np.array([0, 1, 2, 65535, 0, 1], np.uint16)
     columns = {
         "x": np.arange(6, dtype=np.float32),
         "y": np.zeros(6, np.float32),
         "z": np.full(6, 7.5, np.float32),
         "label": label,
+        **({"vocabulary": np.full(6, vocabulary_id(names), np.uint16)} if names else {}),
         "probability": np.array([0.9, 0.9, 0.9, 0.1, 0.3, 0.3], np.float32),
         "rgb": np.arange(6, dtype=np.float32),
     }
@@ -340,6 +343,32 @@ def test_a_word_to_drop_that_the_new_vocabulary_lacks_stops_the_output(filter_na
     set_parameter(changing.probe, changing.name, "drop", ["ground"])
     assert changing.passed(labelled_cloud()).width == 4
     changing.status(lambda s: s.level == DiagnosticStatus.OK, lambda: changing.publish(labelled_cloud()))
+
+
+def test_a_cloud_is_filtered_in_the_words_it_was_labelled_in(filter_named: Callable[..., Filter]) -> None:
+    """Scans on their way while words change: label 0 is a car, then road. Of six points, 0 and 4 have it; 1 and 5 have
+    label 1."""
+    racing = filter_named("filter_race", drop="[car]", **ANY_HEIGHT)
+    before, after, unheard = ("car", "road", "tree"), ("road", "car"), ("road", "car", "tree")
+    racing.name_classes(*before)
+    assert racing.passed(labelled_cloud(names=before)).width == 4
+    racing.name_classes(*after)
+    two, one = (structured(racing.passed(labelled_cloud(names=names)))["x"].tolist() for names in (after, before))
+    assert (two, one) == ([0, 2, 3, 4], [1, 2, 3, 5])
+    status = racing.status(lambda s: "other words" in s.message, lambda: racing.publish(labelled_cloud(names=unheard)))
+    assert status.level == DiagnosticStatus.WARN and int(values_of(status)["refused"]) > 0
+    with racing.probe.listening(PointCloud2, f"/{racing.name}/output/points", qos.SENSOR) as inbox:
+        last = labelled_cloud(names=after)
+        passed: list[PointCloud2] = []
+
+        def send() -> None:
+            racing.publish(labelled_cloud(names=unheard))
+            racing.publish(last)
+
+        racing.probe.until(send, inbox, lambda got: passed.append(got) or got.header.stamp == last.header.stamp)
+    assert {got.header.stamp.nanosec for got in passed} == {last.header.stamp.nanosec}
+    racing.name_classes(*unheard)
+    assert racing.passed(labelled_cloud(names=unheard)).width == 4
 
 
 def ground_and_post(hangs: bool) -> PointCloud2:
