@@ -18,6 +18,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32, Int64, UInt8
 
 UNLABELLED = 65535
+BACKENDS = ("torch", "minkowski", "spconv")
+"""What convolves, by name (sparse/backends.py). Here, since a launch file names them, and need not import PyTorch."""
 
 Pose = Float64[np.ndarray, "4 4"]
 Poses = Float64[np.ndarray, "t 4 4"]  # of one frame at t moments

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,14 @@ from ov3d_perception.language.windows import dense_in_windows
 from ov3d_perception.types import EncoderIdentity
 
 _TEXT_BATCH = 256
+
+
+def _not_open_clips(record: logging.LogRecord) -> bool:
+    """False for a step that open_clip tells on the root logger; also, that weights are random which are loaded next."""
+    return record.levelno >= logging.ERROR or "open_clip" not in Path(record.pathname).parts
+
+
+logging.getLogger().addFilter(_not_open_clips)
 
 
 @dataclass(frozen=True)
@@ -265,9 +274,7 @@ def _from_file(source: weights.WeightsSource, device: torch.device, precision: s
 
 def _build(source: weights.WeightsSource) -> tuple[Any, DenseSettings]:
     """An untrained network of the source's architecture, and its dense settings where a folder states them."""
-    level = logging.getLogger().level
     try:
-        logging.getLogger().setLevel(logging.ERROR)  # open_clip warns on the root logger that no weights are loaded
         network = open_clip.create_model(source.open_clip_name, load_weights=False, pretrained_text=False)
         settings: dict[str, Any] = {}
         if source.folder is not None:
@@ -279,8 +286,6 @@ def _build(source: weights.WeightsSource) -> tuple[Any, DenseSettings]:
             f"The configuration of {source.model} does not make a model ({str(error)[:200]})",
             "Restore its open_clip_config.json",
         ) from error
-    finally:
-        logging.getLogger().setLevel(level)
 
 
 def _check_activation(network: Any, source: weights.WeightsSource) -> None:

@@ -9,8 +9,7 @@ from ov3d_perception.geometry.scan_time import UNITS
 from ov3d_perception.geometry.upright import MODES
 from ov3d_perception.models import shipped_checkpoint
 from ov3d_perception.ros.parameters import parameter
-from ov3d_perception.sparse.backends import BACKENDS
-from ov3d_perception.types import Preparation
+from ov3d_perception.types import BACKENDS, Preparation
 
 
 @dataclass(frozen=True)

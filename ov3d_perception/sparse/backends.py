@@ -16,13 +16,13 @@ from torch import Tensor
 
 from ov3d_perception.errors import BackendError
 from ov3d_perception.sparse.coordinates import CoordinateManager
+from ov3d_perception.types import BACKENDS
 
 _MANAGERS = {
     "torch": "ov3d_perception.sparse.coordinates:CoordinateManager",
     "minkowski": "ov3d_perception.sparse.minkowski:MinkowskiManager",
     "spconv": "ov3d_perception.sparse.spconv:SpconvManager",
 }
-BACKENDS = tuple(_MANAGERS)
 
 
 def make_manager(backend: str, coords: Int64[Tensor, "n 4"], stride: int = 1) -> CoordinateManager:

@@ -140,7 +140,7 @@ def fit(recipe: Recipe, out: Path, experiment: Experiment, callback: CheckpointC
         default_root_dir=out,
         enable_checkpointing=False,
         enable_model_summary=False,
-        log_every_n_steps=10,
+        log_every_n_steps=min(10, math.ceil(len(sampler) / spec.batch)),
         num_sanity_val_steps=0,
     )
     loader = DataLoader(

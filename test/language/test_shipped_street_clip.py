@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,14 @@ def encoder() -> Encoder:
 @pytest.fixture(scope="module")
 def bank() -> TextBank:
     return TextBank.load(MODELS / "street_bank.npz")
+
+
+def test_it_loads_without_a_word_of_open_clip_on_the_root_logger(caplog: pytest.LogCaptureFixture) -> None:
+    """Among its lines is one that the weights are random, which they are for a moment."""
+    with caplog.at_level(logging.INFO):
+        load_encoder(str(MODELS / "street_clip"), device="cpu")
+        logging.getLogger().info("another's line")
+    assert [record.message for record in caplog.records] == ["another's line"]
 
 
 def test_its_name_in_a_recipe_means_it_wherever_a_program_starts(

@@ -72,6 +72,7 @@ def play(
     wait_for: Sequence[str] = (),
 ) -> int:
     """What ``ov3d bag play`` does; ``seconds`` 0 means to the end. Prints a summary, returns the exit status 0."""
+    print(f"Playing {path}; Ctrl-C ends", flush=True)
     options = PlayOptions(
         rate, loop, 100.0 if clock else 0.0, topics, remap or {}, wait_for, duration_s=seconds if seconds > 0 else None
     )

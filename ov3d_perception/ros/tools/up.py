@@ -37,6 +37,7 @@ def up(name: str, arguments: Sequence[str] = ()) -> int:
     former = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with NodeProcesses(name, parse_arguments(arguments)) as nodes:
+            print(f"[up] Starting {', '.join(nodes.pids)}; Ctrl-C ends", file=sys.stderr, flush=True)
             while not stop.wait(_POLL_S):
                 ended = nodes.ended()
                 if ended is not None:

@@ -81,12 +81,14 @@ def model(folder: Path) -> list[str]:
 def test_a_signal_ends_all_and_is_no_failure(number: int, started: list[Up], tiny_model: Path) -> None:
     system = Up("lidar_node", *model(tiny_model))
     started.append(system)
+    system.wait_for_line("[up] Starting lidar_node")
     system.wait_for_line("[lidar_node]", "Configured")
     children = system.children()
     assert len(children) == 1
     system.process.send_signal(number)
     assert system.end() == 0
     assert not [pid for pid in children if _alive(pid)]
+    assert not [line for line in system.lines if "Traceback" in line or "ERROR" in line or "invalid" in line]
 
 
 def test_a_node_that_ends_takes_the_others_with_it(started: list[Up], tiny_model: Path, tmp_path: Path) -> None:
@@ -171,6 +173,13 @@ def test_topics_and_parameters_reach_the_node(probe: Any, diagnostics: Any, tiny
     probe.node.destroy_publisher(publisher)
     assert nodes.ended() == ("lidar_node", 0)
     assert any("Configured" in line for line in lines)
+
+
+def test_starting_nodes_needs_no_pytorch() -> None:
+    """Two seconds before the nodes begin to start; a launch file imports the same."""
+    code = "import sys, ov3d_perception.ros.tools.up; print(sorted({'torch', 'open_clip'} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout == "[]\n", result.stderr
 
 
 def test_unknown_systems_are_refused() -> None:
