@@ -16,9 +16,9 @@ from llvmlite import ir
 from torch import Tensor, nn
 
 from ov3d_perception.llvm_code import FLOAT, LONG, Code, compiled
-from ov3d_perception.sparse import arena
 from ov3d_perception.sparse.kernels import Tile, tile_for
-from ov3d_perception.sparse.workers import run_on_threads
+from ov3d_perception.sparse.runtime import arena
+from ov3d_perception.sparse.runtime.workers import run_on_threads
 
 _PART = 256
 """Rows whose sums are float32; those of the parts are added in double precision, in the same order for any number of

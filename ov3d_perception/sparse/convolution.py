@@ -17,13 +17,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from ov3d_perception.sparse import arena, kernels
+from ov3d_perception.sparse import kernels
 from ov3d_perception.sparse.blocks import Block
 from ov3d_perception.sparse.epilogue import Epilogue
 from ov3d_perception.sparse.kernel_map import KernelMap
 from ov3d_perception.sparse.layer_code import layer, packed, runner, step_of
-from ov3d_perception.sparse.memory import as_resource_error, require
-from ov3d_perception.sparse.workers import run_on_threads
+from ov3d_perception.sparse.runtime import arena
+from ov3d_perception.sparse.runtime.memory import as_resource_error, require
+from ov3d_perception.sparse.runtime.workers import run_on_threads
 
 _PAIRS = {"cpu": 1 << 14, "cuda": 1 << 22}
 """Pairs a block: on a CPU its sums fit the inner cache; a GPU is faster with few large products."""

@@ -16,9 +16,9 @@ from ov3d_perception.sparse.epilogue import Epilogue
 from ov3d_perception.sparse.kernel_map import KernelMap, Stencil
 from ov3d_perception.sparse.keys import pack, shift, unpack
 from ov3d_perception.sparse.neighbours import Pairs
+from ov3d_perception.sparse.runtime.workers import run_in_background
 from ov3d_perception.sparse.search import general_pairs, partition_pairs, submanifold_pairs
 from ov3d_perception.sparse.unique import unique_keys
-from ov3d_perception.sparse.workers import run_in_background
 
 
 @dataclass(frozen=True)

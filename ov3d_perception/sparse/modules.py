@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ov3d_perception.sparse.convolution import multiply
 from ov3d_perception.sparse.epilogue import Epilogue, apply_epilogue
 from ov3d_perception.sparse.kernel_map import Stencil
-from ov3d_perception.sparse.memory import require
+from ov3d_perception.sparse.runtime.memory import require
 from ov3d_perception.sparse.tensor import SparseTensor
 
 

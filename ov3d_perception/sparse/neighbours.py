@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ov3d_perception.llvm_code import LONG, LONGS, WORD, Code, compiled
 from ov3d_perception.sparse.keys import PLACES
-from ov3d_perception.sparse.workers import run_on_threads
+from ov3d_perception.sparse.runtime.workers import run_on_threads
 
 _BEYOND = torch.iinfo(torch.int64).max
 _BITS = 8

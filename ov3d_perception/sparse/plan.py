@@ -17,16 +17,17 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
-from ov3d_perception.sparse import arena, kernels
+from ov3d_perception.sparse import kernels
 from ov3d_perception.sparse.convolution import pairs_in_a_block
 from ov3d_perception.sparse.coordinates import CoordinateManager
 from ov3d_perception.sparse.kernel_map import KernelMap, Stencil
 from ov3d_perception.sparse.layer_code import Step, layer, packed, runner, step_of
-from ov3d_perception.sparse.memory import as_resource_error, require
 from ov3d_perception.sparse.modules import Conv3d, ConvTranspose3d
-from ov3d_perception.sparse.one_core_pool import one_core_pool
+from ov3d_perception.sparse.runtime import arena
+from ov3d_perception.sparse.runtime.memory import as_resource_error, require
+from ov3d_perception.sparse.runtime.one_core_pool import one_core_pool
+from ov3d_perception.sparse.runtime.workers import run_in_background
 from ov3d_perception.sparse.tensor import SparseTensor
-from ov3d_perception.sparse.workers import run_in_background
 
 
 class UntraceableError(Exception):

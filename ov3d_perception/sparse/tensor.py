@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from ov3d_perception.sparse import arena
 from ov3d_perception.sparse.backends import make_manager
 from ov3d_perception.sparse.coordinates import CoordinateManager
+from ov3d_perception.sparse.runtime import arena
 
 
 @dataclass(frozen=True, init=False)

@@ -16,7 +16,7 @@ from ov3d_perception.errors import BackendError
 from ov3d_perception.networks.checkpoint import CheckpointInfo
 from ov3d_perception.networks.minkunet import BasicBlock, MinkUNet
 from ov3d_perception.sparse import BatchNorm, Conv3d, ConvTranspose3d, SparseTensor, quantize
-from ov3d_perception.sparse.minkowski import load_library
+from ov3d_perception.sparse.backends.minkowski import load_library
 from ov3d_perception.types import EncoderIdentity
 
 try:

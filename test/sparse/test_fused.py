@@ -9,7 +9,7 @@ from torch import nn
 from ov3d_perception.errors import BackendError
 from ov3d_perception.networks.folding import fold_batch_norm
 from ov3d_perception.sparse import BatchNorm, Conv3d, ConvTranspose3d, ReLU, SparseTensor, convolve_normalised
-from ov3d_perception.sparse.minkowski import load_library
+from ov3d_perception.sparse.backends.minkowski import load_library
 
 
 def cloud(channels: int) -> SparseTensor:

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from ov3d_perception.errors import PointCloudError, ResourceError
-from ov3d_perception.sparse import Conv3d, ConvTranspose3d, SparseTensor, memory, quantize
+from ov3d_perception.sparse import Conv3d, ConvTranspose3d, SparseTensor, quantize
 from ov3d_perception.sparse.keys import LIMIT
+from ov3d_perception.sparse.runtime import memory
 
 
 def tensor(voxels: int, channels: int = 8) -> SparseTensor:

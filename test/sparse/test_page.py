@@ -37,5 +37,5 @@ def test_the_pairs_of_the_picture() -> None:
 def test_files_it_names_are_all_there_are() -> None:
     table = PAGE[PAGE.index("## Reading order") : PAGE.index("Then the networks")]
     named = {name for name in re.findall(r"`(\w+\.py)`", table)}
-    there = {path.name for path in (ROOT / "ov3d_perception/sparse").glob("*.py")} - {"__init__.py"}
+    there = {path.name for path in (ROOT / "ov3d_perception/sparse").rglob("*.py")} - {"__init__.py"}
     assert named == there

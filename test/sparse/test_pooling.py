@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ov3d_perception.errors import BackendError
 from ov3d_perception.sparse import GlobalPool, Pool3d, SparseTensor
-from ov3d_perception.sparse.minkowski import load_library
+from ov3d_perception.sparse.backends.minkowski import load_library
 
 MODES = ("sum", "average", "max")
 KINDS = [(3, 1, 1), (2, 2, 1), (3, 2, 1), (3, 3, 1), (5, 3, 1), (3, 1, 2), (2, 1, 1), (1, 2, 1), (1, 1, 1)]

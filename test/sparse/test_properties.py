@@ -14,7 +14,7 @@ from torch import nn
 from ov3d_perception.sparse import BatchNorm, Conv3d, ConvTranspose3d, ReLU, SparseTensor, Stencil
 from ov3d_perception.sparse.convolution import convolve
 from ov3d_perception.sparse.coordinates import CoordinateManager
-from ov3d_perception.sparse.workers import run_on_threads
+from ov3d_perception.sparse.runtime.workers import run_on_threads
 
 
 def network(seed: int = 0) -> nn.Module:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ov3d_perception.errors import BackendError
 from ov3d_perception.sparse import Conv3d, ConvTranspose3d, SparseTensor, quantize
-from ov3d_perception.sparse.minkowski import load_library
+from ov3d_perception.sparse.backends.minkowski import load_library
 
 try:
     ME = load_library()

@@ -20,8 +20,8 @@ from ov3d_perception.types import BACKENDS
 
 _MANAGERS = {
     "torch": "ov3d_perception.sparse.coordinates:CoordinateManager",
-    "minkowski": "ov3d_perception.sparse.minkowski:MinkowskiManager",
-    "spconv": "ov3d_perception.sparse.spconv:SpconvManager",
+    "minkowski": "ov3d_perception.sparse.backends.minkowski:MinkowskiManager",
+    "spconv": "ov3d_perception.sparse.backends.spconv:SpconvManager",
 }
 
 
@@ -49,7 +49,7 @@ def choose(device: str) -> str:
     if device != "cuda":
         return "torch"
     try:
-        import_module("ov3d_perception.sparse.spconv").load_library()
+        import_module("ov3d_perception.sparse.backends.spconv").load_library()
     except BackendError:
         return "torch"
     return "spconv"

@@ -7,7 +7,7 @@ import gc
 import pytest
 import torch
 
-from ov3d_perception.sparse.arena import LEAST, Arena
+from ov3d_perception.sparse.runtime.arena import LEAST, Arena
 
 LIKE = torch.empty(0)
 ROWS = LEAST // 64

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from ov3d_perception.sparse.one_core_pool import one_core_pool
+from ov3d_perception.sparse.runtime.one_core_pool import one_core_pool
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from ov3d_perception.errors import BackendError
 from ov3d_perception.sparse import Conv3d, ConvTranspose3d, SparseTensor
 from ov3d_perception.sparse.backends import make_manager
+from ov3d_perception.sparse.backends.spconv import LIBRARIES, SpconvManager, load_library, spconv_weight
 from ov3d_perception.sparse.coordinates import CoordinateManager
-from ov3d_perception.sparse.spconv import LIBRARIES, SpconvManager, load_library, spconv_weight
 
 
 class Kind(Enum):

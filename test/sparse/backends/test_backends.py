@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ov3d_perception.errors import BackendError, PointCloudError
 from ov3d_perception.sparse import BatchNorm, Conv3d, ConvTranspose3d, ReLU, SparseTensor
 from ov3d_perception.sparse.backends import check, choose, make_manager
+from ov3d_perception.sparse.backends.spconv import LIBRARIES
 from ov3d_perception.sparse.coordinates import CoordinateManager
-from ov3d_perception.sparse.spconv import LIBRARIES
 
 ORIGIN = torch.zeros(1, 4, dtype=torch.int64)
 

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from ov3d_perception.sparse.one_core_pool import one_core_pool
+from ov3d_perception.sparse.runtime.one_core_pool import one_core_pool
 
 
 def test_a_pool_is_made_once_for_whoever_asks():

@@ -1,0 +1,1 @@
+"""Threads that use a core each, and memory that is used again: what the engine computes with."""
