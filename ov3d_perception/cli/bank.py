@@ -47,6 +47,19 @@ def import_(
     print(f"{out}: {len(bank.words)} words of {bank.identity}")
 
 
+@group.command("merge")
+def merge(
+    out: Annotated[Path, typer.Argument(help="The bank to write")],
+    banks: Annotated[list[Path], typer.Argument(help="Banks of one encoder")],
+) -> None:
+    """Gather the words of several banks; a word that several hold gets the mean of its embeddings."""
+    from ov3d_perception.language.vocabulary import TextBank
+
+    bank = TextBank.merged([TextBank.load(path) for path in banks])
+    bank.save(out)
+    print(f"{out}: {len(bank.words)} words of {bank.identity}")
+
+
 @group.command("info")
 def info(path: Annotated[Path, typer.Argument(help="A text bank (.npz)")]) -> None:
     """Which words a bank knows, and whose embeddings they are."""

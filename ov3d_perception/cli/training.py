@@ -21,7 +21,7 @@ Fast = Annotated[bool, typer.Option("--fast-dev-run", help="Two steps and one va
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``ov3d``."""
-    for command in (train, finetune, evaluate, ablate):
+    for command in (train, finetune, evaluate, ablate, teacher):
         app.command(rich_help_panel=TRAINING)(command)
 
 
@@ -122,3 +122,28 @@ def evaluate(
     print(result.to_markdown())
     if out is not None:
         result.write(out)
+
+
+def teacher(
+    recipe: Recipe,
+    dataset: Annotated[
+        str, typer.Option(help="A name of docs/datasets.md; default: the recipe's training source")
+    ] = "",
+    root: Annotated[str, typer.Option(help="Folder of the data set, or the bag")] = "",
+    rows: Annotated[Path | None, typer.Option(help="YAML of teachers to compare: name: {field: value}")] = None,
+    row: Annotated[list[str] | None, typer.Option(help="Only this row, by name; may be given several times")] = None,
+    override: Overrides = None,
+    option: Annotated[list[str] | None, typer.Option("--option", "-o", help="Data set option, name=value")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for teachers.json, teachers.md and pictures")] = None,
+    pictures: Annotated[int, typer.Option(help="Draw so many images of each teacher into --out")] = 3,
+) -> None:
+    """What the recipe's image teacher, or several, see on labelled frames or a bag, before anything is trained."""
+    from ov3d_perception.datasets.registry import parse_options
+    from ov3d_perception.evaluation.teacher_run import compare
+    from ov3d_perception.recipes.load import load_recipe
+    from ov3d_perception.recipes.specs import SourceSpec
+
+    loaded = load_recipe(recipe, override or [])
+    options = parse_options(option or [])
+    source = SourceSpec(dataset, root, options) if dataset else None
+    print(compare(loaded, source, options, rows, row or (), out, pictures))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int32
+from jaxtyping import Float, Float32, Int32
 
 from ov3d_perception.errors import DatasetError, IdentityError
 from ov3d_perception.evaluation.metrics import Confusion
@@ -124,20 +124,26 @@ def label_by_teacher(
     teacher: ImageTeacher, frame: Frame, pairs: PixelPointPairs, vocabulary: Vocabulary
 ) -> Int32[np.ndarray, " n"]:
     """The teacher's label of each point of the key sweep; meaningful for points that ``pairs`` names."""
+    return classify(project(teacher, frame, pairs), vocabulary)[0]
+
+
+def project(teacher: ImageTeacher, frame: Frame, pairs: PixelPointPairs) -> Float[torch.Tensor, "n d"]:
+    """The teacher's feature of each point of the key sweep, the mean over the views that ``pairs`` names; else zero."""
     points = len(frame.sweeps[0].scan)
     key = pairs.point < points
     mine = PixelPointPairs(*(getattr(pairs, name)[key] for name in ("point", "sweep", "camera", "uv", "depth")))
     maps, sizes = [teacher.dense(view.image) for view in frame.views], [image_size(view) for view in frame.views]
-    features = fused_teacher(maps, sizes, mine, points)
-    return classify(features.numpy(), vocabulary)
+    return fused_teacher(maps, sizes, mine, points)
 
 
-def classify(features: Float[np.ndarray, "n d"], vocabulary: Vocabulary) -> Int32[np.ndarray, " n"]:
-    """The most probable class, as the student's are: see :meth:`TextClassifier.classify`."""
+def classify(
+    features: Float[torch.Tensor, "n d"], vocabulary: Vocabulary
+) -> tuple[Int32[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
+    """The most probable class and its probability, as the student's are: see :meth:`TextClassifier.classify`."""
     same = np.eye(features.shape[1], dtype=np.float32)
     text = TextClassifier(same, vocabulary.embeddings)
-    label, _ = text.classify(torch.from_numpy(features), vocabulary.prompt_class, vocabulary.logit_scale)
-    return np.asarray(label.numpy())
+    label, probability = text.classify(features, vocabulary.prompt_class, vocabulary.logit_scale)
+    return np.asarray(label.numpy()), np.asarray(probability.numpy())
 
 
 def _origin(

@@ -89,6 +89,28 @@ class TextBank:
         shown = ", ".join(sorted(self._row)[:_SHOWN])
         return shown + (f" and {len(self._row) - _SHOWN} more" if len(self._row) > _SHOWN else "")
 
+    @classmethod
+    def merged(cls, banks: Sequence[TextBank]) -> TextBank:
+        """All words of several banks of one encoder; of a word that several hold, the mean of its embeddings.
+
+        Embeddings of one word from different prompts are a prompt ensemble, as if the bank had been made with them all.
+        Raises :class:`EncoderError` for banks of different encoders, and where there is none.
+        """
+        if not banks:
+            raise EncoderError("There is no bank to merge", "Name at least one")
+        first = banks[0]
+        if other := next((bank for bank in banks if bank.identity != first.identity), None):
+            raise EncoderError(
+                f"Embeddings of {first.identity} and of {other.identity} cannot be compared",
+                "Merge banks of one encoder",
+            )
+        found: dict[str, tuple[str, list[np.ndarray]]] = {}
+        for bank in banks:
+            for word, embedding in zip(bank.words, bank.embeddings, strict=True):
+                found.setdefault(normalise_word(word), (word, []))[1].append(embedding)
+        means = np.array([np.mean(embeddings, axis=0) for _, embeddings in found.values()])
+        return cls([word for word, _ in found.values()], means, first.identity, first.logit_scale)
+
     def save(self, path: Path) -> None:
         """Write ``.npz`` with keys words, embeddings (float16), logit_scale and identity (JSON)."""
         path = Path(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from ov3d_perception.errors import EncoderError
-from ov3d_perception.language import maskclip, weights
+from ov3d_perception.language import weights
+from ov3d_perception.language.dense import WAYS, check_supported, dense_features
 from ov3d_perception.language.windows import dense_in_windows
 from ov3d_perception.types import EncoderIdentity
 
@@ -43,7 +45,10 @@ class DenseSettings:
     features of the others are brought to its grid and averaged (small sides see large things whole). window, stride:
     side of the square windows, in pixels of the resized image, that the tower sees one at a time, and their spacing;
     0 = the whole image at once. A tower that was trained on small crops needs windows of that size; CLIP itself is fine
-    without. batch: windows or images a pass. key_smoothing: see :func:`.maskclip.dense_features`.
+    without, and sees small things better with. batch: windows or images a pass. way: how the last block attends, a name
+    of :data:`.dense.WAYS`. key_smoothing: see :func:`.dense_features`.
+
+    Raises EncoderError for a way that there is not.
     """
 
     scale: float = 1.0
@@ -52,6 +57,11 @@ class DenseSettings:
     stride: int = 0
     batch: int = 8
     key_smoothing: float = 0.0
+    way: str = "maskclip"
+
+    def __post_init__(self) -> None:
+        if self.way not in WAYS:
+            raise EncoderError(f"There is no way of attending {self.way!r}", f"Use one of {', '.join(WAYS)}")
 
 
 class Encoder:
@@ -88,7 +98,7 @@ class Encoder:
     @property
     def patch_size(self) -> tuple[int, int]:
         """(height, width) of a patch in pixels."""
-        maskclip.check_supported(self.model.visual)
+        check_supported(self.model.visual)
         return self.model.visual.patch_size
 
     @property
@@ -96,9 +106,11 @@ class Encoder:
         """Everything but the model that :meth:`dense` depends on: its settings and the precision it computes in."""
         return f"{self.settings}|{self._precision or torch.float32}"
 
-    def smooth_keys(self, sharpness: float) -> None:
-        """From here on dense features are smoothed by the patches' keys (see :func:`.maskclip.dense_features`)."""
-        self.settings = replace(self.settings, key_smoothing=sharpness)
+    def see(self, **changes: Any) -> Encoder:
+        """The same model with some of its dense settings changed. Raises EncoderError as they do."""
+        changed = copy(self)
+        changed.settings = replace(self.settings, **changes)
+        return changed
 
     @torch.inference_mode()
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
@@ -126,7 +138,7 @@ class Encoder:
     def dense(
         self, images: Sequence[np.ndarray] | UInt8[Tensor, "b 3 h w"], size: tuple[int, int] | None = None
     ) -> Float[Tensor, "b d gh gw"]:
-        """MaskCLIP features (see :mod:`.maskclip`), unit norm, one per patch; on the encoder's device.
+        """Features of patches (see :mod:`.dense`), unit norm, one per patch; on the encoder's device.
 
         images: RGB uint8, all of one size. size: (height, width) in pixels to which they are resized first, rounded to
         whole patches; by default the images' own size times the settings' scale.
@@ -168,12 +180,19 @@ class Encoder:
     ) -> Float[Tensor, "b d gh gw"]:
         pixels = self.pixels(images, size)
         if self.settings.window:
-            return dense_in_windows(self._dense_batch, pixels, self.patch_size, self.settings)
-        return torch.cat([self._dense_batch(chunk) for chunk in pixels.split(self.settings.batch)])
+            return dense_in_windows(
+                self._dense_batch, pixels, self.patch_size, replace(self.settings, batch=self._batch)
+            )
+        return torch.cat([self._dense_batch(chunk) for chunk in pixels.split(self._batch)])
+
+    @property
+    def _batch(self) -> int:
+        """Half precision on a CPU goes one by one: for batches PyTorch copies an attention's weights for each token."""
+        return 1 if self.device.type == "cpu" and self._precision else self.settings.batch
 
     def _dense_batch(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d gh gw"]:
         with self._autocast():
-            return maskclip.dense_features(self.model.visual, pixels, self.settings.key_smoothing)
+            return dense_features(self.model.visual, pixels, self.settings.way, self.settings.key_smoothing)
 
     def _autocast(self) -> torch.autocast:
         dtype = self._precision or torch.bfloat16

@@ -43,8 +43,8 @@ class DenseEncoder(Protocol):
     def dense_key(self) -> str:
         """Everything but the model that :meth:`dense` depends on: its settings and the precision it computes in."""
 
-    def smooth_keys(self, sharpness: float) -> None:
-        """Have :meth:`dense` smooth its features by the patches' keys."""
+    def see(self, **changes: Any) -> DenseEncoder:
+        """The same encoder with some of its dense settings changed."""
 
 
 class ImageTeacher:
@@ -52,7 +52,7 @@ class ImageTeacher:
 
     Args:
         encoder: the image encoder.
-        spec: size, scales, flip, budget.
+        spec: size, scales or passes, flip, budget.
         folder: of the cache; maps of different encoders or settings never share a file.
     """
 
@@ -61,8 +61,13 @@ class ImageTeacher:
         self.identity = encoder.identity
         self.spec = spec
         if spec.key_smoothing > 0:
-            encoder.smooth_keys(spec.key_smoothing)
-        settings = f"{encoder.identity}|{encoder.dense_key}|{spec.size}|{spec.scales}|{spec.flip}"
+            self.encoder = encoder.see(key_smoothing=spec.key_smoothing)
+        self._looks = [
+            encoder.see(way=one.way, window=one.window, stride=one.stride, scales=(1.0,)) for one in spec.passes
+        ]
+        keys = "|".join(look.dense_key for look in self._looks or [self.encoder])
+        heights = "|".join(str(one.height) for one in spec.passes)
+        settings = f"{encoder.identity}|{keys}|{heights}|{spec.size}|{spec.scales}|{spec.flip}"
         self.folder = folder / hashlib.blake2b(settings.encode(), digest_size=8).hexdigest()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._bytes = sum(path.stat().st_size for path in self.folder.glob("*.npy"))
@@ -83,26 +88,38 @@ class ImageTeacher:
 
     @torch.no_grad()
     def encode(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "d gh gw"]:
-        """The features without the cache: the mean over scales and mirroring, brought to the grid of scale 1."""
-        height, width = self.encoder.dense_size(image.shape[:2], self.spec.size)
+        """The features without the cache: the mean over passes or scales and mirroring, on the grid of the main one."""
         versions = (image, np.ascontiguousarray(image[:, ::-1])) if self.spec.flip else (image,)
         total: Tensor | None = None
-        for scale in sorted(self.spec.scales, key=lambda s: abs(s - 1)):
+        for encoder, size in self._views(image.shape[:2]):
             for mirrored, pixels in enumerate(versions):
-                dense = self.encoder.dense([pixels], (round(height * scale), round(width * scale))).float().cpu()
-                dense = dense.flip(-1) if mirrored else dense
-                if total is None:
-                    total = torch.zeros_like(dense)
-                if dense.shape != total.shape:
-                    dense = F.interpolate(dense, total.shape[2:], mode="bilinear", align_corners=False, antialias=True)
-                total += F.normalize(dense, dim=1)
+                dense = encoder.dense([pixels], size).float().cpu()
+                total = _added(total, dense.flip(-1) if mirrored else dense)
         if total is None:
             raise DatasetError("The teacher has no scale to encode at", "Give teacher.scales at least one number")
         return F.normalize(total, dim=1)[0]
 
     def encode_now(self, images: Sequence[UInt8[Tensor, "3 _ _"]]) -> Float[Tensor, "b d gh gw"]:
         """Images of one size, as they are, without scales, mirror images and cache; on the encoder's device."""
-        return self.encoder.dense(list(images), self.spec.size)
+        if not self._looks:
+            return self.encoder.dense(list(images), self.spec.size)
+        total: Tensor | None = None
+        for encoder, size in self._views((images[0].shape[1], images[0].shape[2])):
+            total = _added(total, encoder.dense(list(images), size))
+        assert total is not None
+        return F.normalize(total, dim=1)
+
+    def _views(self, image_size: tuple[int, int]) -> list[tuple[DenseEncoder, tuple[int, int]]]:
+        """Encoders and the sizes at which they see an image; the first has the grid that the others are brought to."""
+        if not self._looks:
+            height, width = self.encoder.dense_size(image_size, self.spec.size)
+            scales = sorted(self.spec.scales, key=lambda s: abs(s - 1))
+            return [(self.encoder, (round(height * scale), round(width * scale))) for scale in scales]
+        found = []
+        for look, one in zip(self._looks, self.spec.passes, strict=True):
+            height = one.height or image_size[0]
+            found.append((look, look.dense_size(image_size, (height, round(image_size[1] * height / image_size[0])))))
+        return sorted(found, key=lambda view: -view[1][0])
 
     def check_budget(self, images: int, example: UInt8[np.ndarray, "h w 3"]) -> None:
         """Say how much disk ``images`` such images take; raise DatasetError if that is beyond the budget."""
@@ -124,6 +141,15 @@ class ImageTeacher:
             f"The teacher's features need {need:.2f} GB in {self.folder}; teacher.cache_gb is {self.spec.cache_gb}",
             "Raise teacher.cache_gb, lower teacher.size, or empty the folder",
         )
+
+
+def _added(total: Float[Tensor, "b d gh gw"] | None, dense: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d gh gw"]:
+    """The sum of unit-norm features, on the grid of the first ones."""
+    if total is None:
+        total = torch.zeros_like(dense)
+    if dense.shape != total.shape:
+        dense = F.interpolate(dense, total.shape[2:], mode="bilinear", align_corners=False, antialias=True)
+    return total.add_(F.normalize(dense, dim=1))
 
 
 def map_name(image: UInt8[np.ndarray, "h w 3"]) -> str:

@@ -1,6 +1,6 @@
 """Words of pixels, after MaskCLIP (Zhou et al., ECCV 2022): the pseudo labels that CLIP2Scene starts from.
 
-The dense features themselves are made by :mod:`ov3d_perception.language.maskclip`.
+The dense features themselves are made by :mod:`ov3d_perception.language.dense`.
 """
 
 from __future__ import annotations

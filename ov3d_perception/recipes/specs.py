@@ -22,6 +22,21 @@ class SourceSpec:
 
 
 @dataclass(frozen=True)
+class PassSpec:
+    """One look at an image: its size and how the encoder attends; docs/teachers.md has what they are worth.
+
+    height: in pixels that an image is resized to, its width in proportion; None keeps its own size.
+    window, stride: in pixels, of the square windows that the encoder sees one at a time; 0 shows it the whole image.
+    way: of attending in the last block, a name of ``language.dense.WAYS``.
+    """
+
+    height: int | None = None
+    window: int = 0
+    stride: int = 0
+    way: Literal["maskclip", "naclip", "scclip"] = "maskclip"
+
+
+@dataclass(frozen=True)
 class TeacherSpec:
     """The image encoder and how its dense features are made.
 
@@ -33,6 +48,8 @@ class TeacherSpec:
     online: encode images in each step, which their augmentations need, instead of once (CLIP2Scene and its like).
     key_smoothing: a sharpness (20 is good for CLIP ViT-B/16, 0 is off), after MaskCLIP: a patch takes the mean of all
     patches' features, weighted by the softmax of the sharpness times the cosine of their keys.
+    passes: looks at the image whose features are averaged, on the finest of their grids; they say what ``size``,
+    ``scales`` and ``key_smoothing`` say otherwise.
     """
 
     model: str
@@ -44,6 +61,7 @@ class TeacherSpec:
     cache_gb: float = 20.0
     online: bool = False
     key_smoothing: float = 0.0
+    passes: tuple[PassSpec, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ from tqdm import tqdm
 
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.files import replacing
-from ov3d_perception.language import maskclip
+from ov3d_perception.language.dense.maskclip import value_path
+from ov3d_perception.language.dense.tower import tokens_before_last_block
 from ov3d_perception.language.encoder import DenseSettings
 from ov3d_perception.street_clip.captions import Caption, CaptionWriter, agreement, street_words
 from ov3d_perception.street_clip.crops import Cropper, Crops, CropSettings, LabelledImage
@@ -196,8 +197,8 @@ class StreetClipTrainer:
         absent = int(self.recipe.captions * self.recipe.absent)
         text, mentions = self._pool.draw(rng, self.recipe.captions, absent)
         with self._autocast():
-            tokens = maskclip.tokens_before_last_block(self.model.visual, _pixels(crops))
-            patches = functional.normalize(maskclip.value_path(self.model.visual, tokens[:, 1:]).float(), dim=-1)
+            tokens, _ = tokens_before_last_block(self.model.visual, _pixels(crops))
+            patches = functional.normalize(value_path(self.model.visual, tokens[:, 1:]).float(), dim=-1)
         boxes = functional.normalize((torch.from_numpy(crops.boxes) @ patches).flatten(0, 1), dim=-1)
         salience = self._writer.salience(crops.box_shares.reshape(-1, crops.box_shares.shape[-1]))
         losses = {"boxes": clip_loss(boxes, text, agreement(salience, mentions), scale)}

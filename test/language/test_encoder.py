@@ -92,6 +92,21 @@ def test_bfloat16_agrees_roughly(tiny: Encoder, tiny_folder: Path, image: np.nda
     assert (rough * tiny.dense([image])).sum(1).min() > 0.99
 
 
+def test_windows_go_one_by_one_in_half_precision_on_a_cpu(tiny_folder: Path, image: np.ndarray, monkeypatch):
+    """PyTorch's bfloat16 projection of a batch's transposed tokens copies the weights for each token."""
+    for precision, expected in (("bfloat16", {1}), ("float32", {2, 4})):
+        encoder = load_encoder(str(tiny_folder), None, "cpu", precision).see(window=16, stride=16, batch=4)
+        seen, run = set(), encoder._dense_batch
+
+        def counted(pixels, seen=seen, run=run):
+            seen.add(len(pixels))
+            return run(pixels)
+
+        monkeypatch.setattr(encoder, "_dense_batch", counted)
+        encoder.dense([image], (32, 48))
+        assert seen == expected
+
+
 def test_image_embedding_is_open_clips(tiny: Encoder, image: np.ndarray):
     with torch.no_grad():
         expected = tiny.model.encode_image(tiny.pixels([image], (32, 32)), normalize=True)

@@ -23,9 +23,11 @@ def test_all_label_sets_load_and_map():
         "outdoor",
         "pandaset",
         "pandaset_coarse8",
+        "pandaset_coarse8_wide",
         "semantickitti19",
         "semantickitti19_names",
         "semantickitti_coarse9",
+        "semantickitti_coarse9_wide",
         "street",
     ]
     for name in SHIPPED:
@@ -155,3 +157,10 @@ def test_bad_files_say_what_is_wrong(tmp_path, text, message):
 def test_unknown_name_lists_the_known_ones():
     with pytest.raises(DatasetError, match="semantickitti_coarse9"):
         LabelSet.load("cityscapes")
+
+
+@pytest.mark.parametrize("name", ["semantickitti_coarse9", "pandaset_coarse8"])
+def test_wide_label_sets_have_other_words_for_the_same_classes(name):
+    plain, wide = LabelSet.load(name), LabelSet.load(f"{name}_wide")
+    assert wide.names == plain.names and wide.ids == plain.ids
+    assert wide.prompts != plain.prompts

@@ -138,3 +138,17 @@ def test_tower_and_the_bank_it_stores_agree(tiny: Encoder, tmp_path: Path):
 def test_text_source_by_folder(tiny_folder: Path):
     source = load_text_source(str(tiny_folder), templates="plain")
     assert source.embed(["anything at all"]).shape == (1, 16)
+
+
+def test_merged_banks_hold_every_word_and_the_mean_of_what_several_hold():
+    axes = np.eye(4, dtype=np.float32)
+    first = TextBank(["car", "tree"], axes[:2], IDENTITY, 50.0)
+    second = TextBank(["road", "Car"], axes[[2, 2]], IDENTITY)
+    merged = TextBank.merged([first, second])
+    assert merged.words == ("car", "tree", "road") and merged.logit_scale == 50.0
+    np.testing.assert_allclose(merged.embed(["car"]), [[0.5**0.5, 0, 0.5**0.5, 0]], atol=1e-6)
+    np.testing.assert_array_equal(merged.embed(["tree", "road"]), axes[1:3])
+    with pytest.raises(EncoderError, match="cannot be compared"):
+        TextBank.merged([first, TextBank(["car"], axes[:1], EncoderIdentity("other", "p", 4))])
+    with pytest.raises(EncoderError, match="no bank"):
+        TextBank.merged([])

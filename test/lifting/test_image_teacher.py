@@ -11,7 +11,7 @@ from ov3d_perception.errors import DatasetError
 from ov3d_perception.language.encoder import load_encoder
 from ov3d_perception.lifting.image_teacher import ImageTeacher, load_map
 from ov3d_perception.paths import share_dir
-from ov3d_perception.recipes.specs import TeacherSpec
+from ov3d_perception.recipes.specs import PassSpec, TeacherSpec
 
 MODELS = share_dir() / "models"
 
@@ -26,7 +26,19 @@ def test_an_image_is_encoded_once_even_by_another_teacher_of_the_same_settings(t
     torch.testing.assert_close(first, encoder.dense([image])[0], atol=1e-3, rtol=0)
 
 
-@pytest.mark.parametrize("change", [{"flip": True}, {"size": (24, 32)}, {"scales": (1.0, 2.0)}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"flip": True},
+        {"size": (24, 32)},
+        {"scales": (1.0, 2.0)},
+        {"passes": (PassSpec(),)},
+        {"passes": (PassSpec(24),)},
+        {"passes": (PassSpec(way="naclip"),)},
+        {"passes": (PassSpec(window=16, stride=8),)},
+        {"key_smoothing": 20.0},
+    ],
+)
 def test_other_settings_never_share_a_file(tmp_path, change):
     spec = TeacherSpec("c")
     other = ImageTeacher(ColourEncoder(), dataclasses.replace(spec, **change), tmp_path)
@@ -75,3 +87,31 @@ def test_budget_stops_before_the_disk_is_full(tmp_path):
     with pytest.raises(DatasetError, match="cache_gb"):
         for value in range(5):
             teacher.store(np.full((48, 64, 3), value, np.uint8))
+
+
+def test_passes_are_averaged_on_the_finest_grid_with_the_images_proportions(tmp_path):
+    image, encoder = split_image(), ColourEncoder()
+    spec = TeacherSpec("c", passes=(PassSpec(24), PassSpec(96, way="naclip")), flip=True)
+    found = ImageTeacher(encoder, spec, tmp_path).encode(image)
+    assert found.shape == (3, 24, 32)  # of 96 x 128 pixels, patches of 4
+    small, large = encoder.dense([image], (24, 32)), encoder.dense([image], (96, 128))
+    small = torch.nn.functional.interpolate(small, (24, 32), mode="bilinear", antialias=True)
+    expected = torch.nn.functional.normalize(torch.nn.functional.normalize(small, dim=1) + large, dim=1)[0]
+    torch.testing.assert_close(found, expected)
+    both = ImageTeacher(encoder, spec, tmp_path).encode_now([torch.from_numpy(image).permute(2, 0, 1)] * 2)
+    torch.testing.assert_close(both, torch.stack([expected, expected]))
+
+
+def test_a_pass_sees_the_real_tower_in_its_own_way(tmp_path):
+    """Attention of another kind, and windows, are other features of the same image."""
+    encoder = load_encoder(str(MODELS / "street_clip"), None, "cpu", "float32")
+    image = np.random.default_rng(0).integers(0, 255, (96, 160, 3), np.uint8)
+    found = [
+        ImageTeacher(encoder, TeacherSpec("c", passes=(one,)), tmp_path).encode(image)
+        for one in (PassSpec(), PassSpec(way="naclip"), PassSpec(way="scclip"), PassSpec(window=64, stride=32))
+    ]
+    expected = encoder.see(window=0, stride=0, scales=(1.0,)).dense([image], (96, 160))[0]
+    torch.testing.assert_close(found[0], expected)
+    for other in found[1:]:
+        assert other.shape == found[0].shape and (other - found[0]).abs().max() > 0.01
+    assert encoder.settings == load_encoder(str(MODELS / "street_clip"), None, "cpu").settings  # nothing was changed

@@ -102,7 +102,7 @@ def test_missing_parts_and_files_are_named(tmp_path):
     ids=lambda path: path.stem,
 )
 def test_shipped_recipes_load(path, monkeypatch):
-    for name in ("SEMANTICKITTI", "CLIP_VITB16", "COCO_STUFF_BANK", "NUSCENES"):
+    for name in ("SEMANTICKITTI", "CLIP_VITB16", "COCO_STUFF_BANK", "STREET_WORDS", "NUSCENES"):
         monkeypatch.setenv(name, name.lower())
     recipe = load_recipe(path)
     assert recipe.name == path.stem and type(recipe.method) is METHODS[recipe.method.name]

@@ -1,5 +1,6 @@
 """A tiny labelled world for the tests of the training room: two walls of points, two cameras, a colour encoder."""
 
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,11 @@ class ColourEncoder:
 
     def dense_size(self, image_size, size=None):
         return size or image_size
+
+    def see(self, **changes):
+        changed = copy(self)
+        changed.dense_key = f"{self.dense_key} {changes}"
+        return changed
 
     def dense(self, images, size=None):
         self.calls += 1

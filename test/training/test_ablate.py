@@ -31,7 +31,7 @@ def recipe(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["street", "nuscenes", "semantickitti"])
 @pytest.mark.parametrize("table", ["table1", "table2"])
 def test_shipped_rows_are_recipes(name, table, monkeypatch):
-    for variable in ("SEMANTICKITTI", "CLIP_VITB16", "COCO_STUFF_BANK", "NUSCENES"):
+    for variable in ("SEMANTICKITTI", "CLIP_VITB16", "COCO_STUFF_BANK", "STREET_WORDS", "NUSCENES"):
         monkeypatch.setenv(variable, variable.lower())
     base = load_recipe(FOLDER / f"clip2scene_{name}.yaml")
     assert base.method.name == "clip2scene"
@@ -41,7 +41,7 @@ def test_shipped_rows_are_recipes(name, table, monkeypatch):
 
 
 def test_ggsds_rows_are_recipes_that_leave_out_what_they_say(monkeypatch):
-    for variable in ("SEMANTICKITTI", "CLIP_VITB16", "COCO_STUFF_BANK"):
+    for variable in ("SEMANTICKITTI", "CLIP_VITB16", "COCO_STUFF_BANK", "STREET_WORDS"):
         monkeypatch.setenv(variable, variable.lower())
     base = load_recipe(FOLDER / "ggsd_semantickitti.yaml")
     rows = {row.name: row for row in load_table(FOLDER / "ggsd_tables.yaml", "table4").rows}
@@ -142,7 +142,7 @@ def test_folds_are_scored_together(recipe, tmp_path, monkeypatch):
 
 
 def test_the_folds_of_semantickitti_leave_out_what_they_test_on(monkeypatch):
-    for variable in ("SEMANTICKITTI", "CLIP_VITB16", "COCO_STUFF_BANK"):
+    for variable in ("SEMANTICKITTI", "CLIP_VITB16", "COCO_STUFF_BANK", "STREET_WORDS"):
         monkeypatch.setenv(variable, variable.lower())
     folds = folds_of(load_recipe(FOLDER / "clip2scene_semantickitti.yaml"))
     tested = [sequence for fold in folds.values() for sequence in fold.validation.options["sequences"]]
