@@ -35,7 +35,7 @@ from ov3d_perception.ros.environment import shared_memory_fault
 from ov3d_perception.ros.lidar_parameters import LidarParameters
 from ov3d_perception.ros.lidar_pipeline import Arrived, LidarPipeline, Output
 from ov3d_perception.ros.points_input import Points, PointsInput
-from ov3d_perception.ros.run import run
+from ov3d_perception.ros.run import keep_loaded, run
 from ov3d_perception.ros.transforms import listen
 from ov3d_perception.ros.worker import NewestWorker
 from ov3d_perception.types import Preparation
@@ -131,6 +131,7 @@ class LidarNode(LifecycleNode):
         self._worker = NewestWorker(self._pipeline.process, self._values.queue, "segmentation")
         self._last_arrival = time.monotonic()
         self._bond.form()
+        keep_loaded()
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:

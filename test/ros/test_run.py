@@ -1,13 +1,17 @@
-"""The end of a node by a signal: what is at work then still has the graph, and nothing is red."""
+"""The end of a node by a signal: what is at work then still has the graph, and nothing is red. How its process shares
+the machine: it gives way, and its garbage collector does not stop it."""
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+run = pytest.importorskip("ov3d_perception.ros.run", exc_type=ImportError)
 
 pytestmark = pytest.mark.live
 
@@ -75,3 +79,37 @@ def test_what_is_at_work_when_a_signal_comes_can_finish(ros_domain: int, tmp_pat
     for word in ("first", "thread", "timer", "subscription", "close"):
         assert f"published {word}" in said
     assert not [word for word in ("Traceback", "[ERROR]", "[WARN]", "invalid") if word in said], said
+
+
+_AUTOGROUP = Path("/proc/self/autogroup")
+_TELL = """
+import os
+from pathlib import Path
+from ov3d_perception.ros.run import give_way
+give_way({nice})
+print(os.nice(0))
+print(Path("/proc/self/autogroup").read_text().split()[-1])
+"""
+
+
+@pytest.mark.skipif(not _AUTOGROUP.is_file(), reason="a kernel without autogroup")
+@pytest.mark.parametrize("own_session", [True, False])
+def test_a_process_gives_way_and_its_session_only_where_it_is_alone_in_it(own_session: bool) -> None:
+    command = [sys.executable, "-c", _TELL.format(nice=5)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, start_new_session=own_session)
+    before = 0 if own_session else int(_AUTOGROUP.read_text().split()[-1])
+    assert done.stdout.split() == ["5", str(5 if own_session else before)]
+
+
+def test_what_is_loaded_is_not_collected_again_and_what_comes_later_is() -> None:
+    loaded = [[] for _ in range(1000)]
+    run.keep_loaded()
+    try:
+        tracked = {id(thing) for thing in gc.get_objects()}
+        assert not any(id(thing) in tracked for thing in loaded)
+        circle: list[object] = []
+        circle.append(circle)
+        del circle
+        assert gc.collect() >= 1
+    finally:
+        gc.unfreeze()

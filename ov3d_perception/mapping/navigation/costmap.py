@@ -50,8 +50,10 @@ class Layout:
 
     def cells(self, xy: Real[np.ndarray, "n d"]) -> Int64[np.ndarray, " n"]:
         """Index into the flattened grid of each point's cell, -1 outside."""
-        low = np.rint(np.asarray(self.origin) / self.resolution).astype(np.int64)
-        column, row = (np.floor(np.asarray(xy, np.float64)[:, :2] / self.resolution).astype(np.int64) - low).T
+        column, row = (
+            np.floor(np.asarray(axis, np.float64) / self.resolution).astype(np.int64) - round(start / self.resolution)
+            for axis, start in zip((xy[:, 0], xy[:, 1]), self.origin, strict=True)
+        )
         inside = (column >= 0) & (column < self.width) & (row >= 0) & (row < self.height)
         return np.where(inside, row * self.width + column, -1)
 
@@ -108,7 +110,7 @@ def ground_grid(
     hit.reshape(-1)[cells[(above > step) & (above <= body.height)]] = True
     hit |= _steep(lowest, seen, step)
     free = _without_gaps(seen, round(body.gap / layout.resolution)) & ~hit
-    state = np.where(hit, OCCUPIED, np.where(free, FREE, UNKNOWN)).astype(np.int8)
+    state = np.where(hit, np.int8(OCCUPIED), np.where(free, np.int8(FREE), np.int8(UNKNOWN)))
     return GroundGrid(layout, state, ground, body)
 
 
@@ -125,7 +127,7 @@ def cost_mask(grid: GroundGrid, costly: Iterable[tuple[Float32[np.ndarray, "_ 3"
         centres, cells = centres[cells >= 0], cells[cells >= 0]
         low = centres[:, 2] - grid.ground.reshape(-1)[cells] <= grid.body.height
         layers.setdefault(cost, np.zeros(grid.layout.shape, bool)).reshape(-1)[cells[low]] = True
-    mask = np.where(grid.state == FREE, 0, -1).astype(np.int8)
+    mask = np.where(grid.state == FREE, np.int8(0), np.int8(-1))
     width = round(grid.body.gap / grid.layout.resolution)
     for cost, layer in sorted(layers.items()):
         mask[layer | (_without_gaps(layer, width) & (grid.state == FREE))] = cost
