@@ -23,8 +23,8 @@ import numpy as np
 from map import CAR, SCAN, WORDS, Town, fill
 
 from ov3d_perception.language.vocabulary import TextBank
-from ov3d_perception.mapping.persistence import load_map, save_map
 from ov3d_perception.mapping.query import TextQuery, ask
+from ov3d_perception.mapping.save_load import load_map, save_map
 from ov3d_perception.mapping.semantic_map import SemanticMap
 
 Work = Callable[[], object]

@@ -29,8 +29,8 @@ import numpy as np
 from ov3d_perception.geometry.poses import transform
 from ov3d_perception.geometry.voxels import voxel_centres, voxel_keys
 from ov3d_perception.language.vocabulary import TextBank
-from ov3d_perception.mapping.persistence import save_map
 from ov3d_perception.mapping.query import TextQuery, ask
+from ov3d_perception.mapping.save_load import save_map
 from ov3d_perception.mapping.semantic_map import SemanticMap
 from ov3d_perception.models import shipped_bank
 from ov3d_perception.sim.classes import NAMES

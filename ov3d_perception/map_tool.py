@@ -12,8 +12,8 @@ from ov3d_perception.clouds.write import write_cloud
 from ov3d_perception.files import replacing
 from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.mapping.map_words import MapWords
-from ov3d_perception.mapping.persistence import read_words
 from ov3d_perception.mapping.query import TextQuery, question
+from ov3d_perception.mapping.save_load import read_words
 from ov3d_perception.mapping.scoring import Scorer
 from ov3d_perception.mapping.semantic_map import SemanticMap
 from ov3d_perception.mapping.session import Answer, MapSession

@@ -16,8 +16,8 @@ from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.language.vocabulary import TextBank
 from ov3d_perception.map_tool import export_file, query_file
 from ov3d_perception.mapping.map_words import MapWords
-from ov3d_perception.mapping.persistence import load_map, read_info, save_map
 from ov3d_perception.mapping.query import Match, TextQuery
+from ov3d_perception.mapping.save_load import load_map, read_info, save_map
 from ov3d_perception.mapping.semantic_map import SemanticMap
 from ov3d_perception.models import shipped_bank
 from ov3d_perception.types import EncoderIdentity

@@ -45,7 +45,7 @@ def load(
 @group.command("info")
 def info(path: MapPath) -> None:
     """What a map file says of itself: encoder, network, frame, voxels, bound, dates."""
-    from ov3d_perception.mapping.persistence import read_info
+    from ov3d_perception.mapping.save_load import read_info
 
     print(read_info(path))
 
@@ -105,6 +105,6 @@ def merge(
     max_voxels: Annotated[int, typer.Option(help="Bound; 0: the largest of theirs")] = 0,
 ) -> None:
     """Make one map of several: weighted means, newest stamps."""
-    from ov3d_perception.mapping.persistence import merge_maps
+    from ov3d_perception.mapping.save_load import merge_maps
 
     print(merge_maps(paths, out, max_voxels))

@@ -22,8 +22,8 @@ from ov3d_perception.language.words import distinct_words
 from ov3d_perception.mapping.basis import Basis
 from ov3d_perception.mapping.labels import LabelledMap, MapLabels
 from ov3d_perception.mapping.map_words import MapWords
-from ov3d_perception.mapping.persistence import MapInfo, load_map, merge_into, read_info, read_words, save_map
 from ov3d_perception.mapping.query import Match, TextQuery, ask
+from ov3d_perception.mapping.save_load import MapInfo, load_map, merge_into, read_info, read_words, save_map
 from ov3d_perception.mapping.semantic_map import SemanticMap
 
 

@@ -32,8 +32,8 @@ from ov3d_perception.ros.map.answers import Answers
 from ov3d_perception.ros.map.approach import ApproachService
 from ov3d_perception.ros.map.costmap_filter import CostmapFilter
 from ov3d_perception.ros.map.parameters import MapParameters
+from ov3d_perception.ros.map.save_load import MapStorage, StorageParameters
 from ov3d_perception.ros.map.standing_query import StandingQuery
-from ov3d_perception.ros.map.storage import MapStorage, StorageParameters
 from ov3d_perception.ros.navigation_parameters import NavigationParameters
 from ov3d_perception.ros.run import run
 from ov3d_perception.ros.transforms import listen

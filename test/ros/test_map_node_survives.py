@@ -20,7 +20,7 @@ from std_srvs.srv import Trigger
 from ov3d_msgs.srv import LoadMap, QueryText, SaveMap
 from ov3d_perception.language.bank import TextBank
 from ov3d_perception.mapping.labels import MapLabels
-from ov3d_perception.mapping.persistence import read_info
+from ov3d_perception.mapping.save_load import read_info
 
 pytestmark = pytest.mark.live
 

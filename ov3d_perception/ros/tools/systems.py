@@ -17,7 +17,7 @@ from ov3d_perception.ros import names
 from ov3d_perception.ros.cloud_filter_node import CloudFilterParameters
 from ov3d_perception.ros.lidar_parameters import LidarParameters
 from ov3d_perception.ros.map.parameters import MapParameters
-from ov3d_perception.ros.map.storage import StorageParameters
+from ov3d_perception.ros.map.save_load import StorageParameters
 from ov3d_perception.ros.navigation_parameters import NavigationParameters
 from ov3d_perception.ros.parameters import as_yaml, parameter
 

@@ -19,7 +19,7 @@ from sensor_msgs.msg import PointCloud2
 
 from ov3d_msgs.srv import LoadMap, QueryText, SaveMap
 from ov3d_perception.mapping.basis import Basis
-from ov3d_perception.mapping.persistence import load_map, read_info, save_map
+from ov3d_perception.mapping.save_load import load_map, read_info, save_map
 from ov3d_perception.mapping.semantic_map import SemanticMap
 from ov3d_perception.types import EncoderIdentity
 

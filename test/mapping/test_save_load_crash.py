@@ -17,15 +17,15 @@ import pytest
 from map_files import BANK, WORDS, C, empty, town
 
 from ov3d_perception.errors import WriteError
-from ov3d_perception.mapping.persistence import load_map, save_map
 from ov3d_perception.mapping.query import TextQuery, ask
+from ov3d_perception.mapping.save_load import load_map, save_map
 from ov3d_perception.mapping.semantic_map import SemanticMap
 
 SAVER = """
 import itertools, sys
 sys.path.insert(0, sys.argv[1])
 from map_files import town
-from ov3d_perception.mapping.persistence import save_map
+from ov3d_perception.mapping.save_load import save_map
 
 maps = town(seed=1, scans=3), town(seed=2, scans=6)
 print("ready", flush=True)

@@ -17,7 +17,7 @@ from rclpy.node import Node
 
 from ov3d_msgs.srv import LoadMap, SaveMap
 from ov3d_perception.errors import IdentityError, MapFileError, Ov3dError
-from ov3d_perception.mapping.persistence import MapInfo, read_info
+from ov3d_perception.mapping.save_load import MapInfo, read_info
 from ov3d_perception.mapping.semantic_map import SemanticMap
 from ov3d_perception.mapping.session import MapSession
 from ov3d_perception.ros import parameters
@@ -50,7 +50,7 @@ class StorageParameters:
 class MapStorage:
     """``~/save_map`` and ``~/load_map``, and saves and loads without a call.
 
-    They have a callback group of their own and run one after the other; see :mod:`mapping.persistence` for the locks.
+    They have a callback group of their own and run one after the other; see :mod:`mapping.save_load` for the locks.
     """
 
     def __init__(self, node: Node, health: Health, session: MapSession) -> None:

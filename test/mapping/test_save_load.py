@@ -17,7 +17,7 @@ from map_files import BANK, HEAD, IDENTITY, answers, assert_same_answers, conten
 from ov3d_perception.errors import IdentityError, MapFileError, WriteError
 from ov3d_perception.geometry.voxels import voxel_keys
 from ov3d_perception.mapping import map_file
-from ov3d_perception.mapping.persistence import load_map, merge_into, merge_maps, read_info, save_map
+from ov3d_perception.mapping.save_load import load_map, merge_into, merge_maps, read_info, save_map
 from ov3d_perception.mapping.semantic_map import SemanticMap
 from ov3d_perception.types import EncoderIdentity
 
