@@ -253,3 +253,27 @@ def test_times_of_another_clock_are_told(lidar, labelled, robot, diagnostics) ->
     status = lidar.status(diagnostics, lambda s: "same time" in s.message)
     assert status.level == DiagnosticStatus.WARN
     assert values_of(status)["point times"].startswith("timestamp: float64 (all points have the same time")
+
+
+def test_a_cloud_of_the_map_is_told(lidar, robot, diagnostics) -> None:
+    """LiDAR odometry's registered points: the robot moves in their frame."""
+    stamp = robot.start + 4_000 * MS
+    robot.broadcast(stamp - 20 * MS, stamp + 20 * MS)
+    registered = random_cloud(100, 8, stamp, "odom")
+    status = lidar.status(
+        diagnostics, lambda s: "'base_link' moves" in s.message, act=lambda: lidar.publish(registered)
+    )
+    assert status.level == DiagnosticStatus.WARN and "The cloud is in 'odom'" in status.message
+    own = random_cloud(100, 8, stamp, "lidar_turned")
+    lidar.status(diagnostics, lambda s: "'base_link' moves" not in s.message, act=lambda: lidar.publish(own))
+
+
+def test_a_pause_of_tf_is_told_and_not_interpolated(lidar, labelled, robot, diagnostics) -> None:
+    """Poses each 100 ms, then none for 2 s at 2 m/s: a scan of that time is labelled as it came."""
+    first = robot.start + 5_000 * MS
+    robot.broadcast(*(first + tick * 100 * MS for tick in (*range(5), *range(25, 30))))
+    inside = random_cloud(100, 9, first + 1_500 * MS, "lidar_turned")
+    received = xyz_of(lidar.exchange(labelled, inside))
+    np.testing.assert_array_equal(received, xyz_of(inside))
+    status = lidar.status(diagnostics, lambda s: "pauses for 2.1 s" in s.message)
+    assert status.level == DiagnosticStatus.WARN and "odom <- base_link" in status.message
