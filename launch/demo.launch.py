@@ -25,6 +25,7 @@ def generate_launch_description() -> LaunchDescription:
     player = ExecuteProcess(
         cmd=[ov3d, "bag", "play", bag, "--loop", "--rate", rate],
         output="screen",
+        sigterm_timeout="15",  # it closes before launch insists, also on a busy machine
     )
     return LaunchDescription(
         [

@@ -90,9 +90,9 @@ class Student(lightning.LightningModule):
         schedule: torch.optim.lr_scheduler.LRScheduler
         if spec.schedule == "onecycle":
             peaks = [float(group["lr"]) for group in optimiser.param_groups]
-            schedule = torch.optim.lr_scheduler.OneCycleLR(
-                optimiser, max_lr=peaks, total_steps=self.steps + 1, pct_start=spec.warmup
-            )
+            steps = self.steps + 1
+            warmup = max(spec.warmup, 2 / steps) if spec.warmup else 0.0  # at least a step: PyTorch divides by it
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=peaks, total_steps=steps, pct_start=warmup)
         elif spec.schedule == "cosine":
             schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=self.steps)
         else:

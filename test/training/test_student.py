@@ -29,6 +29,23 @@ def test_rate_ends_near_zero_and_peaks_where_it_should(schedule):
         assert rates[25] == pytest.approx(0.01 * (1 + np.cos(np.pi / 4)) / 2)
 
 
+@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("steps", [1, 2, 4, 9, 19])
+def test_a_run_of_few_steps_has_a_schedule(steps, warmup):
+    """A tenth of 10, the schedule's length for 9 steps, is one: a rise of no length."""
+    spec = OptimiserSpec(learning_rate=0.01, warmup=warmup)
+    configured = Student(MinkUNet("MinkUNet14A", 1, 4, 0.1), spec, steps=steps).configure_optimizers()
+    optimiser, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+    rates = []
+    for _ in range(steps):
+        rates.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        scheduler.step()
+    assert min(rates) > 0 and max(rates) <= 0.01
+    if steps > 1:
+        assert max(rates) > 0.007
+
+
 def test_stochastic_gradient_descent_has_the_papers_momentum():
     spec = OptimiserSpec(algorithm="sgd", schedule="cosine", weight_decay=1e-4, learning_rate=0.1)
     optimiser = Student(MinkUNet("MinkUNet14A", 1, 4, 0.1), spec, steps=3).configure_optimizers()["optimizer"]

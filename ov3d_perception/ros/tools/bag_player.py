@@ -129,7 +129,8 @@ class _Player:
             publisher = self._publishers[message.topic]
             publisher.publish(shift_stamps(message.data, message.msgtype, shift))
             self._report.published[publisher.topic] += 1
-        self._wait_until_taken()
+        if not self._stop.is_set():  # else subscribers are ending, too, and a launcher waits 5 s before it insists
+            self._wait_until_taken()
         return self._report
 
     def _skip(self, before: int, after: int) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rclpy.duration import Duration
+from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from real_data import data_dir
 from ros_harness import PATIENCE_S, Inbox, Probe, transform_stamped
@@ -117,6 +118,20 @@ def test_plays_all_of_it_in_order_at_its_own_pace(probe: Probe, drive: Path, sta
     ticks = [messages.stamp_to_ns(message.clock) for message in clock.messages]
     assert ticks == sorted(ticks) and len(ticks) > 5
     assert ticks[0] >= START and ticks[-1] <= START + 4 * S // 10 + 1
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_player_that_is_stopped_does_not_wait_for_subscribers(
+    ros_domain: int, drive: Path, monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    """Under a launcher they end at the same Ctrl-C and acknowledge nothing; at the bag's end they may be slow."""
+    waited: list[Publisher] = []
+    monkeypatch.setattr(Publisher, "wait_for_all_acked", lambda self, timeout: waited.append(self))
+    stop = threading.Event()
+    if stopped:
+        stop.set()
+    play_bag(drive, PlayOptions(rate=20.0), stop)
+    assert bool(waited) != stopped
 
 
 def test_loop_goes_on_where_the_pass_ended(probe: Probe, drive: Path, start) -> None:
