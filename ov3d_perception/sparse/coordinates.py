@@ -83,23 +83,16 @@ class CoordinateManager:
         kernel: Float[Tensor, "k i o"],
         stencil: Stencil,
         epilogue: Epilogue | None = None,
+        transposed: bool = False,
     ) -> Float[Tensor, "m o"]:
         """A convolution from the fine to the coarse voxels, which are made if needed.
 
-        epilogue: applied to the result, where no gradients are recorded.
+        epilogue: applied to the result, where no gradients are recorded. transposed: from the coarse to the fine
+        voxels, which must exist.
         """
-        return convolve(feats, kernel, self.kernel_map(*stencil), epilogue)
-
-    def convolve_transposed(
-        self,
-        feats: Float[Tensor, "m i"],
-        kernel: Float[Tensor, "k i o"],
-        stencil: Stencil,
-        epilogue: Epilogue | None = None,
-    ) -> Float[Tensor, "n o"]:
-        """A transposed convolution from the coarse to the fine voxels, which must exist."""
-        self.voxels(stencil.fine)
-        return convolve(feats, kernel, self.kernel_map(*stencil), epilogue, transposed=True)
+        if transposed:
+            self.voxels(stencil.fine)
+        return convolve(feats, kernel, self.kernel_map(*stencil), epilogue, transposed)
 
     def kernel_map(self, fine: int, coarse: int, kernel_size: int, dilation: int = 1) -> KernelMap:
         """Map of a (down-)convolution, see :class:`Stencil`; makes the output voxels where needed."""

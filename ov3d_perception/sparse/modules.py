@@ -15,12 +15,24 @@ from ov3d_perception.sparse.tensor import SparseTensor
 
 
 class _Convolution(nn.Module):
-    """Parameters common to both directions: ``kernel`` [K, in, out] ([in, out] if pointwise), ``bias`` [1, out]."""
+    """Parameters common to both directions: ``kernel`` [K, in, out] ([in, out] if pointwise), ``bias`` [1, out].
+
+    stride: None is 1 for a convolution, 2 for a transposed one.
+    """
+
+    _usual_stride = 1
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, stride: int, dilation: int, bias: bool
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int | None = None,
+        dilation: int = 1,
+        bias: bool = False,
     ) -> None:
         super().__init__()
+        stride = self._usual_stride if stride is None else stride
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size, self.stride, self.dilation = kernel_size, stride, dilation
         volume = kernel_size**3
@@ -53,17 +65,6 @@ class Conv3d(_Convolution):
     With stride s the output voxels are ``floor(c / s) * s``. Odd kernels are centred, even ones cover 0..k-1.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        stride: int = 1,
-        dilation: int = 1,
-        bias: bool = False,
-    ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, stride, dilation, bias)
-
     def forward(self, x: SparseTensor, epilogue: Epilogue | None = None) -> SparseTensor:
         """(N, in) on stride t -> (M, out) on stride t * self.stride. epilogue: instead of the bias, without
         gradients."""
@@ -80,16 +81,7 @@ class Conv3d(_Convolution):
 class ConvTranspose3d(_Convolution):
     """The transposed sparse convolution: back to the finer voxels that a convolution of the same shape came from."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        stride: int = 2,
-        dilation: int = 1,
-        bias: bool = False,
-    ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, stride, dilation, bias)
+    _usual_stride = 2
 
     def forward(self, x: SparseTensor, epilogue: Epilogue | None = None) -> SparseTensor:
         """(N, in) on stride t -> (M, out) on stride t / self.stride; ValueError if there are no such voxels.
@@ -98,7 +90,7 @@ class ConvTranspose3d(_Convolution):
         """
         stride = x.stride // self.stride
         stencil = Stencil(stride, x.stride, self.kernel_size, self.dilation)
-        feats = x.manager.convolve_transposed(x.feats, self._kernel(), stencil, epilogue)
+        feats = x.manager.convolve(x.feats, self._kernel(), stencil, epilogue, transposed=True)
         return SparseTensor(self._biased(feats) if epilogue is None else feats, stride=stride, manager=x.manager)
 
 

@@ -64,35 +64,23 @@ class MinkowskiManager(CoordinateManager):
         kernel: Float[Tensor, "k i o"],
         stencil: Stencil,
         epilogue: Epilogue | None = None,
+        transposed: bool = False,
     ) -> Float[Tensor, "m o"]:
         """See :meth:`CoordinateManager.convolve`."""
         fine, coarse, _, _ = stencil
-        self._stride(fine, coarse)
-        function = "MinkowskiConvolutionFunction"
-        return apply_epilogue(self._apply(function, feats, kernel, self._generator(stencil), fine, coarse), epilogue)
-
-    def convolve_transposed(
-        self,
-        feats: Float[Tensor, "m i"],
-        kernel: Float[Tensor, "k i o"],
-        stencil: Stencil,
-        epilogue: Epilogue | None = None,
-    ) -> Float[Tensor, "n o"]:
-        """See :meth:`CoordinateManager.convolve_transposed`."""
-        fine, coarse, _, _ = stencil
-        self.voxels(fine)
-        function = "MinkowskiConvolutionTransposeFunction"
-        return apply_epilogue(self._apply(function, feats, kernel, self._generator(stencil), coarse, fine), epilogue)
+        if transposed:
+            self.voxels(fine)
+            feats = self._apply("MinkowskiConvolutionTransposeFunction", feats, kernel, stencil, coarse, fine)
+        else:
+            self._stride(fine, coarse)
+            feats = self._apply("MinkowskiConvolutionFunction", feats, kernel, stencil, fine, coarse)
+        return apply_epilogue(feats, epilogue)
 
     def expect(self, stencils: Sequence[Stencil], feats: Tensor) -> None:
         """Nothing: the library makes its maps when it needs them."""
 
-    def _generator(self, stencil: Stencil) -> Any:
-        stride = stencil.coarse // stencil.fine
-        return self._library.KernelGenerator(stencil.kernel_size, stride, stencil.dilation, dimension=3)
-
     def _apply(
-        self, function: str, feats: Tensor, kernel: Tensor, generator: Any, in_stride: int, out_stride: int
+        self, function: str, feats: Tensor, kernel: Tensor, stencil: Stencil, in_stride: int, out_stride: int
     ) -> Tensor:
         """Runs an autograd function of the library from one stride to another."""
         device = feats.device.type
@@ -102,6 +90,8 @@ class MinkowskiManager(CoordinateManager):
         dtype = torch.float64 if feats.dtype == torch.float64 else torch.float32
         mode = import_module("MinkowskiEngineBackend._C").ConvolutionMode.DEFAULT
         keys = self._keys[in_stride], self._keys[out_stride]
+        factor = stencil.coarse // stencil.fine
+        generator = self._library.KernelGenerator(stencil.kernel_size, factor, stencil.dilation, dimension=3)
         run = getattr(self._library, function).apply
         return run(feats.to(dtype), kernel.to(dtype).contiguous(), generator, mode, *keys, self._engine).to(result)
 

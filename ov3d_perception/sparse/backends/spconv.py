@@ -118,27 +118,17 @@ class SpconvManager(CoordinateManager):
         kernel: Float[Tensor, "k i o"],
         stencil: Stencil,
         epilogue: Epilogue | None = None,
+        transposed: bool = False,
     ) -> Float[Tensor, "m o"]:
         """See :meth:`CoordinateManager.convolve`."""
-        pairs = self._find(stencil)
+        if transposed:
+            pairs = self._row_pairs.get((stencil, True)) if stencil.fine != stencil.coarse else None
+        else:
+            pairs = self._find(stencil)
         if pairs is None or feats.dtype == torch.float64:
-            return super().convolve(feats, kernel, stencil, epilogue)
-        rows = len(self.voxels(stencil.coarse))
-        return apply_epilogue(self._multiply(pairs, feats, kernel, stencil.kernel_size, rows), epilogue)
-
-    def convolve_transposed(
-        self,
-        feats: Float[Tensor, "m i"],
-        kernel: Float[Tensor, "k i o"],
-        stencil: Stencil,
-        epilogue: Epilogue | None = None,
-    ) -> Float[Tensor, "n o"]:
-        """See :meth:`CoordinateManager.convolve_transposed`."""
-        pairs = self._row_pairs.get((stencil, True))
-        if pairs is None or stencil.fine == stencil.coarse or feats.dtype == torch.float64:
-            return super().convolve_transposed(feats, kernel, stencil, epilogue)
-        rows = len(self.voxels(stencil.fine))
-        return apply_epilogue(self._multiply(pairs, feats, kernel, stencil.kernel_size, rows, inverse=True), epilogue)
+            return super().convolve(feats, kernel, stencil, epilogue, transposed)
+        rows = len(self.voxels(stencil.fine if transposed else stencil.coarse))
+        return apply_epilogue(self._multiply(pairs, feats, kernel, stencil.kernel_size, rows, transposed), epilogue)
 
     def _find(self, stencil: Stencil) -> _Pairs | None:
         """Cached pairs; None for a convolution that spconv lacks, or whose voxels another backend has ordered."""
