@@ -11,7 +11,7 @@ channels are multiplied at a time; else they are converted to float32.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import torch
@@ -72,7 +72,7 @@ def add_outer_products(
     rows: p and q of all pairs; bounds: where each segment begins and ends in them. All contiguous.
     """
     channels, columns = sums.shape[1:]
-    _add_outer_products(tile_for(columns), feats.dtype == torch.bfloat16)(
+    _add_outer_products(tile_for(columns), form_of(feats.dtype))(
         *_addresses(sums, feats, grads, *rows, *bounds, slots), len(slots), channels, columns
     )
 
@@ -159,14 +159,13 @@ def add_to(code: Code, place: ir.Value, vectors: list[ir.Value]) -> None:
 
 
 @cache
-def _add_outer_products(tile: Tile, half: bool) -> Callable[..., None]:
-    kind = HALF if half else FLOAT
-    kinds = [FLOAT, kind, kind, *[WORD] * 5, *[LONG] * 3]
-    name = f"add_outer_products_{tile.rows}_{tile.vectors}_{tile.lanes}_{kind}"
-    return compiled(name, kinds, lambda code: _write_outer_products(code, tile, half))
+def _add_outer_products(tile: Tile, form: Form) -> Callable[..., None]:
+    kinds = [FLOAT, form.kind, form.kind, *[WORD] * 5, *[LONG] * 3]
+    name = f"add_outer_products_{tile.rows}_{tile.vectors}_{tile.lanes}_{form.kind}_{form.step}"
+    return compiled(name, kinds, lambda code: _write_outer_products(code, tile, form))
 
 
-def _write_outer_products(code: Code, tile: Tile, half: bool) -> None:
+def _write_outer_products(code: Code, tile: Tile, form: Form) -> None:
     """For each segment, part after part of its pairs, each tile of its matrix: sum over pairs, then add. Input channels
     that do not fill a tile are handled one by one."""
     kernel, _, _, _, _, begins, ends, slots, segments, channels, columns = code.fn.args
@@ -175,11 +174,11 @@ def _write_outer_products(code: Code, tile: Tile, half: bool) -> None:
         sums = code.at(kernel, (code.long(code.at(slots, segment)), code.mul(channels, columns)))
         first, last = (code.long(code.at(side, segment)) for side in (begins, ends))
         with code.loop(first, last, _PAIRS) as begin:
-            _add_part(code, tile, half, sums, whole, (begin, code.least(code.add(begin, LONG(_PAIRS)), last), last))
+            _add_part(code, tile, form, sums, whole, (begin, code.least(code.add(begin, LONG(_PAIRS)), last), last))
 
 
 def _add_part(
-    code: Code, tile: Tile, half: bool, sums: ir.Value, whole: ir.Value, span: tuple[ir.Value, ir.Value, ir.Value]
+    code: Code, tile: Tile, form: Form, sums: ir.Value, whole: ir.Value, span: tuple[ir.Value, ir.Value, ir.Value]
 ) -> None:
     """The pairs of the span's first two; those up to its last come next."""
     begin, end, last = span
@@ -190,26 +189,52 @@ def _add_part(
     for low, high, height in ((LONG(0), whole, tile.rows), (whole, channels, 1)):
         with code.loop(low, high, height) as channel, code.loop(0, columns, tile.columns) as column:
             places = [code.at(sums, (code.add(channel, LONG(n)), columns), column) for n in range(height)]
-            added = _sum_over_pairs(code, tile._replace(rows=height), half, (begin, end), channel, column)
+            added = _sum_over_pairs(code, tile._replace(rows=height), form, (begin, end), channel, column)
             for place, vectors in zip(places, added, strict=True):
                 add_to(code, place, vectors)
 
 
 def _sum_over_pairs(
-    code: Code, tile: Tile, half: bool, span: tuple[ir.Value, ir.Value], channel: ir.Value, column: ir.Value
+    code: Code, tile: Tile, form: Form, span: tuple[ir.Value, ir.Value], channel: ir.Value, column: ir.Value
 ) -> list[list[ir.Value]]:
+    """The tile. Where bfloat16 is multiplied two at a time, those are of two pairs; an odd one is left, and widened."""
     _, feats, grads, in_rows, out_rows, _, _, _, _, channels, columns = code.fn.args
     floats = ir.VectorType(FLOAT, tile.lanes)
     zero = ir.Constant(floats, [0.0] * tile.lanes)
     sums = [[code.variable(floats, zero) for _ in range(tile.vectors)] for _ in range(tile.rows)]
-    with code.loop(*span) as pair:
+
+    def sides(pair: ir.Value) -> tuple[ir.Value, list[ir.Value]]:
+        """Where the pair's input channels are, and its row of gradients."""
         row = code.at(feats, (code.long(code.at(in_rows, pair)), channels), channel)
         other = code.at(grads, (code.long(code.at(out_rows, pair)), columns), column)
-        right = [code.read(code.at(other, n * tile.lanes), tile.lanes) for n in range(tile.vectors)]
-        right = [code.widened(vector) for vector in right] if half else right
-        for number, vectors in enumerate(sums):
-            value = code.load(code.at(row, number))
-            left = code.splat(code.widened(value) if half else value, tile.lanes)
+        return row, [code.read(code.at(other, n * tile.lanes), tile.lanes) for n in range(tile.vectors)]
+
+    def add(left: list[ir.Value], right: list[ir.Value], product: Callable[..., ir.Value]) -> None:
+        for value, vectors in zip(left, sums, strict=True):
+            spread = code.splat(value, tile.lanes)
             for vector, place in zip(right, vectors, strict=True):
-                code.store(code.multiply_add(left, vector, code.load(place)), place)
+                code.store(product(spread, vector, code.load(place)), place)
+
+    begin, end = span
+    if form.step == 2:
+        even = code.sub(end, code.and_(code.sub(end, begin), LONG(1)))
+        with code.loop(begin, even, 2) as pair:
+            (row, right), (next_row, next_right) = (sides(code.add(pair, LONG(n))) for n in range(2))
+            left = _side_by_side(code, *(code.read(place, tile.rows) for place in (row, next_row)))
+            both = [_side_by_side(code, *vectors) for vectors in zip(right, next_right, strict=True)]
+            add([code.extract_element(left, WORD(n)) for n in range(tile.rows)], both, partial(_dot, code))
+        begin = even
+    with code.loop(begin, end) as pair:
+        row, right = sides(pair)
+        values = [code.load(code.at(row, number)) for number in range(tile.rows)]
+        if form.kind is HALF:
+            values, right = ([code.widened(value) for value in side] for side in (values, right))
+        add(values, right, code.multiply_add)
     return [[code.load(place) for place in vectors] for vectors in sums]
+
+
+def _side_by_side(code: Code, low: ir.Value, high: ir.Value) -> ir.Value:
+    """Two vectors of 16 bits as one of 32, whose lower halves are the first's."""
+    words = ir.VectorType(WORD, low.type.count)
+    below, above = (code.zext(half, words) for half in (low, high))
+    return code.or_(below, code.shl(above, ir.Constant(words, [16] * words.count)))
