@@ -7,7 +7,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt8, UInt16
 
 from ov3d_perception.errors import ImageError
 
@@ -43,6 +43,8 @@ _ENCODINGS |= {  # the same in 16 bits
     if name.startswith(("rgb", "bgr", "mono", "bayer"))
 }
 _DEPTH = ("16UC1", "16SC1", "32SC1", "32FC1", "64FC1")  # REP 118: millimetres or metres; and disparities
+_ENOUGH = 256  # pixels, to tell noise from a picture
+_NOISE = 8192  # mean difference of neighbours in 16 bits; 21845 where the upper byte is noise
 _SMALLEST_SPAN = 16  # grey levels; a picture of less is noise
 
 
@@ -107,6 +109,35 @@ def _levels_of(pictures: list[np.ndarray]) -> Levels:
     return max(low - reserve, 0), min(high + reserve, 65535)
 
 
+def byte_order_fault(msg: Any) -> str:
+    """What is wrong with ``is_bigendian`` of a 16-bit Image, which is read in the right order; "" if nothing."""
+    if not hasattr(msg, "encoding") or _ENCODINGS.get(msg.encoding, (0,))[0] != 16:
+        return ""
+    bits, channels, _ = _ENCODINGS[msg.encoding]
+    right, _ = _stored(msg)
+    data = np.frombuffer(msg.data, np.uint8)[: msg.width * channels * bits // 8]
+    told = data.view(">u2" if msg.is_bigendian else "<u2")
+    if np.array_equal(told, right[0].ravel()):
+        return ""
+    return f"is_bigendian is {bool(msg.is_bigendian)}, the pixels are in the other order: read as such"
+
+
+def _is_swapped(rows: UInt16[np.ndarray, "h c"], channels: int) -> bool:
+    """Whether neighbours differ like noise, and hardly if the bytes of each pixel are swapped.
+
+    Pictures of 8 bits in the upper half (all lower bytes alike) look the same either way, and stay.
+    """
+    sample = rows[:: max(1, len(rows) // 32)]
+    if sample.size < _ENOUGH or (sample & 0xFF == sample.flat[0] & 0xFF).all():
+        return False
+
+    def unrest(values: UInt16[np.ndarray, "h c"]) -> float:
+        return float(np.abs(np.diff(values[:, ::channels].astype(np.int32), axis=1)).mean())
+
+    as_told = unrest(sample)
+    return as_told > _NOISE and 4 * unrest(sample.byteswap()) < as_told
+
+
 def encode_jpeg(image: RGB, quality: int = 90) -> UInt8[np.ndarray, " bytes"]:
     """RGB to the bytes of a JPEG; quality 1-100."""
     return _encode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
@@ -169,4 +200,6 @@ def _stored(msg: Any) -> tuple[np.ndarray, int | None]:
     rows = np.ascontiguousarray(np.ndarray((count, row), np.uint8, data.data, strides=(step, 1)))
     if bits == 16:
         rows = rows.view(">u2" if msg.is_bigendian else "<u2").astype(np.uint16, copy=False)
+        if _is_swapped(rows, channels):
+            rows = rows.byteswap()
     return rows.reshape(count, msg.width, channels), conversion

@@ -20,7 +20,7 @@ from jaxtyping import Int32
 from ov3d_perception.bags.cameras import Axes, BagCamera, find_cameras
 from ov3d_perception.bags.cloud_reader import CloudReader, describe, faults
 from ov3d_perception.bags.clouds import cloud_topics, no_cloud, registered
-from ov3d_perception.bags.images import Levels, decode_image, grey_levels, is_sixteen_bit
+from ov3d_perception.bags.images import Levels, byte_order_fault, decode_image, grey_levels, is_sixteen_bit
 from ov3d_perception.bags.messages import stamp_ns
 from ov3d_perception.bags.pointcloud2 import Cloud, has_field, structured
 from ov3d_perception.bags.reader import Bag as Reader
@@ -185,6 +185,8 @@ class Bag(FrameSource):
             pictures.append(picture)
         if not pictures:
             return None
+        if fault := byte_order_fault(pictures[0]):
+            _log.warning("%s: %s: %s", self.root, stream.topic, fault)
         levels = grey_levels(pictures)
         _log.warning(
             "%s: %s has 16 bits: its levels %d to %d become black to white in all its images", self.root, stream.topic,

@@ -9,7 +9,15 @@ import cv2
 import numpy as np
 import pytest
 
-from ov3d_perception.bags.images import decode_image, encode_jpeg, encode_png, encoding_of, grey_levels, is_depth
+from ov3d_perception.bags.images import (
+    byte_order_fault,
+    decode_image,
+    encode_jpeg,
+    encode_png,
+    encoding_of,
+    grey_levels,
+    is_depth,
+)
 from ov3d_perception.errors import ImageError
 
 RNG = np.random.default_rng(0)
@@ -50,6 +58,31 @@ def test_colour_orders(encoding: str, channels: list[int]) -> None:
 def test_grey(encoding: str) -> None:
     grey = PICTURE[..., 0].copy()
     np.testing.assert_array_equal(decode_image(image(encoding, grey)), np.repeat(grey[..., None], 3, 2))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("encoding", ["mono16", "rgb16", "bayer_rggb16"])
+@pytest.mark.parametrize("bits", [10, 12, 16])
+def test_a_wrong_byte_order_is_found(order: str, encoding: str, bits: int) -> None:
+    """A slope with some noise, of a camera of so many bits; is_bigendian says the opposite."""
+    slope = np.linspace(0, 0.9 * 2**bits, 64) + RNG.uniform(0, 0.05 * 2**bits, (48, 64))
+    values = slope.astype(np.uint16)
+    if encoding == "rgb16":
+        values = np.stack([values, values // 2, values // 3], 2)
+    stored = values.astype(order + "u2")
+    right, wrong = (image(encoding, stored, is_bigendian=(order == ">") == told) for told in (True, False))
+    levels = grey_levels([right])
+    np.testing.assert_array_equal(decode_image(wrong, levels), decode_image(right, levels))
+    assert byte_order_fault(right) == "" and "other order" in byte_order_fault(wrong)
+    assert byte_order_fault(compressed(b"")) == byte_order_fault(image("mono8", PICTURE[..., 0].copy())) == ""
+
+
+def test_noise_and_pictures_of_eight_bits_are_not_swapped() -> None:
+    noise = RNG.integers(0, 65536, (48, 64)).astype(np.uint16)
+    upper = RNG.integers(0, 256, (48, 64)).astype(np.uint16) << 8
+    for values in (noise, upper, upper | 0x80):
+        assert byte_order_fault(image("mono16", values)) == ""
+        np.testing.assert_array_equal(decode_image(image("mono16", values), (0, 65535))[..., 0], values >> 8)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
