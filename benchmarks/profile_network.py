@@ -2,9 +2,9 @@
 
 The shipped network (models/street_minkunet.safetensors) on clouds of about 8,000, 20,000, 32,000 and 60,000 voxels: a
 simulated street at 20 and 10 cm and a SemanticKITTI scan at 20 and 10 cm. Of a live scan: the voxels' keys, the kernel
-maps, the table of layers, the layers together and, with one thread, each by itself. Of a training step, with AdamW and a
-cosine loss on 6,000 voxels: each kind of work, and the rest. The least of some rounds is taken, so that other processes
-disturb little; with one thread all times are the processor's, in which other processes do not count.
+maps, the table of layers, the layers together and, with one thread, each by itself. Of a training step, with AdamW and
+a cosine loss on 6,000 voxels: each kind of work, and the rest. The least of some rounds is taken, so that other
+processes disturb little; with one thread all times are the processor's, in which other processes do not count.
 """
 
 from __future__ import annotations
