@@ -20,6 +20,7 @@ RUNTIME = [
     "torchvision",
     "open_clip_torch>=2.24",
     "safetensors",
+    "scikit-learn>=1.3",
     "jaxtyping",
     "cattrs>=23.2",
     "rosbags>=0.10",

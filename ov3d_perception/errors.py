@@ -64,6 +64,10 @@ class VocabularyError(Ov3dError):
     """A list of classes that is empty, names a class twice or without a word, or is a string."""
 
 
+class TeachingError(Ov3dError):
+    """Examples that a word cannot be taught from."""
+
+
 class ResourceError(Ov3dError):
     """Too little memory for what was asked."""
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ov3d_perception.cli.common import FILES
+from ov3d_perception.cli.lists import TakesLists
 
 group = typer.Typer(no_args_is_help=True, help="Text banks: embeddings of words, stored for robots without a CLIP.")
 
@@ -60,10 +61,69 @@ def merge(
     print(f"{out}: {len(bank.words)} words of {bank.identity}")
 
 
+@group.command("teach", cls=TakesLists)
+def teach(
+    word: Annotated[str, typer.Argument(help="What the examples show, as it will be asked for")],
+    pictures: Annotated[
+        list[str] | None,
+        typer.Argument(help="PNG or JPEG files; FILE@left,top,right,bottom is a box in a larger image, in pixels"),
+    ] = None,
+    bank: Annotated[Path | None, typer.Option(help="Text bank (.npz) to add the word to; default: the shipped")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the bank with the word goes; default: --bank")] = None,
+    negatives: Annotated[
+        list[str] | None, typer.Option("--not", help="Pictures of other things alone; takes several")
+    ] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="Folder of masks (same names, .png): the thing is where they are not zero")
+    ] = None,
+    from_map: Annotated[
+        tuple[Path, float, float, float] | None,
+        typer.Option(help="Learn from a place of a saved map: FILE X Y Z, metres in its frame"),
+    ] = None,
+    radius: Annotated[float, typer.Option(help="Of the place in the map, metres")] = 0.5,
+    box: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(help="Edges of the place in the map, instead of a radius: length width height, metres"),
+    ] = None,
+    like: Annotated[
+        Path | None, typer.Option(help="Encode pictures as the image teacher of this checkpoint does")
+    ] = None,
+    model: Annotated[str, typer.Option(help="Image encoder, where it is not the bank's by name")] = "",
+    pretrained: Annotated[str | None, typer.Option(help="Its weights: an open_clip tag, FILE, or TAG:FILE")] = None,
+    loudness: Annotated[
+        float, typer.Option(help="More finds more, and takes more from other words; 0: the default, 0.75")
+    ] = 0.0,
+    replace: Annotated[bool, typer.Option(help="Take the place of what the word means now")] = False,
+) -> None:
+    """Teach a word by a few pictures of the thing, or by a place of a map; no text tower is needed."""
+    from ov3d_perception.language.origin import describe_origin
+    from ov3d_perception.language.vocabulary import TextBank
+    from ov3d_perception.mapping.place import Place
+    from ov3d_perception.models import shipped_bank
+    from ov3d_perception.teach_tool import teach_from_map, teach_from_pictures, teacher_spec
+
+    if (from_map is None) == (not pictures):
+        raise typer.BadParameter("Give pictures, or --from-map FILE X Y Z")
+    written = out or bank
+    if written is None:
+        raise typer.BadParameter("The shipped bank stays as it is: say where the bank with the word goes, --out")
+    known = TextBank.load(bank or shipped_bank())
+    if from_map is not None:
+        lesson = teach_from_map(known, word, from_map[0], Place(from_map[1:], radius, box), loudness, replace)
+    else:
+        spec = teacher_spec(known, like, model, pretrained)
+        lesson = teach_from_pictures(known, word, pictures or [], spec, negatives or (), masks, loudness, replace)
+    lesson.bank.save(written)
+    print(f"{written}: {len(lesson.bank)} words\n{describe_origin(word, lesson.bank.origins[word])}\n{lesson}")
+
+
 @group.command("info")
 def info(path: Annotated[Path, typer.Argument(help="A text bank (.npz)")]) -> None:
-    """Which words a bank knows, and whose embeddings they are."""
+    """Which words a bank knows, whose embeddings they are, and what taught words were taught by."""
+    from ov3d_perception.language.origin import describe_origin
     from ov3d_perception.language.vocabulary import TextBank
 
     bank = TextBank.load(path)
     print(f"{bank.identity}: {', '.join(bank.words)}")
+    for word, origin in bank.origins.items():
+        print(describe_origin(word, origin))

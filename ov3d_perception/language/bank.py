@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32
 
-from ov3d_perception.errors import EncoderError, UnknownWordError
+from ov3d_perception.errors import EncoderError, IdentityError, UnknownWordError, VocabularyError
+from ov3d_perception.files import replacing
 from ov3d_perception.language.words import find_word, normalise_word
 from ov3d_perception.paths import shipped
 from ov3d_perception.types import EncoderIdentity
@@ -21,7 +22,10 @@ _SHOWN = 40
 
 
 class TextBank:
-    """Words and their unit-norm embeddings, with the identity of the encoder that made them."""
+    """Words and their unit-norm embeddings, with the identity of the encoder that made them.
+
+    origins: of the words that were taught by examples, where those came from (plain data, see :mod:`.teach`).
+    """
 
     def __init__(
         self,
@@ -29,6 +33,7 @@ class TextBank:
         embeddings: Float[np.ndarray, "n d"],
         identity: EncoderIdentity,
         logit_scale: float = 100.0,
+        origins: Mapping[str, Any] | None = None,
     ) -> None:
         embeddings = np.asarray(embeddings, dtype=np.float32)
         if embeddings.shape != (len(words), identity.dim):
@@ -41,6 +46,7 @@ class TextBank:
             raise EncoderError("A text bank holds embeddings that are zero or not finite", "Store the bank again")
         self.words = tuple(words)
         self.embeddings = embeddings / norm
+        self.origins = dict(origins or {})
         self._identity = identity
         self._logit_scale = float(logit_scale)
         self._row = {normalise_word(word): row for row, word in reversed(list(enumerate(words)))}
@@ -109,20 +115,57 @@ class TextBank:
             for word, embedding in zip(bank.words, bank.embeddings, strict=True):
                 found.setdefault(normalise_word(word), (word, []))[1].append(embedding)
         means = np.array([np.mean(embeddings, axis=0) for _, embeddings in found.values()])
-        return cls([word for word, _ in found.values()], means, first.identity, first.logit_scale)
+        origins = {word: bank.origins[word] for bank in banks for word in bank.origins}
+        alone = {word: origins[word] for word, several in found.values() if len(several) == 1 and word in origins}
+        return cls([word for word, _ in found.values()], means, first.identity, first.logit_scale, alone)
+
+    def with_word(
+        self, word: str, embedding: Float[np.ndarray, " d"], origin: Mapping[str, Any], replace: bool = False
+    ) -> TextBank:
+        """A bank that holds one word more, with its origin. replace: in the place of what ``word`` means now.
+
+        Raises as :meth:`require_new`.
+        """
+        self.require_new(word, replace)
+        known = find_word(word, self._row)
+        kept = [row for row, other in enumerate(self.words) if normalise_word(other) != known]
+        words = [self.words[row] for row in kept]
+        origins = {other: self.origins[other] for other in words if other in self.origins}
+        embeddings = np.concatenate([self.embeddings[kept], np.asarray(embedding, np.float32)[None]])
+        return TextBank([*words, word], embeddings, self._identity, self._logit_scale, {**origins, word: dict(origin)})
+
+    def require_new(self, word: str, replace: bool = False) -> None:
+        """Raise VocabularyError for no word, and, unless ``replace``, for one that the bank holds in any form."""
+        if not normalise_word(word):
+            raise VocabularyError("The word is empty", "Name what the examples show")
+        known = find_word(word, self._row)
+        if known is not None and not replace:
+            raise VocabularyError(
+                f"The bank holds {self.words[self._row[known]]!r} already", "Choose another name, or --replace it"
+            )
+
+    def require(self, identity: EncoderIdentity, what: str = "pictures") -> None:
+        """Raise IdentityError unless ``what`` is of the encoder that made the embeddings."""
+        if not self._identity.compatible(identity):
+            raise IdentityError(
+                f"The bank's words belong to {self._identity}, the {what} to {identity}",
+                "Name the bank of that encoder, or the encoder of this bank: --model, --pretrained",
+            )
 
     def save(self, path: Path) -> None:
-        """Write ``.npz`` with keys words, embeddings (float16), logit_scale and identity (JSON)."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Write ``.npz`` with keys words, embeddings (float16), logit_scale, identity and origins (JSON).
+
+        Whole or not at all. Raises WriteError.
+        """
         identity = {key: getattr(self._identity, key) for key in ("model", "pretrained", "dim", "sha256")}
-        with path.open("wb") as stream:
+        with replacing(path) as stream:
             np.savez_compressed(
                 stream,
                 words=np.array(self.words),
                 embeddings=self.embeddings.astype(np.float16),
                 logit_scale=np.float32(self._logit_scale),
                 identity=np.array(json.dumps(identity)),
+                origins=np.array(json.dumps(self.origins)),
             )
 
     @classmethod
@@ -165,4 +208,5 @@ class TextBank:
             )
         identity = EncoderIdentity(**json.loads(str(arrays["identity"])))
         words = [str(word) for word in arrays["words"]]
-        return cls(words, arrays["embeddings"], identity, float(arrays["logit_scale"]))
+        origins = json.loads(str(arrays["origins"])) if "origins" in arrays else {}
+        return cls(words, arrays["embeddings"], identity, float(arrays["logit_scale"]), origins)

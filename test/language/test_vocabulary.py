@@ -152,3 +152,41 @@ def test_merged_banks_hold_every_word_and_the_mean_of_what_several_hold():
         TextBank.merged([first, TextBank(["car"], axes[:1], EncoderIdentity("other", "p", 4))])
     with pytest.raises(EncoderError, match="no bank"):
         TextBank.merged([])
+
+
+def test_a_word_more_with_its_origin(bank: TextBank, tmp_path: Path):
+    direction = np.ones(bank.identity.dim)
+    taught = bank.with_word("our cart", direction, {"from": "pictures"})
+    taught.save(tmp_path / "site.npz")
+    again = TextBank.load(tmp_path / "site.npz")
+    assert again.words == (*bank.words, "our cart") and again.origins == {"our cart": {"from": "pictures"}}
+    np.testing.assert_allclose(again.embed(["Our Carts"])[0], direction / np.linalg.norm(direction), atol=1e-3)
+    assert Vocabulary.from_words(["our cart", bank.words[0]], again).names == ("our cart", bank.words[0])
+    assert "our cart" not in bank and bank.origins == {}
+
+
+def test_a_word_that_is_there_stays_unless_it_is_to_be_replaced(bank: TextBank):
+    word = bank.words[0]
+    for other in (word, f"{word}s", "  "):
+        with pytest.raises(VocabularyError):
+            bank.with_word(other, np.ones(bank.identity.dim), {})
+    new = bank.with_word(f"the {word}", np.ones(bank.identity.dim), {"n": 1}, replace=True)
+    assert len(new) == len(bank) and new.words[-1] == f"the {word}"
+    assert (new.embed([word]) == new.embeddings[-1:]).all()
+    assert new.with_word(word, np.ones(bank.identity.dim), {"n": 2}, replace=True).origins == {word: {"n": 2}}
+
+
+def test_merging_keeps_the_origin_of_a_word_that_one_bank_taught(bank: TextBank):
+    taught = bank.with_word("our cart", np.ones(bank.identity.dim), {"n": 1})
+    assert TextBank.merged([bank, taught]).origins == {"our cart": {"n": 1}}
+    assert TextBank.merged([taught, taught]).origins == {}, "a mean of two"
+
+
+def test_a_bank_is_written_whole_or_not_at_all(bank: TextBank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "bank.npz"
+    bank.save(path)
+    before = path.read_bytes()
+    monkeypatch.setattr(np, "savez_compressed", lambda stream, **_: (stream.write(b"half"), 1 / 0))
+    with pytest.raises(ZeroDivisionError):
+        bank.with_word("our cart", np.ones(bank.identity.dim), {}).save(path)
+    assert path.read_bytes() == before and [entry.name for entry in tmp_path.iterdir()] == ["bank.npz"]
