@@ -7,10 +7,14 @@ import gc
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
+rclpy = pytest.importorskip("rclpy")
+std_msgs = pytest.importorskip("std_msgs.msg")
 run = pytest.importorskip("ov3d_perception.ros.run", exc_type=ImportError)
 
 pytestmark = pytest.mark.live
@@ -113,3 +117,46 @@ def test_what_is_loaded_is_not_collected_again_and_what_comes_later_is() -> None
         assert gc.collect() >= 1
     finally:
         gc.unfreeze()
+
+
+@pytest.mark.parametrize("late", ["message", "task"])
+def test_a_callback_that_waits_for_a_thread_is_handed_over_once(
+    ros_domain: int, late: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both threads are busy when a third callback is due; rclpy's own executor hands it over again and again."""
+    handed: list[object] = []
+    submit = run._Pool.submit
+    monkeypatch.setattr(run._Pool, "submit", lambda pool, task: handed.append(task) or submit(pool, task))
+    at_work, release, ran = threading.Semaphore(0), threading.Event(), threading.Event()
+
+    def work() -> None:
+        at_work.release()
+        release.wait(30.0)
+
+    rclpy.init()
+    executor = run.NodeExecutor(2)
+    server = threading.Thread(target=executor.spin, daemon=True)
+    try:
+        node = rclpy.create_node("busy")
+        node.create_subscription(std_msgs.String, "~/late", lambda message: ran.set(), 10)
+        publisher = node.create_publisher(std_msgs.String, "~/late", 10)
+        executor.add_node(node)
+        for _ in range(2):
+            executor.create_task(work)
+        server.start()
+        assert at_work.acquire(timeout=30.0) and at_work.acquire(timeout=30.0)
+        before = len(handed)
+        if late == "task":
+            executor.create_task(ran.set)
+        else:
+            publisher.publish(std_msgs.String(data="late"))
+        time.sleep(0.5)
+        assert not ran.is_set() and len(handed) - before <= 2  # an event of the middleware may be due, too
+        release.set()
+        assert ran.wait(30.0)
+    finally:
+        release.set()
+        executor.shutdown(5.0)
+        rclpy.try_shutdown()
+        server.join(30.0)
+    assert not server.is_alive()
