@@ -38,7 +38,7 @@ def test_a_still_world_becomes_sharp(start, end):
     expected = transform(invert(turning(STAMP)), world)
     assert np.abs(seen - expected).max() > 0.1  # the motion is worth undoing
     result = deskew(scan, turning_at)
-    assert np.abs(result.xyz - expected).max() < 2e-3
+    assert np.abs(result.xyz - expected).max() < 1e-3
     order = np.argsort(time)
     sent_in_order = Scan(scan.xyz[order], scan.intensity, STAMP, time=time[order])
     np.testing.assert_array_equal(deskew(sent_in_order, turning_at).xyz, result.xyz[order])
