@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 import rclpy
+from rclpy.context import Context
 from rclpy.exceptions import (
     InvalidParameterTypeException,
     InvalidParameterValueException,
@@ -90,8 +91,8 @@ class NodeExecutor(MultiThreadedExecutor):
     them once more (ros2/rclpy pull request 1547): thousands of times a second, with the interpreter's lock.
     """
 
-    def __init__(self, threads: int) -> None:
-        super().__init__(num_threads=threads)
+    def __init__(self, threads: int, context: Context | None = None) -> None:
+        super().__init__(num_threads=threads, context=context)
         self._executor.shutdown()
         self._executor = self._pool = _Pool(threads, thread_name_prefix="callback")
 

@@ -111,7 +111,7 @@ def test_the_map_is_replaced_beside_publish(
     """~/clear or ~/load_map in the middle of a publication: between the check of the labels and their use."""
     mapper, start = hosted
     host, file = start(), str(tmp_path / "other.ov3dmap")
-    labelled, replaced = threading.Event(), threading.Event()
+    labelled, seen, replaced = threading.Event(), threading.Event(), threading.Event()
     update = MapLabels.update
 
     def replace() -> None:
@@ -126,8 +126,8 @@ def test_the_map_is_replaced_beside_publish(
         return found
 
     def semantic_map(labels: MapLabels) -> Any:
-        """Read by the check, which comes before the update, of the second publication."""
-        if labelled.is_set() and not replaced.is_set():
+        """Read by the check, which comes before the update, of a publication after one that was seen."""
+        if labelled.is_set() and seen.is_set() and not replaced.is_set():
             replaced.set()
             replace()
         return labels.__dict__["kept"]
@@ -143,6 +143,7 @@ def test_the_map_is_replaced_beside_publish(
     monkeypatch.setattr(MapLabels, "update", updated)
     with mapper.probe.listening(PointCloud2, f"/{mapper.name}/output/map") as inbox:
         inbox.wait(lambda cloud: cloud.width == len(CAR) + len(TREE), timeout_s=15.0)
+        seen.set()
         mapper.probe.wait_for(lambda: replaced.is_set() or bool(host.raised), "replacing")
         shown = inbox.wait(lambda cloud: cloud.width == (0 if how == "cleared" else len(CAR)), timeout_s=15.0)
         assert shown.header.frame_id == mapper.map_frame, "the old cloud is taken from the display"

@@ -133,11 +133,12 @@ def test_a_callback_that_waits_for_a_thread_is_handed_over_once(
         at_work.release()
         release.wait(30.0)
 
-    rclpy.init()
-    executor = run.NodeExecutor(2)
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    executor = run.NodeExecutor(2, context)
     server = threading.Thread(target=executor.spin, daemon=True)
     try:
-        node = rclpy.create_node("busy")
+        node = rclpy.create_node("busy", context=context)
         node.create_subscription(std_msgs.String, "~/late", lambda message: ran.set(), 10)
         publisher = node.create_publisher(std_msgs.String, "~/late", 10)
         executor.add_node(node)
@@ -157,6 +158,6 @@ def test_a_callback_that_waits_for_a_thread_is_handed_over_once(
     finally:
         release.set()
         executor.shutdown(5.0)
-        rclpy.try_shutdown()
+        rclpy.try_shutdown(context=context)
         server.join(30.0)
     assert not server.is_alive()
