@@ -28,8 +28,9 @@ def draw_scan(path: Path, scan: LabelledScan, truth: TrueScan, names: Sequence[s
     """The scan as the node labelled it, beside its ground truth; both in the map's orientation."""
     canvas = Canvas(900, 900, (float(truth.T_map_lidar[0, 3]), float(truth.T_map_lidar[1, 3])), 900 / 80)
     panels = []
-    for title, labels in (("Labelled live, from LiDAR alone", scan.label), ("Ground truth", truth.labels)):
-        notes = Annotations(ego=truth.T_map_lidar, title=title, subtitle=subtitle)
+    answer = ("Labelled live, from LiDAR alone", subtitle, scan.label)
+    for title, below, labels in (answer, ("Ground truth", "", truth.labels)):
+        notes = Annotations(ego=truth.T_map_lidar, title=title, subtitle=below)
         panels.append(bird_eye(truth.xyz_map, labels, names, canvas=canvas, notes=notes))
     return save(path, np.hstack(panels))
 

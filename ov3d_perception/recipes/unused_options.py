@@ -18,6 +18,9 @@ def unused_options(recipe: Recipe) -> dict[str, str]:
     reasons = dict.fromkeys(sorted(unread), f"method {method.name!r} does not read it")
     if recipe.optimiser.schedule != "onecycle":
         reasons["optimiser.warmup"] = f"optimiser.schedule {recipe.optimiser.schedule!r} does not read it"
+    if recipe.teacher.passes:
+        sizes = ("teacher.size", "teacher.scales", "teacher.key_smoothing")
+        reasons |= dict.fromkeys(sizes, "teacher.passes say it otherwise")
     if recipe.teacher.online:
         reasons |= dict.fromkeys(("teacher.scales", "teacher.flip"), "teacher.online: true does not read it")
     else:

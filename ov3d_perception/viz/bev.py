@@ -179,7 +179,7 @@ def _draw_path(picture: Image.Image, canvas: Canvas, notes: Annotations) -> None
 
 
 def _draw_boxes(picture: Image.Image, canvas: Canvas, boxes: Sequence[Box], size: int) -> None:
-    """Outlines with a tag above each; a tag that would cover an earlier one, or stick out, is left out."""
+    """Outlines with a tag above each, or below; one that would cover an earlier tag, or stick out, is left out."""
     draw, face = ImageDraw.Draw(picture, "RGBA"), font(size)
     taken: list[tuple[float, ...]] = []
     pad = 0.35 * size
@@ -189,13 +189,15 @@ def _draw_boxes(picture: Image.Image, canvas: Canvas, boxes: Sequence[Box], size
         draw.polygon(outline[:4], fill=(*colour(box.label), 46))
         draw.line(outline, fill=(255, 255, 255, 235), width=max(2, canvas.height // 450), joint="curve")
         text = box.text or box.label.replace("_", " ")
-        x, y = corners[:, 0].mean() - text_width(text, face) / 2, corners[:, 1].min() - 1.8 * size
-        tag = (x - pad, y - pad * 0.6, x + text_width(text, face) + pad, y + size + pad)
-        inside = tag[0] >= 0 and tag[1] >= 0 and tag[2] <= canvas.width and tag[3] <= canvas.height
-        if text and inside and not any(_overlap(tag, other) for other in taken):
-            taken.append(tag)
-            draw.rounded_rectangle(tag, radius=pad, fill=(*colour(box.label), 230))
-            draw.text((x, y), text, fill=(12, 14, 18), font=face)
+        x, width = corners[:, 0].mean() - text_width(text, face) / 2, text_width(text, face)
+        for y in (corners[:, 1].min() - 1.8 * size, corners[:, 1].max() + 0.6 * size):
+            tag = (x - pad, y - pad * 0.6, x + width + pad, y + size + pad)
+            inside = tag[0] >= 0 and tag[1] >= 0 and tag[2] <= canvas.width and tag[3] <= canvas.height
+            if text and inside and not any(_overlap(tag, other) for other in taken):
+                taken.append(tag)
+                draw.rounded_rectangle(tag, radius=pad, fill=(*colour(box.label), 230))
+                draw.text((x, y), text, fill=(12, 14, 18), font=face)
+                break
 
 
 def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:

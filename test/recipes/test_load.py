@@ -2,18 +2,20 @@
 
 import re
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 import yaml
 
 from ov3d_perception.datasets.registry import SOURCES
 from ov3d_perception.errors import RecipeError
+from ov3d_perception.language.dense import WAYS
 from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.networks.registry import build_network
 from ov3d_perception.recipes.load import changed, load_recipe, phases_of, split_of
 from ov3d_perception.recipes.method_specs import METHODS, KlSpec
 from ov3d_perception.recipes.parse import from_dict
-from ov3d_perception.recipes.specs import Recipe, SourceSpec, TeacherSpec
+from ov3d_perception.recipes.specs import PassSpec, Recipe, SourceSpec, TeacherSpec
 
 MINIMAL = {
     "name": "r",
@@ -162,3 +164,7 @@ def test_phases_are_recipes_of_their_own(tmp_path):
         load_recipe(write(tmp_path, {**MINIMAL, "phases": [{}, {"method.colour": 1}]}))
     with pytest.raises(RecipeError, match=r"teacher\.online has no effect"):
         load_recipe(write(tmp_path, {**MINIMAL, "phases": [{"teacher.online": True}]}))
+
+
+def test_the_ways_of_attending_that_a_recipe_may_name_are_those_that_there_are():
+    assert get_args(get_type_hints(PassSpec)["way"]) == tuple(WAYS)

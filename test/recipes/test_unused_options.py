@@ -63,6 +63,14 @@ def test_options_of_the_schedule_and_of_online_images():
     }
 
 
+def test_passes_say_otherwise_what_a_single_look_says():
+    passes = {"teacher.passes": [{"height": 336, "way": "naclip"}]}
+    check_options(changed(RECIPE, passes))
+    for option, value in {"size": [24, 32], "scales": [1.0, 2.0], "key_smoothing": 20.0}.items():
+        with pytest.raises(RecipeError, match=rf"teacher.{option} has no effect: teacher.passes"):
+            check_options(changed(RECIPE, passes | {f"teacher.{option}": value}))
+
+
 def test_options_that_the_method_reads_pass():
     openscene = {"pairs.sweeps": 3, "pairs.view_window": 2, "augment.mix": 0.5, "method.agreement": 1.0}
     assert unused_options(changed(RECIPE, openscene)) == {}

@@ -71,6 +71,16 @@ def test_tags_do_not_cover_each_other():
     assert (one[tag] == three[tag]).mean() > 0.95
 
 
+def test_a_tag_that_has_no_room_above_its_box_is_below():
+    """A second box whose tag above would cover the first one's; what is drawn of the first stays."""
+    first = Box(np.array([10.0, 0, 0]), np.array([0.5, 0.5, 1]), 0.0, "car")
+    second = Box(np.array([10.6, 0, 0]), np.array([0.5, 0.5, 1]), 0.0, "tree")
+    one, two = (picture([], [], notes=Annotations(boxes=b)) for b in ([first], [first, second]))
+    added = (one != two).any(axis=2)
+    assert not added[:135].any(), "the first tag stands, and nothing is beside it"
+    assert added[160:190].sum() > 300, "the second is below"
+
+
 def test_fit_shows_the_cloud_whole():
     rng = np.random.default_rng(0)
     xyz = rng.uniform([-30, -10, 0], [50, 20, 3], (5000, 3)).astype(np.float32)
