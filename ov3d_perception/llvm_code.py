@@ -13,7 +13,10 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
 
+from llvmlite import __version__ as llvmlite_version
 from llvmlite import binding, ir
+
+from ov3d_perception.code_cache import cached
 
 FLOAT, HALF, WORD, LONG = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 """HALF: the bits of a bfloat16."""
@@ -165,30 +168,52 @@ class Code(ir.IRBuilder):
 
 
 def compiled(name: str, kinds: Sequence[ir.Type], write: Callable[[Code], None]) -> Callable[..., None]:
-    """A function of addresses and integers, whose body ``write`` generates. It runs without the interpreter's lock."""
+    """A function of addresses and integers, whose body ``write`` generates. It runs without the interpreter's lock.
+
+    Its object code is kept on disk for the next process (:mod:`ov3d_perception.code_cache`).
+    """
     with _lock:
-        binding.initialize_native_target()
-        binding.initialize_native_asmprinter()
         module = ir.Module(name)
         module.triple = binding.get_process_triple()
         code = Code(module, name, kinds)
         write(code)
         code.ret_void()
-        parsed = binding.parse_assembly(str(module))
-        parsed.verify()
-        features = binding.get_host_cpu_features()
-        features["prefer-256-bit"] = False
-        target = binding.Target.from_triple(module.triple).create_target_machine(
-            cpu=binding.get_host_cpu_name(), features=features.flatten(), opt=3
-        )
-        passes = binding.create_pass_builder(target, binding.create_pipeline_tuning_options(speed_level=3))
-        passes.getModulePassManager().run(parsed, passes)
-        engine = binding.create_mcjit_compiler(parsed, target)
+        program, compiler = str(module), _compiler()
+        machine_code = cached(f"{compiler.identity}\n{program}", lambda: compiler.object_code(program))
+        engine = binding.create_mcjit_compiler(binding.parse_assembly(""), compiler.target)
+        engine.add_object_file(binding.ObjectFileRef.from_data(machine_code))
         engine.finalize_object()
-        _engines.append((engine, passes))
+        _engines.append(engine)
         types = [ctypes.c_int64 if kind == LONG else ctypes.c_void_p for kind in kinds]
         made: Callable[..., None] = ctypes.CFUNCTYPE(None, *types)(engine.get_function_address(name))
         return made
+
+
+class _Compiler:
+    """LLVM for this processor. identity: its version, options and the processor."""
+
+    def __init__(self) -> None:
+        binding.initialize_native_target()
+        binding.initialize_native_asmprinter()
+        features = binding.get_host_cpu_features()
+        features["prefer-256-bit"] = False
+        options = {"cpu": binding.get_host_cpu_name(), "features": features.flatten(), "opt": 3}
+        triple = binding.get_process_triple()
+        self.identity = f"llvmlite {llvmlite_version} llvm {binding.llvm_version_info} {triple} {options}"
+        self.target = binding.Target.from_triple(triple).create_target_machine(**options, jit=True)
+
+    def object_code(self, program: str) -> bytes:
+        """Optimised machine code of a module."""
+        parsed = binding.parse_assembly(program)
+        parsed.verify()
+        passes = binding.create_pass_builder(self.target, binding.create_pipeline_tuning_options(speed_level=3))
+        passes.getModulePassManager().run(parsed, passes)
+        return bytes(self.target.emit_object(parsed))
+
+
+@cache
+def _compiler() -> _Compiler:
+    return _Compiler()
 
 
 def address_of(function: Callable[..., None]) -> int:

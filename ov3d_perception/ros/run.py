@@ -98,12 +98,13 @@ def give_way(nice: int) -> None:
 
 
 def keep_loaded() -> None:
-    """Tell Python's garbage collector that all there is now stays.
+    """Let Python's garbage collector begin, with all there is now as what stays.
 
     Else a full collection visits every object of every library: 0.1 s in which no thread of the node runs Python.
     """
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def _serve(executor: NodeExecutor, stop: threading.Event, failures: list[BaseException]) -> None:

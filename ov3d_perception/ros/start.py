@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -10,7 +11,12 @@ from types import FrameType
 
 
 def start(name: str) -> None:
-    """Import the node's module and run it. Until :func:`run.run` takes over, a signal just ends the process."""
+    """Import the node's module and run it. Until :func:`run.run` takes over, a signal just ends the process.
+
+    Python collects no garbage meanwhile (:func:`run.keep_loaded` begins): imports make little, and looking for it among
+    all that they load takes a fifth of the time to start.
+    """
+    gc.disable()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)
     import_module(f"ov3d_perception.ros.{name}").main()

@@ -8,17 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from ov3d_perception.errors import Ov3dError
 from ov3d_perception.paths import share_dir
 from ov3d_perception.ros import names
-from ov3d_perception.ros.cloud_filter_node import CloudFilterParameters
-from ov3d_perception.ros.lidar_parameters import LidarParameters
-from ov3d_perception.ros.map.parameters import MapParameters
-from ov3d_perception.ros.map.save_load import StorageParameters
-from ov3d_perception.ros.navigation_parameters import NavigationParameters
 from ov3d_perception.ros.parameters import as_yaml, parameter
 
 POINTS, IMU = "~/input/points", "~/input/imu"
@@ -35,12 +31,13 @@ class _EveryNode:
 class NodeSpec:
     """A node: ``name`` is its executable, its module in ``ov3d_perception.ros`` and its YAML in ``config/``, too.
 
-    remappings: input topic -> relative name in the robot's namespace. schemas: where its parameters are declared.
+    remappings: input topic -> relative name in the robot's namespace. schemas: where its parameters are declared, as
+    ``module.Class`` in ``ov3d_perception.ros``: imported when a parameter is looked up, for the nodes start sooner so.
     """
 
     name: str
     remappings: Mapping[str, str] = field(default_factory=dict)
-    schemas: tuple[type[Any], ...] = ()
+    schemas: tuple[str, ...] = ()
 
     @property
     def parameter_file(self) -> Path:
@@ -50,19 +47,30 @@ class NodeSpec:
     @property
     def parameters(self) -> dict[str, Any]:
         """Field of each parameter by name."""
-        return {f.name: f for schema in (*self.schemas, _EveryNode) for f in fields(schema)}
+        declared = (*(_schema(path) for path in self.schemas), _EveryNode)
+        return {f.name: f for schema in declared for f in fields(schema)}
 
 
-LIDAR = NodeSpec(names.LIDAR_NODE, {POINTS: "points", IMU: "imu/data"}, (LidarParameters,))
+def _schema(path: str) -> type[Any]:
+    module, _, name = path.rpartition(".")
+    schema: type[Any] = getattr(import_module(f"ov3d_perception.ros.{module}"), name)
+    return schema
+
+
+LIDAR = NodeSpec(names.LIDAR_NODE, {POINTS: "points", IMU: "imu/data"}, ("lidar_parameters.LidarParameters",))
 MAP = NodeSpec(
     names.MAP_NODE,
     {"~/input/features": names.FEATURES, "~/input/basis": names.BASIS},
-    (MapParameters, NavigationParameters, StorageParameters),
+    (
+        "map.parameters.MapParameters",
+        "navigation_parameters.NavigationParameters",
+        "map.save_load.StorageParameters",
+    ),
 )
 CLOUD_FILTER = NodeSpec(
     names.CLOUD_FILTER_NODE,
     {"~/input/labelled": names.LABELLED_POINTS, "~/input/label_info": names.LABEL_INFO},
-    (CloudFilterParameters,),
+    ("cloud_filter_node.CloudFilterParameters",),
 )
 NODES = (LIDAR, MAP, CLOUD_FILTER)
 
@@ -152,15 +160,16 @@ def parse_overrides(given: Mapping[str, str]) -> Overrides:
     Raises Ov3dError for another name, with the nearest known one, and for a value that the parameter does not take.
     """
     parameters: dict[str, dict[str, str]] = {spec.name: {} for spec in NODES}
-    declared = {spec.name: spec.parameters for spec in NODES}
+    specs = {spec.name: spec for spec in NODES}
     for name, value in given.items():
         if name in PLACES or value == "":
             continue
         for target in SHORT[name][0] if name in SHORT else (name,):
             node, _, key = target.partition(".")
-            if key not in declared.get(node, {}):
+            declared = specs[node].parameters if node in specs else {}
+            if key not in declared:
                 raise Ov3dError(f"'{name}' is no setting of these nodes", _nearest(name))
-            parameters[node][key] = as_yaml(declared[node][key], value, f"{node}.{key}")
+            parameters[node][key] = as_yaml(declared[key], value, f"{node}.{key}")
     return Overrides(parameters, {name: given[name] for name in PLACES if given.get(name)})
 
 

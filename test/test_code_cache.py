@@ -1,0 +1,94 @@
+"""Compiled code on disk: made once, made again where the file is damaged, and no condition for anything."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ov3d_perception import code_cache, llvm_code
+from ov3d_perception.llvm_code import LONG, WORD
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("OV3D_CACHE", str(tmp_path))
+    return tmp_path / "code"
+
+
+def test_made_once_for_each_source(cache: Path) -> None:
+    made: list[str] = []
+    for source in ("a", "b", "a"):
+
+        def make(source: str = source) -> bytes:
+            made.append(source)
+            return f"code of {source}".encode()
+
+        assert code_cache.cached(source, make) == f"code of {source}".encode()
+    assert made == ["a", "b"] and len(list(cache.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda stored: stored[:-1], lambda stored: b"", lambda stored: stored[:40] + b"?" + stored[41:]]
+)
+def test_a_damaged_file_is_made_again(cache: Path, damage: object) -> None:
+    code = bytes(range(100))
+    code_cache.cached("a", lambda: code)
+    (path,) = cache.iterdir()
+    path.write_bytes(damage(path.read_bytes()))  # type: ignore[operator]
+    assert code_cache.cached("a", lambda: code) == code
+    assert code_cache.cached("a", lambda: pytest.fail("not stored")) == code
+
+
+def test_without_a_place_for_it_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocked = tmp_path / "file"
+    blocked.touch()
+    for place in (blocked, blocked / "below", Path("/proc/nowhere")):
+        monkeypatch.setenv("OV3D_CACHE", str(place))
+        assert code_cache.cached("a", lambda: b"code") == b"code"
+    monkeypatch.setenv("OV3D_CACHE", str(tmp_path))
+    (tmp_path / "code").touch()  # no folder
+    assert code_cache.cached("a", lambda: b"code") == b"code"
+
+
+SUM = """
+import sys
+import numpy as np
+from ov3d_perception import llvm_code
+from ov3d_perception.llvm_code import LONG, WORD
+
+def write(code):
+    out, values, count = code.fn.args
+    with code.loop(0, count) as k:
+        code.store(code.add(code.load(out), code.load(code.at(values, k))), out)
+
+if sys.argv[1] == "stored":
+    llvm_code._Compiler.object_code = None
+add = llvm_code.compiled("add_up", [WORD, WORD, LONG], write)
+values, out = np.arange(10, dtype=np.int32), np.zeros(1, np.int32)
+add(out.ctypes.data, values.ctypes.data, len(values))
+print(out[0])
+"""
+
+
+def test_the_next_process_runs_what_this_one_has_compiled(cache: Path) -> None:
+    for word in ("made", "stored"):
+        done = subprocess.run([sys.executable, "-c", SUM, word], capture_output=True, text=True, env=os.environ)
+        assert done.stdout.strip() == "45", done.stderr
+
+
+def test_another_processor_is_another_source(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(code: llvm_code.Code) -> None:
+        out, value, _ = code.fn.args
+        code.store(code.load(value), out)
+
+    values = np.array([7, 0], np.int32)
+    for identity in ("this processor", "another"):
+        monkeypatch.setattr(llvm_code._compiler(), "identity", identity)
+        llvm_code.compiled("copy", [WORD, WORD, LONG], write)(values.ctypes.data + 4, values.ctypes.data, 0)
+        assert values[1] == 7
+    assert len(list(cache.iterdir())) == 2
