@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Float32
@@ -69,6 +69,10 @@ class _Nowhere(CoordinateManager):
 
     def expect(self, stencils: Sequence[Stencil], feats: Tensor) -> None:
         """Nothing."""
+
+    def convolve(self, *args: Any, **options: Any) -> Tensor:
+        """Refused: only :func:`fused.convolve_normalised` is recorded."""
+        raise UntraceableError("it convolves by itself")
 
 
 class Traced(SparseTensor):

@@ -111,9 +111,10 @@ def test_buffers_of_one_memory_are_not_needed_at_once() -> None:
 
 
 @pytest.mark.parametrize("made", [network("SPVCNN"), network(head_bias=True), nn.Identity()])
-def test_other_networks_are_refused(made: nn.Module) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])  # there, three channels become four
+def test_other_networks_are_refused(made: nn.Module, dtype: torch.dtype) -> None:
     with pytest.raises(UntraceableError):
-        Plan.of(made.eval(), 3, torch.float32)
+        Plan.of(made.eval().to(dtype), 3, dtype)
 
 
 def test_other_networks_run_layer_by_layer() -> None:
