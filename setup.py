@@ -74,6 +74,7 @@ EXTRAS = {
     "train": ["lightning>=2.2", "torchmetrics>=1.3", "tensorboard", "scikit-image>=0.22"],
     "sim": ["trimesh>=4", "embreex"],
     "viz": ["rerun-sdk>=0.20"],
+    "odometry": ["kiss-icp>=1.2"],
     "dev": [
         "pytest>=8",
         "pytest-timeout",

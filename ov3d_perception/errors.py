@@ -44,6 +44,10 @@ class DamagedBagError(BagError):
     """A bag whose bytes are cut off or wrong: a part of it may be saved."""
 
 
+class OdometryError(Ov3dError):
+    """LiDAR odometry that cannot be computed, or that failed on a scan."""
+
+
 class EncoderError(Ov3dError):
     """An image-text encoder that cannot be built or whose weights do not load."""
 

@@ -143,6 +143,12 @@ class Bag:
             _log.warning("%s: TF: %s. %s", self.path, fault, GAP_REMEDY)
         return tree
 
+    def fill(self, tree: TransformTree) -> None:
+        """Add every transform of the bag's TF topics to a tree of another bag."""
+        topics = self.topics_of("tf2_msgs/msg/TFMessage")
+        for message in self.messages(topics) if topics else ():
+            add_to_tree(tree, message.decode(), message.topic.endswith("tf_static"))
+
     def _tree(self, topics: list[str]) -> tuple[TransformTree, dict[str, set[str]]]:
         """The transforms of these topics, and for each child frame the namespaces that place it."""
         tree = TransformTree()

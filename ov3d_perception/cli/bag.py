@@ -49,6 +49,23 @@ def from_semantickitti(
     print(run(root, sequence, out, image_format="jpeg" if jpeg else "png"))
 
 
+@group.command("odometry")
+def odometry(
+    path: BagPath,
+    out: NewBag,
+    points: Annotated[str, typer.Option(help="The LiDAR's topic; default: /points, or the only one")] = "",
+    fixed_frame: Annotated[str, typer.Option(help="The frame to move in, which TF lacks")] = "odom",
+    max_range: Annotated[float, typer.Option(help="Metres; points beyond are not used")] = 60.0,
+    voxel_size: Annotated[float, typer.Option(help="Metres, of the odometry's map; 0.3 to 0.5 in buildings")] = 1.0,
+) -> None:
+    """Poses for a bag without odometry, by KISS-ICP: a small bag of TF, for `--set tf=` or to play beside it."""
+    from ov3d_perception.odometry.kiss import KissSettings
+    from ov3d_perception.odometry.of_bag import write_transforms
+
+    settings = KissSettings(max_range=max_range, voxel_size=voxel_size)
+    print(write_transforms(path, out, points or None, fixed_frame, settings))
+
+
 @group.command("play")
 def play(
     path: BagPath,

@@ -67,6 +67,7 @@ class Bag(FrameSource):
     camera_axes: how the cameras' frames lie, see ``bags.cameras.find_cameras``. fixed_frame: the world of the frames.
     sweeps: K, the key sweep and up to K - 1 before it. every: take each n-th scan as key sweep. labelset: what the
     ``label`` field of ``truth`` means; None for a bag without ground truth. images: False leaves the views out.
+    tf: a second bag whose TF is added, such as ``ov3d bag odometry`` writes for a drive without odometry.
     intensity_scale, time_unit, time_offset: see ``pointcloud2.read``. deskew: move each point to where it was at the
     scan's stamp, where the cloud has times. upright, base_frame: see ``geometry.upright.Upright``; imu: topic of the
     IMU, None: the first one. max_lag: images farther from the middle of the scan than this many seconds are left out.
@@ -96,6 +97,7 @@ class Bag(FrameSource):
         imu: str | None = None,
         max_lag: float = 0.1,
         tolerance: float = 0.05,
+        tf: str | Path | None = None,
     ) -> None:
         self.root, self.fixed_frame, self.sweeps = Path(root), fixed_frame, sweeps
         self.labelset = LabelSet.load(labelset) if labelset else None
@@ -108,6 +110,9 @@ class Bag(FrameSource):
         problems: list[str] = []
         self._clouds = self._stream(self._points_topic(points))
         self._tree: TransformTree = self._open().transforms(of=self._clouds.topic)
+        if tf is not None:
+            with open_bag(tf) as more:
+                more.fill(self._tree)
         self._truth = self._find_truth(truth, problems)
         first = self._decoded(self._clouds, 0)
         self._lidar = str(first.header.frame_id)
