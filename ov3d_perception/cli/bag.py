@@ -52,18 +52,24 @@ def from_semantickitti(
 @group.command("odometry")
 def odometry(
     path: BagPath,
-    out: NewBag,
+    out: Annotated[Path | None, typer.Argument(help="The bag to write; none: only measure the drift")] = None,
     points: Annotated[str, typer.Option(help="The LiDAR's topic; default: /points, or the only one")] = "",
     fixed_frame: Annotated[str, typer.Option(help="The frame to move in, which TF lacks")] = "odom",
-    max_range: Annotated[float, typer.Option(help="Metres; points beyond are not used")] = 60.0,
-    voxel_size: Annotated[float, typer.Option(help="Metres, of the odometry's map; 0.3 to 0.5 in buildings")] = 1.0,
+    max_range: Annotated[float, typer.Option(help="Metres; points beyond are not used")] = 80.0,
+    voxel_size: Annotated[float, typer.Option(help="Metres, of the odometry's map; 0.3 to 0.5 in buildings")] = 0.7,
 ) -> None:
-    """Poses for a bag without odometry, by KISS-ICP: a small bag of TF, for `--set tf=` or to play beside it."""
+    """Poses for a bag without odometry, by KISS-ICP: a small bag of TF, to be given as `tf` or played beside it.
+
+    Without OUT: how far KISS-ICP drifts from the odometry that the bag has.
+    """
     from ov3d_perception.odometry.kiss import KissSettings
-    from ov3d_perception.odometry.of_bag import write_transforms
+    from ov3d_perception.odometry.of_bag import drift_of_bag, write_transforms
 
     settings = KissSettings(max_range=max_range, voxel_size=voxel_size)
-    print(write_transforms(path, out, points or None, fixed_frame, settings))
+    if out is None:
+        print(drift_of_bag(path, points or None, fixed_frame, settings))
+    else:
+        print(write_transforms(path, out, points or None, fixed_frame, settings))
 
 
 @group.command("play")

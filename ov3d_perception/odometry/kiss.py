@@ -37,8 +37,8 @@ class KissSettings:
     """
 
     min_range: float = 1.0
-    max_range: float = 60.0
-    voxel_size: float = 1.0
+    max_range: float = 80.0
+    voxel_size: float = 0.7
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from ov3d_perception.bags.writer import BagWriter
 from ov3d_perception.errors import OdometryError, PointCloudError
 from ov3d_perception.geometry.poses import invert
 from ov3d_perception.odometry.kiss import KissSettings, register
-from ov3d_perception.odometry.trajectory import Trajectory
-from ov3d_perception.types import Scan
+from ov3d_perception.odometry.trajectory import Drift, Trajectory, drift
+from ov3d_perception.types import Pose, Scan
 
 
 def trajectory_of_bag(path: str | Path, points: str | None = None, settings: KissSettings | None = None) -> Trajectory:
@@ -41,8 +41,8 @@ def write_transforms(
 ) -> Trajectory:
     """Write a bag ``out`` of TF alone: ``fixed_frame`` to the top of the LiDAR's tree in the bag ``path``.
 
-    It starts at the identity, at the first scan's stamp. Give it to the bag data set (``tf=``), or play it beside the bag. Raises OdometryError
-    where the bag's own TF has the LiDAR below ``fixed_frame`` already.
+    It starts at the identity, at the first scan's stamp. Give it to the bag data set (``tf=``), or play it beside the
+    bag. Raises OdometryError where the bag's own TF has the LiDAR below ``fixed_frame`` already.
     """
     with open_bag(path) as bag:
         topic = _topic(bag, points)
@@ -64,6 +64,23 @@ def write_transforms(
     return found
 
 
+def drift_of_bag(
+    path: str | Path, points: str | None = None, fixed_frame: str = "odom", settings: KissSettings | None = None
+) -> Drift:
+    """How far KISS-ICP drifts from the bag's own TF: over 100 m of it, or all of a shorter drive.
+
+    Raises TransformError where TF has no pose of the LiDAR in ``fixed_frame``.
+    """
+    with open_bag(path) as bag:
+        topic = _topic(bag, points)
+        tree = bag.transforms(of=topic)
+        found = _trajectory(bag, topic, settings)
+        truth = tree.lookup_each(fixed_frame, found.frame_id, found.stamps, tolerance_ns=50_000_000)
+    way = np.linalg.norm(np.diff(truth[:, :3, 3], axis=0), axis=1).cumsum()
+    scans = int(np.searchsorted(way, 100.0)) + 1
+    return drift(found.T_odom_lidar, truth, min(scans, len(truth) - 1))
+
+
 def _topic(bag: Bag, wanted: str | None) -> str:
     clouds = [topic for topic in cloud_topics(bag) if bag.topics[topic].count]
     if wanted is None and len(clouds) > 1 and "/points" not in clouds:
@@ -76,7 +93,8 @@ def _topic(bag: Bag, wanted: str | None) -> str:
 def _trajectory(bag: Bag, topic: str, settings: KissSettings | None) -> Trajectory:
     problems: Counter[str] = Counter()
     first: list[Scan] = []
-    stamps, poses = [], []
+    stamps: list[int] = []
+    poses: list[Pose] = []
     for found in register(_scans(bag, topic, problems, first), settings):
         if found.T_odom_lidar is None:
             problems[found.problem] += 1

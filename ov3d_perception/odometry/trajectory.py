@@ -35,7 +35,7 @@ class Trajectory:
         return "\n".join([*lines, *self.notes])
 
     def reaching_back_to(self, stamp: int) -> Trajectory:
-        """With one more pose at an earlier stamp (ns), by the motion between the first two; itself if it reaches there."""
+        """With one more pose at an earlier stamp (ns), by the motion between the first two; itself if it has one."""
         if stamp >= self.stamps[0] or len(self.stamps) < 2:
             return self
         fraction = float(stamp - self.stamps[0]) / float(self.stamps[1] - self.stamps[0])
