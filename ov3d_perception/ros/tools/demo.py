@@ -6,7 +6,7 @@ import contextlib
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -130,10 +130,17 @@ def _summarise(live: Live, truth: dict[int, TrueScan], bag: Path, seed: int) -> 
         "world": f"simulated street, seed {seed}",
         "approach": live.approach.message,
         "scans": f"{len(live.listener.scans)} of {len(truth)} labelled live (newest first when the machine is slower)",
+        "latency": _latency(live.listener.status.get("lidar_node: segmentation", {})),
     }
     return Summary(
         about, score_labels(live.listener.scans, truth, names), offline, tuple(answers), live.listener.status
     )
+
+
+def _latency(status: Mapping[str, str]) -> str:
+    """From lidar_node's diagnostics."""
+    median, worst = (status.get(f"total{which} [ms]", "?") for which in ("", " worst"))
+    return f"{median} ms from a scan's arrival to its labels (median of the last 50, the worst {worst} ms)"
 
 
 def _draw(out: Path, live: Live, truth: dict[int, TrueScan], bag: Path, summary: Summary) -> None:

@@ -65,7 +65,9 @@ def test_boxes_hold_what_was_asked_for_and_nothing_answers_to_giraffe(out: Path)
 def test_pictures_bag_and_recording_are_there(out: Path) -> None:
     for name in ("scan.png", "map.png", "mask.png", "overlay.png", "demo.rrd", "drive/metadata.yaml"):
         assert (out / name).stat().st_size > 500, name
-    said = json.loads((out / "summary.json").read_text())["about"]["approach"]
+    about = json.loads((out / "summary.json").read_text())["about"]
+    assert re.match(r"[\d.]+ ms .* the worst [\d.]+ ms\)$", about["latency"]), about
+    said = about["approach"]
     assert (out / "approach.png").exists() == (" m in front of it" in said), said
 
 
