@@ -98,3 +98,7 @@ class MessageError(Ov3dError):
 
 class MapFileError(Ov3dError):
     """A map file that is missing, damaged, of another format or version, or that cannot be written."""
+
+
+class LedgerError(Ov3dError):
+    """A site's folder without a ledger, or one whose ledger or networks are not as they were written."""

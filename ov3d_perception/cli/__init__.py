@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from ov3d_perception import __version__
-from ov3d_perception.cli import bag, bank, checkpoint, former, live, maps, offline, training
+from ov3d_perception.cli import bag, bank, checkpoint, former, live, maps, offline, site, training
 from ov3d_perception.errors import Ov3dError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ bag.register(app)
 maps.register(app)
 bank.register(app)
 checkpoint.register(app)
+site.register(app)
 
 
 def _version(asked: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ov3d_perception.cli.common import FILES, CheckpointPath, Settings
+from ov3d_perception.cli.common import FILES, CheckpointPath, Settings, finish
 
 group = typer.Typer(no_args_is_help=True, help="Networks in files: what they are, and weights of other releases.")
 
@@ -75,3 +75,27 @@ def adapt_(
 
     count = adapt(checkpoint, dataset, root, out, parse_options(settings or []), scans)
     print(f"{out}: normalised by {count} scan{'s' * (count > 1)} of {root}")
+
+
+@group.command("load")
+def load(
+    checkpoint: Annotated[
+        str, typer.Argument(help="A .safetensors file, or a site's folder; default: the node's")
+    ] = "",
+    shadow: Annotated[int, typer.Option(help="Compare on so many scans first; refuse where they agree too little")] = 0,
+    timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds to wait for the LiDAR node")] = 300.0,
+) -> None:
+    """Swap the running node's network between two scans; its words stay."""
+    from ov3d_perception.ros.tools.client import load_checkpoint
+
+    finish(load_checkpoint(checkpoint, shadow, timeout_s))
+
+
+@group.command("rollback")
+def rollback(
+    timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds to wait for the LiDAR node")] = 30.0,
+) -> None:
+    """Bring back the network that the running node had before."""
+    from ov3d_perception.ros.tools.client import roll_back
+
+    finish(roll_back(timeout_s))

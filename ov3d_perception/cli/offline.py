@@ -54,6 +54,8 @@ def simulate(
     seed: Annotated[int, typer.Option(help="Which world")] = 2000,
     seconds: Annotated[float, typer.Option(help="Length of the drive")] = 12.0,
     image_every: Annotated[int, typer.Option(help="Render the cameras at every n-th scan")] = 1,
+    robot: Annotated[str, typer.Option(help="car, or cart: low, with a LiDAR of 16 beams")] = "car",
+    paint: Annotated[int, typer.Option(help="Other than 0: the materials of another town")] = 0,
     nuscenes: Annotated[
         tuple[str, str] | None, typer.Option(help="nuScenes' format; training and validation seeds: 0-7 1000-1001")
     ] = None,
@@ -67,5 +69,5 @@ def simulate(
     from ov3d_perception.sim.bag import write_drive
     from ov3d_perception.sim.drive import simulate as drive
 
-    write_drive(out, drive(seed, seconds, image_every=image_every))
+    write_drive(out, drive(seed, seconds, image_every=image_every, robot=robot, paint=paint))
     print(out)

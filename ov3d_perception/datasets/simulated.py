@@ -46,9 +46,12 @@ class _Options:
     frames: int
     stride: int
     image_size: tuple[int, int]
+    robot: str = "car"
+    paint: int = 0
 
     def drive(self, seed: int) -> SimulatedDrive:
-        return _drive(seed, self.frames * self.stride / 10.0, self.stride, self.image_size)
+        seconds = self.frames * self.stride / 10.0
+        return _drive(seed, seconds, self.stride, self.image_size, self.robot, self.paint)
 
     def sweep(self, seed: int, revolution: int) -> Sweep:
         """Any revolution of the drive, without images."""
@@ -62,13 +65,18 @@ class _Options:
         return range(key - 1, max(key - sweeps, -1), -1)
 
     def folder(self, root: Path) -> Path:
-        key = hashlib.sha256(json.dumps([VERSION, asdict(self)]).encode()).hexdigest()[:12]
+        about = asdict(self)
+        if (self.robot, self.paint) == ("car", 0):  # the key that they had before there were others
+            del about["robot"], about["paint"]
+        key = hashlib.sha256(json.dumps([VERSION, about]).encode()).hexdigest()[:12]
         return root / key
 
 
 @lru_cache(maxsize=1)
-def _drive(seed: int, duration_s: float, stride: int, image_size: tuple[int, int]) -> SimulatedDrive:
-    return simulate(seed, duration_s, stride=stride, image_size=image_size)
+def _drive(
+    seed: int, duration_s: float, stride: int, image_size: tuple[int, int], robot: str, paint: int
+) -> SimulatedDrive:
+    return simulate(seed, duration_s, stride=stride, image_size=image_size, robot=robot, paint=paint)
 
 
 class Simulated(FrameSource):
@@ -76,9 +84,10 @@ class Simulated(FrameSource):
 
     root: folder of the cache; an empty path (``Path()``) means ``cache_dir()/sim``.
     seeds: worlds: integers, one, or a string such as "0-19,1000". frames: per drive. stride: scans at 10 Hz between two
-    frames. image_size: width, height. sweeps: a frame's own and the drive's sweeps before it, newest first, as far as
-    there are that many. Frames that are not in the cache are rendered when asked (seconds each);
-    :meth:`prepare` renders all of them with several processes. cache: the folder of these options' files.
+    frames. image_size: width, height. robot, paint: see ``sim.drive.simulate``.
+    sweeps: a frame's own and the drive's sweeps before it, newest first, as far as there are that many. Frames that are
+    not in the cache are rendered when asked (seconds each); :meth:`prepare` renders all of them with several processes.
+    cache: the folder of these options' files.
     """
 
     preparation = Preparation(deskew=True)  # its clouds come without the sensor's motion
@@ -92,12 +101,15 @@ class Simulated(FrameSource):
         stride: int = 5,
         image_size: tuple[int, int] = (480, 270),
         sweeps: int = 1,
+        robot: str = "car",
+        paint: int = 0,
     ) -> None:
         if min(frames, stride, sweeps) < 1:
             raise DatasetError(f"frames={frames}, stride={stride}, sweeps={sweeps}", "All must be at least 1")
         self.labelset = LabelSet.load("street")
         self._seeds = parse_seeds(seeds)
-        self._options = _Options(int(frames), int(stride), (int(image_size[0]), int(image_size[1])))
+        self._rig = rig.robot(robot)
+        self._options = _Options(int(frames), int(stride), (int(image_size[0]), int(image_size[1])), robot, int(paint))
         self._sweeps = sweeps
         base = cache_dir() / "sim" if root == Path() else root
         self.cache = self._options.folder(base)
@@ -116,7 +128,8 @@ class Simulated(FrameSource):
     def rendered(self, index: int) -> Rendered:
         """The frame at ``index`` with instances and class images, and with the key sweep alone."""
         seed, number = self._place(index)
-        return _load(self._rendered_path(index), f"{seed}/{number:03d}", self._options.image_size)
+        cameras = self._rig.cameras(*self._options.image_size)
+        return _load(self._rendered_path(index), f"{seed}/{number:03d}", cameras)
 
     def _place(self, index: int) -> tuple[int, int]:
         return self._seeds[index // self._options.frames], index % self._options.frames
@@ -224,10 +237,10 @@ def _load_sweep(path: Path) -> Sweep:
         return _sweep_of(data)
 
 
-def _load(path: Path, name: str, image_size: tuple[int, int]) -> Rendered:
+def _load(path: Path, name: str, cameras: Sequence[rig.MountedCamera]) -> Rendered:
     with np.load(path) as data:
         views, truths = [], []
-        for number, mounted in enumerate(rig.cameras(*image_size)):
+        for number, mounted in enumerate(cameras):
             image = cv2.cvtColor(_decoded(data[f"image_{number}"], cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
             truth = _decoded(data[f"truth_{number}"], cv2.IMREAD_UNCHANGED).astype(np.int32)
             views.append(View(mounted.camera, data["T_world_camera"][number], image, int(data["view_stamps"][number])))

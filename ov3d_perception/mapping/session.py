@@ -23,18 +23,23 @@ from ov3d_perception.mapping.basis import Basis
 from ov3d_perception.mapping.labels import LabelledMap, MapLabels
 from ov3d_perception.mapping.map_words import MapWords
 from ov3d_perception.mapping.query import Match, TextQuery, ask
+from ov3d_perception.mapping.realign import MOST_LOST, realign
 from ov3d_perception.mapping.save_load import MapInfo, load_map, merge_into, read_info, read_words, save_map
 from ov3d_perception.mapping.semantic_map import SemanticMap
 
 
 @dataclass(frozen=True)
 class MapSettings:
-    """How a new map is made; see :class:`SemanticMap`. voxel_size: metres, 0 for that of the network's voxels."""
+    """How a new map is made; see :class:`SemanticMap`. voxel_size: metres, 0 for that of the network's voxels.
+
+    most_lost: of a map's features, where another network takes over; with more, the map is refused (:mod:`realign`).
+    """
 
     frame_id: str = "map"
     voxel_size: float = 0.2
     max_voxels: int = 1_000_000
     eviction: str = "oldest"
+    most_lost: float = MOST_LOST
 
 
 @dataclass(frozen=True)
@@ -79,13 +84,16 @@ class MapSession:
     """Owns a map, its network's basis and its words.
 
     settings: for new maps. words: None until a text source is loaded; assign a whole new value to replace it.
-    basis: that of the features to come, None until it is known.
+    basis: that of the features to come, None until it is known. realigned: what the last change of the network cost the
+    map, as a share of its features' squared length; None without such a change. former: basis ids that the map has had.
     """
 
     def __init__(self, settings: MapSettings | None = None, words: MapWords | None = None) -> None:
         self.settings = settings or MapSettings()
         self.words = words
         self.basis: Basis | None = None
+        self.realigned: float | None = None
+        self.former: frozenset[str] = frozenset()
         self._map: SemanticMap | None = None
         self._labels: MapLabels | None = None
         self._exchange = threading.Lock()  # held while the map is made or replaced
@@ -115,18 +123,23 @@ class MapSession:
     def map_of(self, basis_id: str, voxel_size: float) -> SemanticMap | None:
         """The map for features of this basis, made if there is none yet; None while their basis is unknown.
 
-        voxel_size: of the features, metres. Raises IdentityError if the map belongs to another network.
+        A map of another network of the same encoder is brought into this one's coordinates (:func:`realign.realign`).
+        voxel_size: of the features, metres. Raises IdentityError where that would cost too much, or the encoder is
+        another one.
         """
         with self._exchange:
+            basis, settings = self.basis, self.settings
             if self._map is not None:
                 if basis_id != self._map.basis_id:
-                    raise IdentityError(
-                        f"The features come from another network (basis {basis_id[:12]}) than the map's "
-                        f"({self._map.basis_id[:12]}, {self._map.identity})",
-                        "Call ~/clear to start a new map, or bring back the former checkpoint",
-                    )
+                    if basis is None or basis.basis_id != basis_id:
+                        raise IdentityError(
+                            f"The features come from another network (basis {basis_id[:12]}) than the map's "
+                            f"({self._map.basis_id[:12]}, {self._map.identity})",
+                            "Call ~/clear to start a new map, or bring back the former checkpoint",
+                        )
+                    self._map = self._realigned(self._map, basis)
+                    self._labels = None
                 return self._map
-            basis, settings = self.basis, self.settings
             if basis is None or basis.basis_id != basis_id:
                 return None
             self._map = SemanticMap(
@@ -168,19 +181,26 @@ class MapSession:
         with self._exchange:
             count = len(self._map) if self._map is not None else 0
             self._map = self._labels = None
+            self.former = frozenset()
         return count
 
-    def adopt(self, semantic_map: SemanticMap) -> None:
-        """Make this the map. Raises IdentityError if the present map, or the basis, is of another network."""
+    def adopt(self, semantic_map: SemanticMap) -> SemanticMap:
+        """Make this the map, in the coordinates of the present network where there is one; returns it.
+
+        Raises IdentityError as :meth:`map_of`.
+        """
         with self._exchange:
-            present = self.basis if self._map is None else self._map
-            if present is not None and present.basis_id != semantic_map.basis_id:
-                raise IdentityError(
-                    f"The file's map was made by another network ({semantic_map.identity}, basis "
-                    f"{semantic_map.basis_id[:12]}) than runs here ({present.identity}, basis {present.basis_id[:12]})",
-                    "Bring back the checkpoint that it was made with, or ask the file itself: ov3d map query",
-                )
+            present = self._map
+            basis = Basis(present.head, present.identity, present.logit_scale) if present is not None else self.basis
+            if basis is not None and basis.basis_id != semantic_map.basis_id:
+                semantic_map = self._realigned(semantic_map, basis)
             self._map, self._labels = semantic_map, None
+            return semantic_map
+
+    def _realigned(self, semantic_map: SemanticMap, basis: Basis) -> SemanticMap:
+        result, self.realigned = realign(semantic_map, basis, self.settings.most_lost)
+        self.former |= {semantic_map.basis_id}
+        return result
 
     # -- files -------------------------------------------------------------------------------------------------------
 
@@ -203,9 +223,7 @@ class MapSession:
                 f"{path} is a map in '{info.frame_id}', this node keeps one in '{settings.frame_id}'",
                 "Start the node with that map_frame, or name another file",
             )
-        loaded = load_map(path, settings.max_voxels, settings.eviction)
-        self.adopt(loaded)
-        return info, loaded
+        return info, self.adopt(load_map(path, settings.max_voxels, settings.eviction))
 
     def merge(self, path: Path | str) -> MapInfo:
         """Add a file's voxels to the map, or :meth:`load` it if there is none."""

@@ -21,30 +21,33 @@ from vision_msgs.msg import LabelInfo
 
 from ov3d_msgs.msg import FeatureBasis, FeatureCloud
 from ov3d_msgs.srv import SetVocabulary
-from ov3d_perception.errors import Ov3dError, UnknownWordError
+from ov3d_perception.errors import Ov3dError
 from ov3d_perception.geometry.transform_tree import PARENTS_REMEDY
 from ov3d_perception.geometry.upright import Gravity
-from ov3d_perception.inference import LiveModel, Segmenter
-from ov3d_perception.language.vocabulary import TextSource, Vocabulary, classes_of, load_text_source
+from ov3d_perception.inference import LiveModel
+from ov3d_perception.language.vocabulary import Vocabulary, classes_of
 from ov3d_perception.language.words import require_list
-from ov3d_perception.networks.checkpoint_info import words_of_checkpoint
 from ov3d_perception.ros import messages, parameters, qos
 from ov3d_perception.ros.bond import ManagerBond
 from ov3d_perception.ros.diagnostics import ERROR, STALE, WARN, DiagnosticsPublisher, Health
 from ov3d_perception.ros.environment import shared_memory_fault
 from ov3d_perception.ros.lidar_parameters import LidarParameters
-from ov3d_perception.ros.lidar_pipeline import Arrived, LidarPipeline, Output
+from ov3d_perception.ros.lidar_pipeline import Arrived, InForce, LidarPipeline, Output
+from ov3d_perception.ros.load_network import initial_vocabulary, load_network
+from ov3d_perception.ros.model_swap import ModelSwap
 from ov3d_perception.ros.points_input import Points, PointsInput
 from ov3d_perception.ros.run import keep_loaded, run
 from ov3d_perception.ros.transforms import listen
 from ov3d_perception.ros.worker import NewestWorker
-from ov3d_perception.types import Preparation
 
 #: Parameters that count at once; a configured node refuses the others.
-AT_ONCE = ("vocabulary", "min_probability", "stale_after", "tf_timeout")
+AT_ONCE = (
+    *("vocabulary", "min_probability", "stale_after", "tf_timeout"),
+    *("follow_site", "shadow_every", "min_agreement", "trial_scans"),
+)
 _TO_UNCONFIGURED = (
     "Deactivate and clean up the node first (ros2 lifecycle set {0} deactivate, cleanup), set it, then configure and "
-    "activate it; words can be changed at any time: {0}/set_vocabulary"
+    "activate it; words can be changed at any time: {0}/set_vocabulary; and the network: {0}/load_checkpoint"
 )
 _NEXT = {
     "unconfigured": "Next: ros2 lifecycle set {0} configure",
@@ -71,12 +74,12 @@ class LidarNode(LifecycleNode):
         self._transforms = listen(self, values.tf_cache)
         self._frame_id: str | None = None
         self._last_arrival = time.monotonic()
-        self._text: TextSource | None = None
         self._pipeline: LidarPipeline | None = None
         self._worker: NewestWorker[Arrived] | None = None
         self._gravity = Gravity(keep_s=10.0)
         self._bond = ManagerBond(self)
         self._create_interfaces()
+        self._swap = ModelSwap(self, self._health, lambda: self._pipeline, self._gravity)
         self.add_on_set_parameters_callback(self._on_parameters)
         self._diagnostics = DiagnosticsPublisher(self, self._health, self._refresh, values.diagnostics_period)
         wall = Clock(clock_type=ClockType.STEADY_TIME)  # a simulated clock may not run yet
@@ -99,32 +102,24 @@ class LidarNode(LifecycleNode):
         """Load network and words, run the network once."""
         self._values = values = parameters.read(self, LidarParameters)
         try:
-            segmenter = _load_segmenter(values)
-            self._text = _open_text(values, segmenter)
-            vocabulary = _initial_vocabulary(values, segmenter, self._text)
-            preparation = values.preparation(segmenter.info.preparation)
-            model = LiveModel.of(segmenter, vocabulary, preparation, values.min_probability)
-            self._pipeline = self._make_pipeline(model)
-            self._put_in_force(model)
-            segmenter.warm_up()
+            in_force = load_network(values.checkpoint_path, values, self._gravity)
+            self._pipeline = self._make_pipeline(in_force)
+            self._show(in_force)
         except Exception as error:  # not only Ov3dError: the libraries underneath have errors of their own
             self.get_logger().error(f"Not configured. {self._health.fail('configuration', error)}")
             self._release()
             return _FAILURE
-        self._health.clear("configuration")
-        self._health.clear("vocabulary")
-        self._health.value("encoder", segmenter.identity)
-        self._health.value("preparation", _described(preparation, segmenter.info.preparation))
-        self.get_logger().info(f"Configured: {values.checkpoint_path} on {segmenter.device}")
-        self.get_logger().info(f"Scans: {_described(preparation, segmenter.info.preparation)}")
+        for condition in ("configuration", "vocabulary", "swap"):
+            self._health.clear(condition)
+        self.get_logger().info(f"Configured: {in_force.path} on {in_force.model.segmenter.device}")
+        self.get_logger().info(f"Scans: {_described(in_force.model)}")
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start to work on what the sensor sends."""
         result = super().on_activate(state)
         assert self._pipeline is not None
-        self._basis_output.publish(messages.basis_to_message(self._pipeline.basis, self._now()))
-        self._publish_label_info()
+        self._announce(self._pipeline.in_force)
         # The network runs in a thread of its own: an executor's callback that takes longer than a scan lasts would
         # work through the middleware's queue of old scans. The executor (run.py) has several threads for one reason:
         # a transition or a change of words may take seconds, and TF and diagnostics must not stop for it.
@@ -180,21 +175,20 @@ class LidarNode(LifecycleNode):
         self, request: SetVocabulary.Request, response: SetVocabulary.Response
     ) -> SetVocabulary.Response:
         start = time.perf_counter()
-        response.known_words = sorted(getattr(self._text, "words", ()))
         try:
-            if self._pipeline is None or self._text is None:
+            pipeline = self._pipeline
+            if pipeline is None:
                 raise Ov3dError("The node is not configured", "Configure it, or read /diagnostics for what hinders it")
-            background = self._pipeline.model.segmenter.info.vocabulary
-            vocabulary = Vocabulary.from_words(_requested(request), self._text, background)
-            self._put_in_force(self._pipeline.model.with_words(vocabulary))
+            response.known_words = sorted(getattr(pipeline.in_force.text, "words", ()))
+            changed = pipeline.put_in_force(lambda now: _with_words(now, _requested(request)))
             self._health.clear("vocabulary")
             response.success = True
-            response.message = f"Labelling with {len(vocabulary.names)} classes"
+            response.message = f"Labelling with {len(changed.model.vocabulary.names)} classes"
         except Exception as error:  # not only Ov3dError: a text tower has errors of its own
             response.message = f"The words have not changed: {self._health.fail('vocabulary', error, WARN)}"
             self.get_logger().warning(response.message)
         if self._pipeline is not None:
-            response.class_names = list(self._pipeline.model.vocabulary.names)
+            response.class_names = list(self._pipeline.in_force.model.vocabulary.names)
         spent = time.perf_counter() - start
         self._health.spent("set vocabulary", spent)
         response.duration = Duration(nanoseconds=int(spent * 1e9)).to_msg()
@@ -220,15 +214,20 @@ class LidarNode(LifecycleNode):
 
     def _apply(self, pipeline: LidarPipeline, new: Mapping[str, Any]) -> None:
         """Let new values of :data:`AT_ONCE` count from the next scan on. Raises as :meth:`Vocabulary.from_words`."""
-        model, vocabulary = pipeline.model, pipeline.model.vocabulary
         changes: dict[str, Any] = {**new}
         if "vocabulary" in changes:
             changes["vocabulary"] = tuple(word for word in changes["vocabulary"] if word)
         values = replace(self._values, **changes)
-        if "vocabulary" in new and self._text is not None:
-            vocabulary = _initial_vocabulary(values, model.segmenter, self._text)
-        self._values = pipeline.parameters = values
-        self._put_in_force(LiveModel.of(model.segmenter, vocabulary, model.preparation, values.min_probability))
+
+        def apply(now: InForce) -> InForce:
+            segmenter, vocabulary = now.model.segmenter, now.model.vocabulary
+            if "vocabulary" in new:
+                vocabulary = initial_vocabulary(now.path, values, segmenter, now.text)
+            model = LiveModel.of(segmenter, vocabulary, now.model.preparation, values.min_probability)
+            return replace(now, model=model, parameters=values)
+
+        pipeline.put_in_force(apply)
+        self._values = values
         self._health.clear("vocabulary")
 
     def _refresh(self) -> None:
@@ -258,23 +257,26 @@ class LidarNode(LifecycleNode):
 
     # -- helpers -----------------------------------------------------------------------------------------------------
 
-    def _make_pipeline(self, model: LiveModel) -> LidarPipeline:
+    def _make_pipeline(self, in_force: InForce) -> LidarPipeline:
         points, features = Output(self._points_output), Output(self._features_output)
-        return LidarPipeline(
-            self._values, model, self._transforms, self._health, points, features, self._report, self._gravity
-        )
+        return LidarPipeline(in_force, self._transforms, self._health, points, features, self._report, self._announce)
 
-    def _put_in_force(self, model: LiveModel) -> None:
-        """Label with this model from the next scan on."""
-        assert self._pipeline is not None
-        self._pipeline.model = model
-        self._health.value("classes", len(model.vocabulary.names))
-        self._publish_label_info()
+    def _announce(self, in_force: InForce) -> None:
+        """To whoever reads labels and features: what they mean from now on. Also from the worker's thread."""
+        self._show(in_force)
+        if self._label_output.is_activated:
+            self._basis_output.publish(messages.basis_to_message(in_force.basis, self._now()))
+            names = in_force.model.vocabulary.names
+            self._label_output.publish(messages.label_info(names, in_force.parameters.min_probability, self._now()))
 
-    def _publish_label_info(self) -> None:
-        if self._pipeline is not None and self._label_output.is_activated:
-            names = self._pipeline.model.vocabulary.names
-            self._label_output.publish(messages.label_info(names, self._values.min_probability, self._now()))
+    def _show(self, in_force: InForce) -> None:
+        """On /diagnostics."""
+        health, model = self._health, in_force.model
+        health.value("checkpoint", in_force.path)
+        health.value("checkpoint sha256", in_force.sha256)
+        health.value("encoder", model.segmenter.identity)
+        health.value("preparation", _described(model))
+        health.value("classes", len(model.vocabulary.names))
 
     def _stop_working(self) -> None:
         self._bond.end()
@@ -284,7 +286,8 @@ class LidarNode(LifecycleNode):
 
     def _release(self) -> None:
         self._stop_working()
-        self._pipeline = self._text = None
+        self._pipeline = None
+        self._swap.forget()
 
     def _tf_age(self) -> str:
         """Seconds from the newest transform between sensor and fixed frame to now, as text."""
@@ -314,42 +317,17 @@ def _requested(request: SetVocabulary.Request) -> dict[str, list[str]]:
     return classes_of([*((word, [word]) for word in request.words), *classes])
 
 
-def _load_segmenter(values: LidarParameters) -> Segmenter:
-    """The network, on its device. An ``Ov3dError`` of its own for the file, the device and the backend."""
-    try:
-        return Segmenter.load(values.checkpoint_path, values.device, values.precision, values.backend)
-    except (RuntimeError, AssertionError) as error:  # what PyTorch raises for a device it does not have
-        raise Ov3dError(
-            f"The network cannot run on device '{values.device}' ({error})",
-            "Set the parameter device to auto or cpu, or make the GPU available to PyTorch",
-        ) from error
+def _with_words(now: InForce, words: Mapping[str, list[str]]) -> InForce:
+    background = now.model.segmenter.info.vocabulary
+    return replace(now, model=now.model.with_words(Vocabulary.from_words(words, now.text, background)))
 
 
-def _initial_vocabulary(values: LidarParameters, segmenter: Segmenter, text: TextSource) -> Vocabulary:
-    """The words of the parameter, else those that the checkpoint was trained to tell apart."""
-    words = values.vocabulary or segmenter.info.vocabulary
-    if not words:
-        raise UnknownWordError(
-            f"The checkpoint {values.checkpoint_path} names no classes",
-            "Set the parameter vocabulary: [car, tree, ...]",
-        )
-    return Vocabulary.from_words(words, text, segmenter.info.vocabulary)
-
-
-def _open_text(values: LidarParameters, segmenter: Segmenter) -> TextSource:
-    """The words of the parameter, else the checkpoint's own."""
-    if values.text:
-        return load_text_source(values.text)
-    remedy = f"Set the parameter text: a text bank (.npz) of {segmenter.identity}, or a model with that text tower"
-    return words_of_checkpoint(segmenter.info, values.checkpoint_path, remedy)
-
-
-def _described(preparation: Preparation, of_checkpoint: Preparation) -> str:
+def _described(model: LiveModel) -> str:
     """What is done to scans, and what of it differs from the network's training."""
-    trained = asdict(of_checkpoint)
+    trained = asdict(model.segmenter.info.preparation)
     return ", ".join(
         f"{name} {value}" + ("" if value == trained[name] else f" by parameter (trained with {trained[name]})")
-        for name, value in asdict(preparation).items()
+        for name, value in asdict(model.preparation).items()
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ov3d_perception.geometry.scan_time import UNITS
 from ov3d_perception.geometry.upright import MODES
+from ov3d_perception.ledger import resolve
 from ov3d_perception.models import shipped_checkpoint
 from ov3d_perception.ros.parameters import parameter
 from ov3d_perception.types import BACKENDS, Preparation
@@ -17,7 +18,31 @@ class LidarParameters:
     """Values are taken over when the node is configured; the vocabulary can be changed at any time by service."""
 
     autostart: bool = parameter(True, "Configure and activate at start, without a lifecycle manager", read_only=True)
-    checkpoint: str = parameter("", "Network, a .safetensors file of `ov3d train`; empty: the one shipped")
+    checkpoint: str = parameter(
+        "",
+        "Network, a .safetensors file of `ov3d train` or the folder of a site (`ov3d learn`); empty: the one shipped",
+    )
+    follow_site: bool = parameter(
+        False, "Where checkpoint is a site's folder: load each network that its ledger puts in force, while working"
+    )
+    shadow_every: int = parameter(
+        2,
+        "A network that is compared first (shadow) labels each n-th scan, beside the present one",
+        minimum=1,
+        maximum=100,
+    )
+    min_agreement: float = parameter(
+        0.5,
+        "A compared network that labels a smaller share of the points as the present one does is refused",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    trial_scans: int = parameter(
+        100,
+        "Scans after a swap in which a network that fails is taken back, and the former one labels the scan",
+        minimum=0,
+        maximum=1_000_000,
+    )
     device: str = parameter("auto", "Where the network runs: auto (a GPU if there is one), cpu, cuda, cuda:1, ...")
     precision: str = parameter("auto", "Arithmetic of the network", choices=("auto", "fp32", "bf16"))
     backend: str = parameter(
@@ -87,8 +112,8 @@ class LidarParameters:
 
     @property
     def checkpoint_path(self) -> Path:
-        """The checkpoint asked for, or the one shipped."""
-        return Path(self.checkpoint).expanduser() if self.checkpoint else shipped_checkpoint()
+        """The checkpoint asked for, that of the site asked for, or the one shipped. Raises LedgerError."""
+        return resolve(self.checkpoint, shipped_checkpoint())
 
     def preparation(self, of_checkpoint: Preparation) -> Preparation:
         """How scans are prepared: as the checkpoint says, except for what these parameters say."""

@@ -211,6 +211,8 @@ class MapNode(GuardedCallbacks, Node):
         health.value("evicted", semantic_map.evicted if semantic_map is not None else 0)
         health.value("encoder", semantic_map.identity if semantic_map is not None else "none")
         health.value("TF age [s]", self._tf_age(values.map_frame))
+        lost = self.session.realigned
+        health.value("lost to another network", "nothing" if lost is None else f"{100 * lost:.1f} %")
         health.value("not answered yet", self.session.shortage(values.min_observations) or "nothing")
         waited = time.monotonic() - self._last_arrival
         if waited > values.stale_after:

@@ -10,7 +10,6 @@ from ov3d_perception.bags import messages
 from ov3d_perception.bags.images import encode_jpeg
 from ov3d_perception.bags.pointcloud2 import SECOND
 from ov3d_perception.bags.writer import BagWriter
-from ov3d_perception.sim import rig
 from ov3d_perception.sim.drive import EPOCH, SimFrame, SimulatedDrive
 
 ODOMETRY_HZ = 50
@@ -41,7 +40,7 @@ def write_drive(path: str | Path, drive: SimulatedDrive, *, overwrite: bool = Fa
 
 
 def _static_transforms(drive: SimulatedDrive) -> list[tuple[str, str, int, np.ndarray]]:
-    edges = [("map", "odom", EPOCH, np.eye(4)), ("base_link", "lidar", EPOCH, rig.lidar_mount())]
+    edges = [("map", "odom", EPOCH, np.eye(4)), ("base_link", "lidar", EPOCH, drive.robot.lidar_mount())]
     return edges + [("base_link", f"{m.camera.name}_optical", EPOCH, m.T_base_camera) for m in drive.rig]
 
 

@@ -59,11 +59,12 @@ class SimulatedDrive:
     stride: int
     image_size: tuple[int, int]
     lidar: LidarModel = field(default_factory=LidarModel)
+    robot: rig.Robot = rig.CAR
 
     @property
     def rig(self) -> tuple[rig.MountedCamera, ...]:
         """The cameras, as mounted."""
-        return rig.cameras(*self.image_size)
+        return self.robot.cameras(*self.image_size)
 
     def base_at(self, times: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, "n 4 4"]:
         """T_world_base at times in seconds after the start."""
@@ -72,7 +73,7 @@ class SimulatedDrive:
 
     def lidar_at(self, times: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, "n 4 4"]:
         """T_world_lidar at times in seconds after the start."""
-        return self.base_at(times) @ rig.lidar_mount()
+        return self.base_at(times) @ self.robot.lidar_mount()
 
     def __len__(self) -> int:
         return self.frames
@@ -96,7 +97,7 @@ class SimulatedDrive:
         )
         base = self.base_at(np.array([start]))[0]
         return SimFrame(
-            raw.stamp, raw, scan, found.labels, found.instances, base, base @ rig.lidar_mount(), views, truths
+            raw.stamp, raw, scan, found.labels, found.instances, base, base @ self.robot.lidar_mount(), views, truths
         )
 
     def _pictures(
@@ -129,11 +130,15 @@ def simulate(
     image_size: tuple[int, int] = (480, 270),
     lidar: LidarModel | None = None,
     sun: tuple[float, float] | None = None,
+    robot: str = "car",
+    paint: int = 0,
 ) -> SimulatedDrive:
     """The drive of ``seed`` over ``duration_s`` seconds.
 
     rate_hz: revolutions a second. stride: simulate only each stride-th revolution. image_every: pictures only with
     each image_every-th of those. image_size: width, height. sun: azimuth and elevation in radians, else by the seed.
+    lidar: instead of the robot's own. robot: one of ``rig.ROBOTS``. paint: other than 0, the materials of another town:
+    each has another colour and another reflectivity, the same in all worlds of that number.
     Raises DatasetError for values that make no drive.
     """
     if seed < 0 or not 0 < duration_s < MAX_DURATION_S or rate_hz <= 0 or min(stride, image_every, *image_size) < 1:
@@ -141,6 +146,7 @@ def simulate(
             f"No drive: seed {seed}, {duration_s} s, {rate_hz} Hz, {stride=}, {image_every=}, {image_size=}",
             f"Give a seed from 0, a duration up to {MAX_DURATION_S:.0f} s, and positive numbers otherwise",
         )
-    world = generate(seed, duration_s, sun=sun)
+    world, carrier = generate(seed, duration_s, sun=sun, paint=paint), rig.robot(robot)
     frames = max(1, int(duration_s * rate_hz / stride + 1e-6))
-    return SimulatedDrive(seed, world, frames, rate_hz, cameras, image_every, stride, image_size, lidar or LidarModel())
+    device = lidar or carrier.lidar
+    return SimulatedDrive(seed, world, frames, rate_hz, cameras, image_every, stride, image_size, device, carrier)

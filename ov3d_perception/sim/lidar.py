@@ -21,7 +21,8 @@ class LidarModel:
     """The device, by default like the 32-beam one of nuScenes at 10 Hz. Angles in degrees, lengths in metres.
 
     noise: standard deviation of the range; dropout: share of returns lost at any distance; slices: into how many
-    moments a revolution is divided, for movers: they stand still in between, for LiDAR and cameras alike.
+    moments a revolution is divided, for movers: they stand still in between, for LiDAR and cameras alike. response:
+    the reported intensity is the echo's strength to this power; devices differ in it.
     """
 
     beams: int = 32
@@ -33,6 +34,7 @@ class LidarModel:
     noise: float = 0.02
     dropout: float = 0.01
     slices: int = 8
+    response: float = 1.0
 
     def moments(self, start: float, period: float) -> Float64[np.ndarray, " s"]:
         """The middle (s) of each slice of the revolution from ``start`` over ``period``."""
@@ -99,6 +101,8 @@ def _returns(model: LidarModel, hits: Hits, directions: np.ndarray, rng: np.rand
     keep = (rng.uniform(size=len(rows)) > lost) & (distance > model.min_range) & (distance < model.max_range)
     measured = distance + rng.normal(0, model.noise, len(rows)) if model.noise else distance
     intensity = np.clip(echo * rng.normal(1, 0.06, len(rows)) * np.exp(-distance / 120), 0, 1)
+    if model.response != 1:
+        intensity = intensity**model.response
     kept = rows[keep]
     return kept, measured[keep], intensity[keep], hits.label[kept], hits.instance[kept]
 

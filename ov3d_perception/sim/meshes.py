@@ -96,6 +96,23 @@ def join(meshes: Iterable[Mesh]) -> Mesh:
     return Mesh(*(np.concatenate([getattr(m, name) for m in meshes]) for name in names))
 
 
+def repainted(mesh: Mesh, paint: int) -> Mesh:
+    """The same mesh in the materials of another town; 0: as it is.
+
+    By texture, colours are multiplied by up to a third more or less a channel, and reflectivities by 0.5 to 1.8.
+    """
+    if paint == 0:
+        return mesh
+    rng, kinds = np.random.default_rng([paint, 11]), 64
+    tint = rng.uniform(0.7, 1.3, (kinds, 3)).astype(np.float32)
+    shine = np.exp(rng.uniform(np.log(0.5), np.log(1.8), kinds)).astype(np.float32)
+    kind, surface = mesh.surface[:, TEXTURE].astype(int) % kinds, mesh.surface.copy()
+    for columns in (COLOUR, ACCENT):
+        surface[:, columns] = np.clip(surface[:, columns] * tint[kind], 0, 1)
+    surface[:, REFLECTIVITY] = np.clip(surface[:, REFLECTIVITY] * shine[kind], 0.02, 1)
+    return replace(mesh, surface=surface)
+
+
 def empty() -> Mesh:
     """A mesh without faces."""
     return from_triangles(np.zeros((0, 3, 3)), Surface((0, 0, 0)))

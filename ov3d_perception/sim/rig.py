@@ -1,21 +1,35 @@
-"""The robot's sensors: where they sit, which way they look. Positions are those of the nuScenes car."""
+"""The robots of the simulator: where their sensors sit, which way they look, what LiDAR they carry.
+
+``car`` has the positions of the nuScenes car. ``cart`` is a low robot with a LiDAR of 16 beams, as sidewalk robots are:
+what a network learned from the car does not fit it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from ov3d_perception.errors import DatasetError
+from ov3d_perception.sim.lidar import LidarModel
 from ov3d_perception.types import Camera, Pose
 
 # Name: position on base_link (m), yaw (degrees), horizontal field of view (degrees).
-_CAMERAS = {
+Mounts = Mapping[str, tuple[tuple[float, float, float], float, float]]
+_CAR: Mounts = {
     "cam_front": ((1.70, 0.0, 1.51), 0.0, 72.0),
     "cam_front_left": ((1.52, 0.49, 1.51), 55.0, 72.0),
     "cam_front_right": ((1.52, -0.49, 1.51), -55.0, 72.0),
     "cam_back": ((0.03, 0.0, 1.57), 180.0, 110.0),
     "cam_back_left": ((1.04, 0.48, 1.56), 110.0, 72.0),
     "cam_back_right": ((1.04, -0.48, 1.56), -110.0, 72.0),
+}
+_CART: Mounts = {
+    "cam_front": ((0.32, 0.0, 0.62), 0.0, 88.0),
+    "cam_left": ((0.10, 0.24, 0.62), 90.0, 88.0),
+    "cam_right": ((0.10, -0.24, 0.62), -90.0, 88.0),
+    "cam_back": ((-0.28, 0.0, 0.62), 180.0, 80.0),
 }
 _OPTICAL = np.array([[0, 0, 1], [-1, 0, 0], [0, -1, 0]], float)  # axes of an optical frame that looks along body x
 
@@ -29,9 +43,43 @@ class MountedCamera:
     yaw: float
 
 
+@dataclass(frozen=True)
+class Robot:
+    """lidar_at: position of the LiDAR on base_link, metres; x is forward. mounts: of the cameras, by name."""
+
+    name: str
+    lidar: LidarModel
+    lidar_at: tuple[float, float, float]
+    mounts: Mounts = field(repr=False)
+
+    def cameras(self, width: int = 480, height: int = 270) -> tuple[MountedCamera, ...]:
+        """The ring cameras, pinhole, for images of the given size."""
+        return tuple(_mount(name, *spec, width, height) for name, spec in self.mounts.items())
+
+    def lidar_mount(self) -> Pose:
+        """T_base_lidar."""
+        T = np.eye(4)
+        T[:3, 3] = self.lidar_at
+        return T
+
+
+CAR = Robot("car", LidarModel(), (0.94, 0.0, 1.84), _CAR)
+CART = Robot(
+    "cart", LidarModel(beams=16, lowest=-15.0, highest=15.0, columns=900, response=0.6), (0.0, 0.0, 0.78), _CART
+)
+ROBOTS = {robot.name: robot for robot in (CAR, CART)}
+
+
+def robot(name: str) -> Robot:
+    """The robot of a name. Raises DatasetError for an unknown one."""
+    if name not in ROBOTS:
+        raise DatasetError(f"The simulator has no robot '{name}'", f"Choose {' or '.join(ROBOTS)}")
+    return ROBOTS[name]
+
+
 def cameras(width: int = 480, height: int = 270) -> tuple[MountedCamera, ...]:
-    """The six ring cameras, pinhole, for images of the given size."""
-    return tuple(_mount(name, *spec, width, height) for name, spec in _CAMERAS.items())
+    """The six ring cameras of the car."""
+    return CAR.cameras(width, height)
 
 
 def _mount(
@@ -47,7 +95,5 @@ def _mount(
 
 
 def lidar_mount() -> Pose:
-    """T_base_lidar: 1.84 m above the ground, x forward."""
-    T = np.eye(4)
-    T[:3, 3] = (0.94, 0.0, 1.84)
-    return T
+    """T_base_lidar of the car: 1.84 m above the ground."""
+    return CAR.lidar_mount()

@@ -13,7 +13,7 @@ from ov3d_perception.sim import layout as layouts
 from ov3d_perception.sim.actors import Traffic, populate
 from ov3d_perception.sim.furnish import Instances
 from ov3d_perception.sim.layout import Layout
-from ov3d_perception.sim.meshes import Mesh, join
+from ov3d_perception.sim.meshes import Mesh, join, repainted
 from ov3d_perception.sim.rays import Layer, RayScene
 from ov3d_perception.sim.road import Road
 
@@ -43,14 +43,19 @@ class World:
     light: Light
     ego: Callable[[np.ndarray], np.ndarray]
     ego_t: float
+    paint: int = 0
 
     def at(self, time: float) -> RayScene:
         """The world for rays at ``time`` seconds."""
-        return RayScene(self.static, Layer(self.traffic.at(time, float(self.ego(np.asarray(time))))))
+        movers = self.traffic.at(time, float(self.ego(np.asarray(time))))
+        return RayScene(self.static, Layer(repainted(movers, self.paint)))
 
 
-def generate(seed: int, duration_s: float, *, sun: tuple[float, float] | None = None) -> World:
-    """The world of ``seed``, long enough for a drive of ``duration_s``. ``sun``: azimuth, elevation (radians)."""
+def generate(seed: int, duration_s: float, *, sun: tuple[float, float] | None = None, paint: int = 0) -> World:
+    """The world of ``seed``, long enough for a drive of ``duration_s``. ``sun``: azimuth, elevation (radians).
+
+    paint: see :func:`repainted`.
+    """
     streams = [np.random.default_rng(s) for s in np.random.SeedSequence([seed, 2]).spawn(6)]
     ego = _ride(streams[0], duration_s)
     length = float(ego(np.asarray(duration_s)))
@@ -63,7 +68,8 @@ def generate(seed: int, duration_s: float, *, sun: tuple[float, float] | None = 
     ego_t = -layout.right.lanes[int(streams[0].integers(len(layout.right.lanes)))]
     traffic = populate(road, layout, crossings, lambda time: float(ego(np.asarray(time))), ego_t, instances, streams[5])
     static: Mesh = join([earth, things])
-    return World(road, layout, Layer(static), traffic, _light(streams[0], sun), ego, ego_t)
+    light = _light(streams[0], sun)
+    return World(road, layout, Layer(repainted(static, paint)), traffic, light, ego, ego_t, paint)
 
 
 def _ride(rng: np.random.Generator, duration_s: float) -> Callable[[np.ndarray], np.ndarray]:

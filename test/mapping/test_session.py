@@ -27,6 +27,8 @@ BANK = TextBank(["car", "tree", "road"], np.eye(3, dtype=np.float32), IDENTITY, 
 WORDS = MapWords.of(BANK, {"vehicle": ["car"], "plant": ["tree"], "ground": ["road"]})
 BASIS = Basis(np.eye(3, dtype=np.float32), IDENTITY, 10.0)
 OTHER = Basis(np.diag([1, 1, 2]).astype(np.float32), IDENTITY, 10.0)
+BLIND = Basis(np.eye(3, dtype=np.float32)[1:], IDENTITY, 10.0)
+"""Of a network whose features cannot lie in the direction of a car."""
 CAR = (np.indices((5, 5, 5)).reshape(3, -1).T * 0.2 + 0.1).astype(np.float32)  # 1 m, its centre at 0.5, 0.5, 0.5
 
 
@@ -53,13 +55,25 @@ def test_features_without_their_basis_make_no_map() -> None:
     assert integrate(waiting, 1) and len(waiting.map or ()) == 125
 
 
-def test_a_map_refuses_features_of_another_network_until_it_is_cleared() -> None:
+def test_a_map_survives_another_network_of_its_encoder() -> None:
     site = session()
     site.basis = OTHER
-    with pytest.raises(IdentityError, match="another network"):
-        integrate(site, 3, OTHER)
-    assert site.clear() == 125 and site.clear() == 0
     assert integrate(site, 3, OTHER) and site.map is not None and site.map.basis_id == OTHER.basis_id
+    assert site.realigned == pytest.approx(0.0, abs=1e-6) and site.former == {BASIS.basis_id}
+    assert len(site.map) == 125 and len(site.ask("car").matches) == 1
+    with pytest.raises(IdentityError, match="another network"):
+        integrate(site, 4, BASIS)  # which does not run any more
+
+
+def test_a_map_refuses_a_network_that_would_cost_too_much_until_it_is_cleared() -> None:
+    site = session()
+    site.basis, before = BLIND, site.map
+    features = np.tile(np.float32([1, 0]), (len(CAR), 1))
+    with pytest.raises(IdentityError, match=r"another network.* 100 % of what its voxels know would be lost"):
+        site.integrate(BLIND.basis_id, 0.2, CAR, features, 3)
+    assert site.map is before
+    assert site.clear() == 125 and site.clear() == 0
+    assert site.integrate(BLIND.basis_id, 0.2, CAR, features, 3)
 
 
 def test_voxels_that_are_too_old_go() -> None:
@@ -157,7 +171,7 @@ def test_what_cannot_be_loaded_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(MapFileError, match=r"'map'.*'odom'"):
         elsewhere.load(tmp_path / "site.ov3dmap")
     other = MapSession(words=WORDS)
-    other.basis = OTHER
+    other.basis = BLIND
     with pytest.raises(IdentityError, match="another network"):
         other.load(tmp_path / "site.ov3dmap")
     assert elsewhere.map is other.map is None

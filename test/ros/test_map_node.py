@@ -152,7 +152,7 @@ def test_stale_tf_is_refused(empty: Mapper) -> None:
     assert "newer" in status.message or "extrapolation" in status.message
 
 
-def test_features_of_another_network_are_refused_until_cleared(empty: Mapper) -> None:
+def test_the_map_survives_a_swapped_network(empty: Mapper) -> None:
     empty.drive({"car": CAR})
     other = Basis(2 * np.eye(4, dtype=np.float32), IDENTITY, 10.0)
     empty.publish_basis(other)
@@ -162,12 +162,32 @@ def test_features_of_another_network_are_refused_until_cleared(empty: Mapper) ->
         empty.publish_pose(stamp)
         empty.publish_features({"tree": TREE}, stamp, other)
 
-    status = empty.status(lambda s: s.level == DiagnosticStatus.ERROR and "another network" in s.message, send)
-    assert "~/clear" in status.message
+    status = empty.status(lambda s: int(values_of(s)["voxels"]) == len(TREE) + len(CAR), send)
+    assert values_of(status)["lost to another network"] == "0.0 %"
+    assert empty.ask("car").status == empty.ask("tree").status == Answer.OK
+    assert empty.clear().success
+    empty.publish_basis()
+
+
+def test_features_of_another_encoder_are_refused_until_cleared(empty: Mapper) -> None:
+    empty.publish_basis()
+    empty.drive({"car": CAR})
+    other = Basis(2 * np.eye(4, dtype=np.float32), EncoderIdentity("other", "test", 4), 10.0)
+    empty.publish_basis(other)
+
+    def send() -> None:
+        stamp = time.time_ns()
+        empty.publish_pose(stamp)
+        empty.publish_features({"tree": TREE}, stamp, other)
+
+    status = empty.status(lambda s: s.level == DiagnosticStatus.ERROR and "other/test/4" in s.message, send)
+    assert "start a new map" in status.message
     assert empty.ask("tree").status == Answer.NOTHING_FOUND
     assert empty.clear().message == f"Forgot {len(CAR)} voxels"
     empty.status(lambda s: int(values_of(s)["voxels"]) == len(TREE), send)
-    assert empty.ask("tree").status == Answer.OK
+    assert empty.ask("tree").status == Answer.IDENTITY_MISMATCH
+    assert empty.clear().success
+    empty.publish_basis()
 
 
 def test_features_before_their_basis_wait(mapper_named: Callable[..., Mapper]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ov3d_perception.ledger import resolve
 from ov3d_perception.mapping.query import TextQuery
 from ov3d_perception.mapping.semantic_map import EVICTIONS
 from ov3d_perception.models import shipped_checkpoint
@@ -123,8 +124,8 @@ class MapParameters:
 
     @property
     def checkpoint_path(self) -> Path:
-        """The checkpoint asked for, or the one shipped."""
-        return Path(self.checkpoint).expanduser() if self.checkpoint else shipped_checkpoint()
+        """The checkpoint asked for, that of the site asked for, or the one shipped. Raises LedgerError."""
+        return resolve(self.checkpoint, shipped_checkpoint())
 
     def query(self) -> TextQuery:
         """A query without words, with the values that requests do not name."""

@@ -156,7 +156,8 @@ class MapStorage:
             raise MapFileError(f"{self._file} was not loaded at start", "Move it away, or name a path in ~/save_map")
         if _place(self._file).exists():
             info, state = read_info(self._file), semantic_map.state()
-            if info.network != semantic_map.basis_id or not info.identity.compatible(state.identity):
+            own = info.network in (semantic_map.basis_id, *self._session.former)
+            if not own or not info.identity.compatible(state.identity):
                 raise IdentityError(
                     f"{self._file} is the map of another network ({info.identity}, basis {info.network[:12]})",
                     "Move it away, or name a path in ~/save_map",

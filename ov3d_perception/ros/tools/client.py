@@ -17,8 +17,9 @@ from geometry_msgs.msg import Point
 from rclpy.client import Client
 from rclpy.node import Node
 from rclpy.task import Future
+from std_srvs.srv import Trigger
 
-from ov3d_msgs.srv import ApproachPose, LoadMap, QueryText, SaveMap, SetVocabulary
+from ov3d_msgs.srv import ApproachPose, LoadCheckpoint, LoadMap, QueryText, SaveMap, SetVocabulary
 from ov3d_perception.errors import Ov3dError
 from ov3d_perception.ros import names
 
@@ -75,6 +76,19 @@ def set_vocabulary(
 ) -> SetVocabulary.Response:
     """One SetVocabulary call; its answer as it came. Raises ServiceError after ``timeout`` seconds."""
     return _call(SetVocabulary, service, SetVocabulary.Request(words=list(words)), timeout)
+
+
+def load_checkpoint(
+    checkpoint: str = "", shadow: int = 0, timeout: float = 300.0, service: str = names.LOAD_CHECKPOINT
+) -> LoadCheckpoint.Response:
+    """One LoadCheckpoint call; its answer as it came. Relative paths are this process's. Raises ServiceError."""
+    request = LoadCheckpoint.Request(checkpoint=_absolute(checkpoint), shadow=shadow)
+    return _call(LoadCheckpoint, service, request, timeout, again=False)
+
+
+def roll_back(timeout: float = 30.0, service: str = names.ROLLBACK) -> Trigger.Response:
+    """One call of ``~/rollback``; its answer as it came. Raises ServiceError after ``timeout`` seconds."""
+    return _call(Trigger, service, Trigger.Request(), timeout, again=False)
 
 
 def save_map(path: str = "", timeout: float = 120.0, service: str = names.SAVE_MAP) -> SaveMap.Response:
