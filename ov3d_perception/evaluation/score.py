@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ from ov3d_perception.evaluation.unlabelled import Unlabelled
 from ov3d_perception.inference import LiveModel, Segmenter
 from ov3d_perception.language.text_classifier import TextClassifier
 from ov3d_perception.language.vocabulary import Vocabulary
-from ov3d_perception.lifting.frames import Counts, neighbours, read_frames
+from ov3d_perception.lifting.consolidate import Consolidated, basis_of, consolidate
+from ov3d_perception.lifting.frames import Counts, read_frames
 from ov3d_perception.lifting.image_teacher import ImageTeacher
 from ov3d_perception.lifting.pairs import fused_teacher, image_size, pair
 from ov3d_perception.lifting.sources import require_classes, words_of
@@ -70,7 +71,7 @@ def score(
         name: Confusion(vocabulary.names) for name in (STUDENT_IN_VIEW, TEACHER_IN_VIEW, TEACHER_WINDOW, STUDENT_ALL)
     }
     counts, unlabelled, compared = Counts(), Unlabelled(vocabulary.names), 0
-    for index, frame in read_frames(source, counts):
+    for frame, said, basis in _frames(source, counts, teacher, pairs):
         predicted = model(frame.sweeps)
         if frame.labels is None:
             unlabelled.update(predicted)
@@ -92,9 +93,9 @@ def score(
         if teacher is None or len(seen) == 0:
             continue
         modes[TEACHER_IN_VIEW].update(label_by_teacher(teacher, frame, own, vocabulary)[seen], truth[seen])
-        if pairs.view_window > 0:
-            wide = Frame(frame.name, frame.sweeps, neighbours(source, index, frame, pairs.view_window), truth)
-            fused = label_by_teacher(teacher, wide, pair(wide, pairs), vocabulary)
+        if said is not None:
+            fused = np.zeros(len(truth), np.int32)
+            fused[said.point] = classify(said.feature, vocabulary, basis)[0][said.row]
             modes[TEACHER_WINDOW].update(fused[seen], truth[seen])
     if counts.used == 0 and unlabelled.frames == 0:
         raise DatasetError(f"No frame of the source can be read ({counts})", "Check the data set, or name another")
@@ -120,6 +121,18 @@ def score(
     )
 
 
+def _frames(
+    source: Sequence[Frame], counts: Counts, teacher: ImageTeacher | None, pairs: PairSpec
+) -> Iterator[tuple[Frame, Consolidated | None, Float[torch.Tensor, "k d"] | None]]:
+    """The frames; where images of others teach them too, with what all of these say, in the coordinates of a basis."""
+    if teacher is None or pairs.view_window == 0:
+        yield from ((frame, None, None) for _, frame in read_frames(source, counts))
+        return
+    pairs, basis = replace(pairs, sweeps=1), basis_of(source, teacher, pairs)
+    for _, frame, said in consolidate(read_frames(source, counts), teacher, pairs, basis):
+        yield frame, said, basis
+
+
 def label_by_teacher(
     teacher: ImageTeacher, frame: Frame, pairs: PixelPointPairs, vocabulary: Vocabulary
 ) -> Int32[np.ndarray, " n"]:
@@ -137,11 +150,14 @@ def project(teacher: ImageTeacher, frame: Frame, pairs: PixelPointPairs) -> Floa
 
 
 def classify(
-    features: Float[torch.Tensor, "n d"], vocabulary: Vocabulary
+    features: Float[torch.Tensor, "n k"], vocabulary: Vocabulary, basis: Float[torch.Tensor, "k d"] | None = None
 ) -> tuple[Int32[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
-    """The most probable class and its probability, as the student's are: see :meth:`TextClassifier.classify`."""
-    same = np.eye(features.shape[1], dtype=np.float32)
-    text = TextClassifier(same, vocabulary.embeddings)
+    """The most probable class and its probability, as the student's are: see :meth:`TextClassifier.classify`.
+
+    basis: the directions that the features are given in, as rows; None where they are in the encoder's own.
+    """
+    rows = np.eye(features.shape[1], dtype=np.float32) if basis is None else basis.numpy()
+    text = TextClassifier(rows, vocabulary.embeddings)
     label, probability = text.classify(features, vocabulary.prompt_class, vocabulary.logit_scale)
     return np.asarray(label.numpy()), np.asarray(probability.numpy())
 

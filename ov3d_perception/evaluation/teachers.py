@@ -13,7 +13,8 @@ from ov3d_perception.errors import DatasetError
 from ov3d_perception.evaluation.metrics import Confusion, Scores
 from ov3d_perception.evaluation.score import classify, project
 from ov3d_perception.language.vocabulary import Vocabulary
-from ov3d_perception.lifting.frames import Counts, neighbours, read_frames
+from ov3d_perception.lifting.consolidate import basis_of, consolidate
+from ov3d_perception.lifting.frames import Counts, read_frames
 from ov3d_perception.lifting.image_teacher import ImageTeacher
 from ov3d_perception.lifting.pairs import pair
 from ov3d_perception.lifting.sources import require_classes
@@ -28,7 +29,8 @@ class TeacherScores:
     """What one teacher says of the points in view of a source.
 
     single: from a frame's own images alone, of the surest share of the points (1, 0.8, 0.5), by their probability.
-    fused: the same from images of neighbouring frames too; empty without a window. Both are empty without labels.
+    fused: consolidated over neighbouring frames, by their confidence (:mod:`ov3d_perception.lifting.consolidate`);
+    empty without a window. Both are empty without labels.
     agreement: share of points that get the same class from the frame's own images and from the fused ones.
     share, confidence: of each class, its share of the points and its mean probability. seconds: to encode an image.
     """
@@ -43,11 +45,18 @@ class TeacherScores:
 
 @dataclass
 class _Points:
-    """Labels, probabilities and truth of points, in parts."""
+    """Labels, probabilities (or confidences) and truth of points, in parts."""
 
     label: list[Int32[np.ndarray, " n"]] = field(default_factory=list)
     probability: list[Float32[np.ndarray, " n"]] = field(default_factory=list)
     truth: list[Int32[np.ndarray, " n"]] = field(default_factory=list)
+
+    def add(
+        self, label: Int32[np.ndarray, " n"], probability: Float32[np.ndarray, " n"], truth: Int32[np.ndarray, " n"]
+    ) -> None:
+        self.label.append(label)
+        self.probability.append(probability)
+        self.truth.append(truth)
 
     def scores(self, names: Sequence[str]) -> dict[float, Scores]:
         if not self.label or all((truth == UNLABELLED).all() for truth in self.truth):
@@ -99,7 +108,9 @@ def _measure(
     watch: Callable[[Frame, str, ImageTeacher], None] | None,
 ) -> TeacherScores:
     own, wide, alike, seconds = _Points(), _Points(), 0, 0.0
-    for index, frame in read_frames(source, counts := Counts()):
+    basis = basis_of(source, teacher, pairs)
+    frames = read_frames(source, counts := Counts())
+    for _, frame, said in consolidate(frames, teacher, pairs, basis, vocabulary):
         mine = pair(frame, pairs)
         if not len(mine):
             continue
@@ -109,10 +120,13 @@ def _measure(
             seconds = time.perf_counter() - start
         seen = np.unique(mine.point)
         truth = np.full(len(seen), UNLABELLED, np.int32) if frame.labels is None else frame.labels[seen]
-        label = _add(own, teacher, frame, pairs, vocabulary, seen, truth)
+        label, probability = classify(project(teacher, frame, mine)[seen], vocabulary)
+        own.add(label, probability, truth)
         if pairs.view_window > 0:
-            near = replace(frame, views=neighbours(source, index, frame, pairs.view_window))
-            alike += int((_add(wide, teacher, near, pairs, vocabulary, seen, truth) == label).sum())
+            row = said.row[np.searchsorted(said.point, seen)]
+            fused = classify(said.feature, vocabulary, basis)[0][row]
+            wide.add(fused, said.confidence.numpy()[row], truth)
+            alike += int((fused == label).sum())
         if watch is not None:
             watch(frame, name, teacher)
     if not own.label:
@@ -127,24 +141,6 @@ def _measure(
         {word: float(probability[mask].mean()) for word, mask in given.items() if mask.any()},
         seconds,
     )
-
-
-def _add(
-    points: _Points,
-    teacher: ImageTeacher,
-    frame: Frame,
-    pairs: PairSpec,
-    vocabulary: Vocabulary,
-    seen: np.ndarray,
-    truth: Int32[np.ndarray, " n"],
-) -> Int32[np.ndarray, " n"]:
-    """Label the points ``seen``, keep what was said of them, and return the labels."""
-    features = project(teacher, frame, pair(frame, pairs))
-    label, probability = classify(features[seen], vocabulary)
-    points.label.append(label)
-    points.probability.append(probability)
-    points.truth.append(truth)
-    return label
 
 
 def teachers_table(found: Mapping[str, TeacherScores]) -> str:

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain, islice
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from ov3d_perception.errors import DatasetError, Ov3dError
+from ov3d_perception.files import replacing
+from ov3d_perception.geometry.sweeps import merge
+from ov3d_perception.language.vocabulary import Vocabulary
+from ov3d_perception.lifting.compact import compact
+from ov3d_perception.lifting.consolidate import basis_of, consolidate
 from ov3d_perception.lifting.image_teacher import ImageTeacher, map_name
-from ov3d_perception.lifting.pairs import make_sample, pair, save_sample
+from ov3d_perception.lifting.pairs import Sample, pair, save_sample
 from ov3d_perception.recipes.specs import PairSpec
-from ov3d_perception.types import Frame, View
+from ov3d_perception.types import Frame
 
 log = logging.getLogger(__name__)
+
+BASIS = "basis.npy"
+"""Beside the samples: the directions that their features are given in, as rows."""
 
 
 @dataclass
@@ -33,6 +43,12 @@ class Counts:
             f"{self.used} frames used with {self.pairs} pairs, {self.unseen} with no pixel in view, "
             f"{self.corrupt} skipped as unreadable"
         )
+
+    def add(self, pairs: int, anyway: bool = False) -> bool:
+        """Count a frame with so many pairs; True if it is used: if it has one, or ``anyway``."""
+        used = pairs > 0 or anyway
+        self.used, self.unseen, self.pairs = self.used + used, self.unseen + (pairs == 0), self.pairs + pairs
+        return used
 
     def to_dict(self) -> dict[str, object]:
         """Plain data."""
@@ -52,24 +68,6 @@ def read_frames(source: Sequence[Frame], counts: Counts) -> Iterator[tuple[int, 
         yield index, frame
 
 
-def neighbours(source: Sequence[Frame], index: int, frame: Frame, window: int) -> tuple[View, ...]:
-    """The frame's own views, then those of up to ``window`` frames on each side in the same sequence.
-
-    The sequence is the part of a frame's name before the last "/". A neighbour that cannot be read is skipped.
-    """
-    views = list(frame.views)
-    for other in range(max(index - window, 0), min(index + window + 1, len(source))):
-        if other == index:
-            continue
-        try:
-            beside = source[other]
-        except Ov3dError:
-            continue
-        if beside.name.rpartition("/")[0] == frame.name.rpartition("/")[0]:
-            views += beside.views
-    return tuple(views)
-
-
 @dataclass(frozen=True)
 class Prepared:
     """A frame that a run trains on: its index in the source, and the file names of the teacher's maps that it needs."""
@@ -84,24 +82,41 @@ def sample_path(folder: Path, frame: int) -> Path:
 
 
 def prepare_samples(
-    source: Sequence[Frame], teacher: ImageTeacher, spec: PairSpec, folder: Path, unseen: bool = False
+    source: Sequence[Frame],
+    teacher: ImageTeacher,
+    spec: PairSpec,
+    folder: Path,
+    vocabulary: Vocabulary | None = None,
+    unseen: bool = False,
 ) -> tuple[list[Prepared], Counts]:
-    """Write one sample a frame under ``folder``, and the teacher's maps of the images that see its points.
+    """Write one sample a frame under ``folder``, and the basis of their features.
 
-    unseen: whether frames that no pixel sees are used, too; one that pixels see must be there.
+    vocabulary: the classes that the samples' confidence is about. unseen: whether frames that no pixel sees are used,
+    too; one that pixels see must be there.
 
     Raises:
         DatasetError: the teacher's features exceed their budget, or no frame has a pixel in view.
     """
     folder.mkdir(parents=True, exist_ok=True)
-
-    def make(index: int, frame: Frame) -> tuple[int, tuple[str, ...]]:
-        sample = make_sample(frame, neighbours(source, index, frame, spec.view_window), teacher, spec)
-        if unseen or len(sample.point):
-            save_sample(sample_path(folder, index), sample)
-        return len(sample.point), sample.maps
-
-    return _prepare(source, teacher, make, unseen)
+    prepared: list[Prepared] = []
+    counts = Counts()
+    frames = _in_budget(read_frames(source, counts), teacher, len(source))
+    first = list(islice(frames, 1))
+    basis = basis_of(source, teacher, spec)
+    with replacing(folder / BASIS, durable=False) as file:
+        np.save(file, basis.numpy())
+    for index, frame, said in consolidate(chain(first, frames), teacher, spec, basis, vocabulary):
+        if not counts.add(said.pairs, anyway=unseen):
+            continue
+        cloud = merge(frame.sweeps[: spec.sweeps])
+        features = compact(said.feature)
+        confidence = said.confidence.numpy().astype(np.float16)
+        save_sample(
+            sample_path(folder, index),
+            Sample(cloud.xyz, cloud.intensity, said.point, said.row, features.code, features.scale, confidence),
+        )
+        prepared.append(Prepared(index, ()))
+    return _told(prepared, counts)
 
 
 def prepare_maps(source: Sequence[Frame], teacher: ImageTeacher, spec: PairSpec) -> tuple[list[Prepared], Counts]:
@@ -111,11 +126,12 @@ def prepare_maps(source: Sequence[Frame], teacher: ImageTeacher, spec: PairSpec)
         DatasetError: the teacher's features exceed their budget, or no frame has a pixel in view.
     """
 
-    def make(_: int, frame: Frame) -> tuple[int, tuple[str, ...]]:
-        pairs = pair(frame, replace(spec, sweeps=1))
-        return len(pairs), tuple(teacher.store(view.image) for view in frame.views) if len(pairs) else ()
-
-    return _prepare(source, teacher, make)
+    prepared: list[Prepared] = []
+    counts = Counts()
+    for index, frame in _in_budget(read_frames(source, counts), teacher, len(source)):
+        if counts.add(len(pair(frame, replace(spec, sweeps=1)))):
+            prepared.append(Prepared(index, tuple(teacher.store(view.image) for view in frame.views)))
+    return _told(prepared, counts)
 
 
 def restore_maps(source: Sequence[Frame], teacher: ImageTeacher, prepared: Sequence[Prepared]) -> int:
@@ -141,25 +157,17 @@ def restore_maps(source: Sequence[Frame], teacher: ImageTeacher, prepared: Seque
     )
 
 
-def _prepare(
-    source: Sequence[Frame],
-    teacher: ImageTeacher,
-    make: Callable[[int, Frame], tuple[int, tuple[str, ...]]],
-    unseen: bool = False,
-) -> tuple[list[Prepared], Counts]:
-    """make: gives the number of pairs of a frame and its maps."""
-    prepared: list[Prepared] = []
-    counts = Counts()
-    for index, frame in read_frames(source, counts):
-        if not prepared and frame.views:
-            teacher.check_budget(len(source) * len(frame.views), frame.views[0].image)
-        pairs, maps = make(index, frame)
-        if pairs == 0:
-            counts.unseen += 1
-            if not unseen:
-                continue
-        prepared.append(Prepared(index, maps))
-        counts.used, counts.pairs = counts.used + 1, counts.pairs + pairs
+def _in_budget(frames: Iterator[tuple[int, Frame]], teacher: ImageTeacher, total: int) -> Iterator[tuple[int, Frame]]:
+    """The frames, after a check that the maps of ``total`` such frames are within the teacher's budget."""
+    checked = False
+    for index, frame in frames:
+        if frame.views and not checked:
+            teacher.check_budget(total * len(frame.views), frame.views[0].image)
+            checked = True
+        yield index, frame
+
+
+def _told(prepared: list[Prepared], counts: Counts) -> tuple[list[Prepared], Counts]:
     log.info("Frames: %s", counts)
     if counts.pairs == 0:
         raise DatasetError(f"No frame has a pixel in view ({counts})", "Check the calibration and the poses")

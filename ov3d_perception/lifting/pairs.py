@@ -10,37 +10,36 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Float32, Int64
-from scipy.sparse import csr_array
+from jaxtyping import Float, Float16, Float32, Int8, Int64
 from torch import Tensor
 
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.files import replacing
 from ov3d_perception.geometry.association import associate
 from ov3d_perception.geometry.occlusion import OcclusionTest
-from ov3d_perception.geometry.sweeps import merge
-from ov3d_perception.language.sample import sample_features, sample_weights
-from ov3d_perception.lifting.image_teacher import ImageTeacher, load_map
+from ov3d_perception.language.sample import sample_features
 from ov3d_perception.methods.openscene import fuse_views
 from ov3d_perception.recipes.specs import PairSpec
 from ov3d_perception.types import Frame, PixelPointPairs, View
 
+_ROWS = ("point", "row")  # 32 bits on disk
+
 
 @dataclass(frozen=True)
 class Sample:
-    """A merged cloud in the key sweep's frame and its pairs: pixel ``uv`` of map ``view`` sees row ``point``.
+    """A merged cloud in the key sweep's frame, and what images say of it.
 
-    sizes: (height, width) of the image each map was made of; maps: file names in the teacher's folder.
+    point: rows of the points that an image sees. row: of each of them, the row of ``code``, ``scale`` and
+    ``confidence`` that holds what is said (see :mod:`.compact`, :mod:`.consolidate`).
     """
 
     xyz: Float32[np.ndarray, "n 3"]
     intensity: Float32[np.ndarray, " n"]
     point: Int64[np.ndarray, " m"]
-    view: Int64[np.ndarray, " m"]
-    uv: Float32[np.ndarray, "m 2"]
-    sizes: Int64[np.ndarray, "v 2"]
-    maps: tuple[str, ...]
+    row: Int64[np.ndarray, " m"]
+    code: Int8[np.ndarray, "v k"]
+    scale: Float16[np.ndarray, " v"]
+    confidence: Float16[np.ndarray, " v"]
 
 
 def pair(frame: Frame, spec: PairSpec, views: Sequence[View] | None = None) -> PixelPointPairs:
@@ -73,25 +72,13 @@ def fused_teacher(
     return fuse_views(torch.cat(features), target, torch.ones(len(target)), points)
 
 
-def make_sample(frame: Frame, views: Sequence[View], teacher: ImageTeacher, spec: PairSpec) -> Sample:
-    """Associate, and make sure that the teacher's maps are on disk. A view that sees no point costs nothing."""
-    pairs = pair(frame, spec, views)
-    used = np.unique(pairs.camera)
-    merged = merge(frame.sweeps[: spec.sweeps])
-    return Sample(
-        xyz=merged.xyz,
-        intensity=merged.intensity,
-        point=pairs.point.astype(np.int64),
-        view=np.searchsorted(used, pairs.camera).astype(np.int64),
-        uv=pairs.uv,
-        sizes=np.array([image_size(views[i]) for i in used], np.int64).reshape(-1, 2),
-        maps=tuple(teacher.store(views[i].image) for i in used),
-    )
-
-
 def save_sample(path: Path, sample: Sample) -> None:
     """Write a sample, uncompressed, whole or not at all."""
-    arrays: dict[str, Any] = {name: np.asarray(value) for name, value in vars(sample).items()}
+    arrays: dict[str, Any] = {
+        **vars(sample),
+        "point": sample.point.astype(np.int32),
+        "row": sample.row.astype(np.int32),
+    }
     with replacing(path, durable=False) as file:
         np.savez(file, **arrays)
 
@@ -101,42 +88,7 @@ def load_sample(path: Path) -> Sample:
     try:
         with np.load(path) as data:
             arrays = {name: data[name] for name in data.files}
-    except (OSError, EOFError, ValueError, BadZipFile) as error:
+            arrays |= {name: arrays[name].astype(np.int64) for name in _ROWS}
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
         raise DatasetError(f"The sample {path} cannot be read ({error})", "Start the run anew") from error
-    return Sample(**{**arrays, "maps": tuple(arrays["maps"].tolist())})
-
-
-def fused_targets(
-    point: Int64[np.ndarray, " m"],
-    view: Int64[np.ndarray, " m"],
-    uv: Float32[np.ndarray, "m 2"],
-    sizes: Sequence[tuple[int, int]],
-    maps: Sequence[Path],
-    target: Int64[Tensor, " m"],
-    count: int,
-) -> Float[Tensor, "count d"]:
-    """OpenScene's multi-view average for ``count`` targets (voxels); zero for a target without a pair.
-
-    Args:
-        point, view, uv: pairs as in :class:`Sample`.
-        sizes, maps: (height, width) and file of each view's map.
-        target: row of each pair's target, -1 for none. Every point weighs the same, however many views see it.
-    """
-    weight = torch.from_numpy(1.0 / np.bincount(point)[point]).float()
-    pixels, image = torch.from_numpy(uv), torch.from_numpy(view)
-    patches: list[Float[Tensor, "d p"]] = []
-    rows, columns, values, first = [], [], [], 0
-    for number, (size, path) in enumerate(zip(sizes, maps, strict=True)):
-        mine = torch.nonzero((target >= 0) & (image == number))[:, 0]
-        dense = load_map(path)
-        patch, share = sample_weights(dense, pixels[mine], size)
-        rows.append(target[mine].repeat_interleave(4))
-        columns.append(patch.flatten() + first)
-        values.append((share * weight[mine, None]).flatten())
-        patches.append(dense.flatten(1))
-        first += patches[-1].shape[1]
-    if not patches:
-        raise ValueError("A cloud without a map has no targets")
-    where = (torch.cat(rows).numpy(), torch.cat(columns).numpy())
-    sums = csr_array((torch.cat(values).numpy(), where), shape=(count, first))
-    return F.normalize(torch.from_numpy(sums @ torch.cat(patches, dim=1).T.contiguous().numpy()), dim=1)
+    return Sample(**arrays)

@@ -74,12 +74,24 @@ class OpenSceneSpec(MethodSpec):
     agreement: weight of the agreement over the vocabulary, which is added to it (0 = off; see
     :func:`~ov3d_perception.methods.kl.agreement_loss`).
     balance: power of the inverse frequency of the class of the word that teaches, as a weight of each voxel (0 = off).
+    confidence: power of the teacher's confidence (:mod:`~ov3d_perception.lifting.consolidate`), likewise.
     """
 
     name: str = "openscene"
     agreement: float = 0.0
     balance: float = 0.0
-    reads: ClassVar = frozenset({"pairs.sweeps", "pairs.view_window", "pairs.targets", "augment.mix"})
+    confidence: float = 0.0
+    reads: ClassVar = frozenset(
+        {
+            "pairs.sweeps",
+            "pairs.view_window",
+            "pairs.voxel",
+            "pairs.coarse_voxel",
+            "pairs.basis",
+            "pairs.targets",
+            "augment.mix",
+        }
+    )
 
     @property
     def needs_words(self) -> bool:

@@ -72,6 +72,10 @@ class PairSpec:
     axis. border: pixels. occlusion: the depth-buffer test (the papers have none), in which a point covers
     ``occlusion_radius`` pixels (horizontal, vertical) around it. view_window: images of that many
     frames before and after, of the same sequence, see the frame's points too (through the ego poses).
+    voxel: metres; what is said of a point is the mean over all points that the scans of the window have in its voxel;
+    0: of the point alone. coarse_voxel: metres; where a frame's scan has no point in such a voxel, its images say
+    nothing of what another scan has there, since it has moved; confidence is measured in them.
+    basis: features keep so many of the teacher's principal directions, at a byte each; 0: all.
     targets: at most so many voxels (openscene) or pairs (the others) of a frame enter the loss.
     """
 
@@ -82,6 +86,9 @@ class PairSpec:
     occlusion: bool = True
     occlusion_radius: tuple[float, float] = (6.0, 6.0)
     view_window: int = 0
+    voxel: float = 0.0
+    coarse_voxel: float = 0.4
+    basis: int = 128
     targets: int = 20000
 
 

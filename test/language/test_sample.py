@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from ov3d_perception.language.sample import sample_features, sample_weights
+from ov3d_perception.language.sample import sample_features
 
 
 def test_patch_centres_give_the_patches_themselves():
@@ -37,15 +37,6 @@ def test_corners_take_the_nearest_patch():
     dense = functional.normalize(torch.randn(3, 2, 2), dim=0)
     corners = torch.tensor([[-0.5, -0.5], [31.5, -0.5], [-0.5, 15.5], [31.5, 15.5]])
     torch.testing.assert_close(sample_features(dense, corners, (16, 32)), dense.flatten(1).T)
-
-
-@given(st.floats(-0.5, 63.5), st.floats(-0.5, 31.5), st.sampled_from([(4, 8), (1, 8), (4, 1), (1, 1)]))
-def test_weights_of_patches_give_the_same_features(u, v, grid):
-    dense = torch.randn(5, *grid, generator=torch.Generator().manual_seed(1))
-    uv = torch.tensor([[u, v], [v, u]], dtype=torch.float32)
-    patch, weight = sample_weights(dense, uv, (32, 64))
-    sums = (dense.flatten(1).T[patch] * weight[:, :, None]).sum(1)
-    torch.testing.assert_close(sums, sample_features(dense, uv, (32, 64)), rtol=1e-4, atol=1e-5)
 
 
 @given(st.floats(-0.5, 63.5), st.floats(-0.5, 31.5))

@@ -1,24 +1,14 @@
 """Samples and their targets on a scene whose answer is known."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
 from colour_scene import ColourEncoder, Walls, split_image, view, wall
 
 from ov3d_perception.errors import DatasetError
-from ov3d_perception.lifting.frames import neighbours, prepare_samples, restore_maps, sample_path
+from ov3d_perception.lifting.frames import prepare_maps, prepare_samples, restore_maps, sample_path
 from ov3d_perception.lifting.image_teacher import ImageTeacher, load_map
-from ov3d_perception.lifting.pairs import (
-    fused_targets,
-    fused_teacher,
-    image_size,
-    load_sample,
-    make_sample,
-    pair,
-    save_sample,
-)
+from ov3d_perception.lifting.pairs import fused_teacher, image_size, load_sample, pair
 from ov3d_perception.recipes.specs import PairSpec, TeacherSpec
 from ov3d_perception.types import Frame, Sweep
 
@@ -62,49 +52,18 @@ def test_only_the_sweeps_asked_for_are_paired():
     assert set(pair(frame, PairSpec(sweeps=2, occlusion=False)).sweep) == {0, 1}
 
 
-def test_sample_survives_the_disk(teacher, tmp_path):
-    frame = Walls("")[0]
-    sample = make_sample(frame, frame.views, teacher, SPEC)
-    save_sample(tmp_path / "s.npz", sample)
-    loaded = load_sample(tmp_path / "s.npz")
-    assert loaded.maps == sample.maps
-    for name in ("xyz", "intensity", "point", "view", "uv", "sizes"):
-        np.testing.assert_array_equal(getattr(loaded, name), getattr(sample, name))
-
-
-def test_a_view_that_sees_nothing_is_never_encoded(teacher):
-    frame = Walls("", blind=(1,))[1]
-    sample = make_sample(frame, (*frame.views, view(split_image("blue", "blue"))), teacher, SPEC)
-    assert teacher.encoder.calls == 1
-    assert len(sample.maps) == 1
-    assert (sample.view == 0).all()
-
-
-def test_every_point_of_a_voxel_weighs_the_same(teacher):
-    """Point 0 is seen by two red views, point 1 by a blue one; both lie in one voxel."""
-    scan, _ = wall(0, 2)
-    frame = Frame("a/0", (Sweep(scan, np.eye(4)),), tuple(view(split_image(c, c)) for c in ("red", "red", "blue")))
-    sample = make_sample(frame, frame.views, teacher, SPEC)
-    keep = ((sample.point == 0) & (sample.view < 2)) | ((sample.point == 1) & (sample.view == 2))
-    sample = dataclasses.replace(sample, point=sample.point[keep], view=sample.view[keep], uv=sample.uv[keep])
-    rows = torch.zeros(len(sample.point), dtype=torch.int64)
-    maps = [teacher.folder / name for name in sample.maps]
-    target = fused_targets(sample.point, sample.view, sample.uv, [(48, 64)] * len(maps), maps, rows, 1)
-    torch.testing.assert_close(target, torch.tensor([[0.5**0.5, 0.0, 0.5**0.5]]), atol=1e-3, rtol=0)
-
-
-def test_neighbours_stay_in_their_sequence():
-    source = Walls("", frames=4, corrupt=(1,))
-    assert len(neighbours(source, 2, source[2], 1)) == 2
-    assert len(neighbours(source, 2, source[2], 2)) == 3
-    alien = Frame("b/000002", source[2].sweeps, source[2].views)
-    assert len(neighbours(source, 2, alien, 3)) == 1
+def test_a_damaged_sample_is_named(teacher, tmp_path):
+    prepare_samples(Walls("", 1), teacher, SPEC, tmp_path)
+    path = sample_path(tmp_path, 0)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DatasetError, match=r"000000.*cannot be read"):
+        load_sample(path)
 
 
 def test_blind_and_corrupt_frames_are_counted(teacher, tmp_path):
     found, counts = prepare_samples(Walls("", 5, blind=(1,), corrupt=(0, 3)), teacher, SPEC, tmp_path / "pairs")
     assert [one.frame for one in found] == [2, 4]
-    assert sorted(path.stem for path in (tmp_path / "pairs").iterdir()) == ["000002", "000004"]
+    assert sorted(path.stem for path in (tmp_path / "pairs").iterdir()) == ["000002", "000004", "basis"]
     assert (counts.used, counts.unseen, counts.corrupt) == (2, 1, 2)
     assert counts.pairs == sum(len(load_sample(sample_path(tmp_path / "pairs", one.frame)).point) for one in found)
     assert "image 0 is broken" in counts.errors[0]
@@ -115,9 +74,9 @@ def test_nothing_in_view_at_all_is_an_error(teacher, tmp_path):
         prepare_samples(Walls("", 2, blind=(0, 1)), teacher, SPEC, tmp_path / "pairs")
 
 
-def test_maps_that_are_gone_are_made_anew_from_the_same_images(teacher, tmp_path):
+def test_maps_that_are_gone_are_made_anew_from_the_same_images(teacher):
     source = Walls("", 3)
-    found, _ = prepare_samples(source, teacher, SPEC, tmp_path / "pairs")
+    found, _ = prepare_maps(source, teacher, SPEC)
     (name,) = {name for one in found for name in one.maps}  # every wall is seen in the same picture
     before = teacher.dense(source[0].views[0].image)
     (teacher.folder / name).unlink()
@@ -128,8 +87,8 @@ def test_maps_that_are_gone_are_made_anew_from_the_same_images(teacher, tmp_path
     assert teacher.encoder.calls == calls
 
 
-def test_images_that_a_run_no_longer_finds_are_told(teacher, tmp_path):
-    found, _ = prepare_samples(Walls("", 2), teacher, SPEC, tmp_path / "pairs")
+def test_images_that_a_run_no_longer_finds_are_told(teacher):
+    found, _ = prepare_maps(Walls("", 2), teacher, SPEC)
     (teacher.folder / found[0].maps[0]).unlink()
     with pytest.raises(DatasetError, match="1 images that the run was started with"):
         restore_maps(Walls("", 2, corrupt=(0, 1)), teacher, found)

@@ -22,11 +22,24 @@ from torch.utils.data import Dataset
 from ov3d_perception.errors import DatasetError, Ov3dError
 from ov3d_perception.geometry.voxels import voxel_keys
 from ov3d_perception.lifting.image_teacher import read_map
-from ov3d_perception.lifting.pairs import fused_targets
 from ov3d_perception.networks.inputs import point_inputs
 from ov3d_perception.recipes.specs import Recipe
 from ov3d_perception.sparse import quantize
 from ov3d_perception.training.data.augment import augment, in_wedge, near
+
+
+@dataclass(frozen=True, eq=False)
+class Said:
+    """Consolidated features of points (:mod:`ov3d_perception.lifting.consolidate`).
+
+    row: of each supervised point, in the others. feature: in the coordinates of the basis, whose rows are directions
+    in the teacher's space. confidence: in [0, 1].
+    """
+
+    row: Int64[Tensor, " m"]
+    feature: Float[Tensor, "v k"]
+    confidence: Float[Tensor, " v"]
+    basis: Float[Tensor, "k d"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +55,7 @@ class Cloud:
     sizes: (height, width) of each image, in which ``uv`` is measured.
     maps: files of the images' teacher features, or else images: the images themselves, for an encoder in the step.
     label: class of each point, UNLABELLED where it has none. superpoint: of each point, -1 where it has none.
+    said: what images say of the supervised points, in the place of pairs.
     """
 
     xyz: Float32[np.ndarray, "n 3"]
@@ -58,6 +72,7 @@ class Cloud:
     images: tuple[UInt8[Tensor, "3 h w"], ...] = ()
     label: Int64[np.ndarray, " n"] | None = None
     superpoint: Int64[np.ndarray, " n"] | None = None
+    said: Said | None = None
 
 
 class Reader(Protocol):
@@ -76,7 +91,7 @@ class Reader(Protocol):
 class Columns:
     """What a batch carries beside its voxels and labels.
 
-    targets: fuse the pairs of each voxel to one target, for at most ``recipe.pairs.targets`` voxels.
+    targets: join what is said of each voxel's points to one target, for at most ``recipe.pairs.targets`` voxels.
     grid: edge in metres of the grid cells that pairs are numbered by, 0 without; grid_points: most pairs of a cell.
     """
 
@@ -87,10 +102,14 @@ class Columns:
 
 @dataclass(frozen=True)
 class Targets:
-    """Fused pixel features. voxel: row of each voxel that has one, ascending; feature: of unit norm, (0, 0) of none."""
+    """Fused pixel features. voxel: row of each voxel that has one, ascending; feature: of unit norm, (0, 0) of none.
+
+    confidence: in [0, 1], the mean over the voxel's points.
+    """
 
     voxel: Int64[Tensor, " m"]
     feature: Float[Tensor, "m d"]
+    confidence: Float[Tensor, " m"]
 
 
 @dataclass(frozen=True)
@@ -254,20 +273,28 @@ def _targets(
     recipe: Recipe,
     rng: np.random.Generator,
 ) -> Targets:
-    """The fused feature of each voxel with a pair; the mean of both clouds' where two are mixed."""
-    rows = [torch.from_numpy(voxel[cloud.point]) for cloud, voxel in zip(clouds, voxels, strict=True)]
+    """What is said of each voxel: the mean over its points, each weighing the same, of both clouds if two are mixed."""
+    rows = [torch.from_numpy(voxel[cloud.supervised]) for cloud, voxel in zip(clouds, voxels, strict=True)]
     seen = torch.unique(torch.cat(rows))
     chosen = seen[seen >= 0]
     if len(chosen) > (limit := recipe.pairs.targets):
         chosen = chosen[torch.from_numpy(np.sort(rng.choice(len(chosen), limit, replace=False)))]
     place = torch.full((count + 1,), -1, dtype=torch.int64)  # the last one is that of dropped points, row -1
     place[chosen] = torch.arange(len(chosen))
-    features = [
-        fused_targets(cloud.point, cloud.view, cloud.uv, cloud.sizes, cloud.maps, place[row], len(chosen))
-        for cloud, row in zip(clouds, rows, strict=True)
-        if cloud.maps
-    ]
-    return Targets(chosen, F.normalize(torch.stack(features).sum(0), dim=1) if features else torch.zeros(0, 0))
+    total, sure, points = torch.zeros(0, 0), torch.zeros(len(chosen)), torch.zeros(len(chosen))
+    for cloud, row in zip(clouds, rows, strict=True):
+        said, target = cloud.said, place[row]
+        if said is None or len(said.feature) == 0:
+            continue
+        kept = target >= 0
+        target, source = target[kept], said.row[kept]
+        mean = torch.zeros(len(chosen), said.feature.shape[1]).index_add_(0, target, said.feature[source])
+        total = mean if len(total) == 0 else total + mean
+        basis = said.basis
+        sure.index_add_(0, target, said.confidence[source])
+        points.index_add_(0, target, torch.ones(len(target)))
+    feature = F.normalize(total @ basis, dim=1) if len(total) else total
+    return Targets(chosen, feature, sure / points.clamp_min(1))
 
 
 def _pairs(cloud: Cloud, voxel: Int64[np.ndarray, " n"], columns: Columns, rng: np.random.Generator) -> Pairs:
@@ -327,7 +354,8 @@ def _joined_targets(items: Sequence[Targets], voxels: Sequence[int]) -> Targets 
         return None
     rows = torch.cat([item.voxel + first for item, first in zip(items, voxels, strict=True)])
     features = [item.feature for item in items if len(item.voxel)]
-    return Targets(rows, torch.cat(features) if features else items[0].feature)
+    confidence = torch.cat([item.confidence for item in items])
+    return Targets(rows, torch.cat(features) if features else items[0].feature, confidence)
 
 
 def _joined_pairs(items: Sequence[Pairs], voxels: Sequence[int], batches: Sequence[CloudBatch]) -> Pairs | None:

@@ -15,13 +15,14 @@ from jaxtyping import Float32, Int64, UInt8
 
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.geometry.sweeps import merge
-from ov3d_perception.lifting.frames import Prepared, sample_path
+from ov3d_perception.lifting.compact import Compact
+from ov3d_perception.lifting.frames import BASIS, Prepared, sample_path
 from ov3d_perception.lifting.pairs import Sample, image_size, load_sample, pair
 from ov3d_perception.lifting.sources import skipped_in
 from ov3d_perception.lifting.sweeps import draw_sweeps
 from ov3d_perception.recipes.method_specs import SweepsSpec
 from ov3d_perception.recipes.specs import Recipe
-from ov3d_perception.training.data.clouds import Cloud
+from ov3d_perception.training.data.clouds import Cloud, Said
 from ov3d_perception.training.data.crops import draw_crop
 from ov3d_perception.types import UNLABELLED, Frame, PixelPointPairs, View
 
@@ -33,12 +34,11 @@ Segments = Callable[
 
 
 class SampleReader:
-    """Samples on disk, associated once.
+    """Samples on disk, consolidated once.
 
     Args:
         folder: of the samples.
         prepared: the frames that have one.
-        maps: the teacher's folder.
         superpoints: gives the superpoint of each point of the sample in a file; none without.
     """
 
@@ -46,10 +46,10 @@ class SampleReader:
         self,
         folder: Path,
         prepared: Sequence[Prepared],
-        maps: Path,
         superpoints: Callable[[Path, Sample], Int64[np.ndarray, " n"]] | None = None,
     ) -> None:
-        self.folder, self.prepared, self.maps, self.superpoints = folder, prepared, maps, superpoints
+        self.folder, self.prepared, self.superpoints = folder, prepared, superpoints
+        self.basis = torch.from_numpy(np.load(folder / BASIS))
 
     def __len__(self) -> int:
         return len(self.prepared)
@@ -65,12 +65,13 @@ class SampleReader:
             part=alone,
             sweep=alone,
             supervised=sample.point,
-            point=sample.point,
-            view=sample.view,
-            uv=sample.uv,
-            sizes=tuple((int(height), int(width)) for height, width in sample.sizes),
-            maps=tuple(self.maps / name for name in sample.maps),
             superpoint=None if self.superpoints is None else self.superpoints(path, sample),
+            said=Said(
+                torch.from_numpy(sample.row),
+                Compact(sample.code, sample.scale).features(),
+                torch.from_numpy(sample.confidence.astype(np.float32)),
+                self.basis,
+            ),
         )
 
     def missing(self) -> Counter[str]:

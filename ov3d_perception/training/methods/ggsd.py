@@ -46,9 +46,11 @@ def experiment(run: Run) -> Experiment:
             "Self-distillation is taught by the average of the weights, and optimiser.ema_decay is 0",
             "Set it, to 0.99 say, or method.self_distillation to 0",
         )
-    prepared, counts = run.prepared(lambda: prepare_samples(run.source, run.teacher, recipe.pairs, folder, itself))
+    prepared, counts = run.prepared(
+        lambda: prepare_samples(run.source, run.teacher, recipe.pairs, folder, run.vocabulary, itself)
+    )
     superpoints = partial(stored_superpoints, spec=method) if itself or method.superpoint > 0 else None
-    reader = SampleReader(folder, prepared, run.teacher.folder, superpoints)
+    reader = SampleReader(folder, prepared, superpoints)
     dataset = CloudDataset(reader, recipe, Columns(targets=True))
     return Experiment(dataset, lambda steps: GgsdModule(run.network, recipe, steps, run.vocabulary), counts)
 
@@ -92,7 +94,7 @@ class GgsdModule(OpenSceneModule):
             text=self.text if itself else head.new_zeros(0, head.shape[1]),
             word_class=self.word_class if itself else none[:0],
             label=self.labels(cloud, of_voxels) if itself else None,
-            weight=self.weights(pixels),
+            weight=self.weights(targets),
         )
         parts = ggsd.losses(step, self.options)
         if self.method.agreement > 0:

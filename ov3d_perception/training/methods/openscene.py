@@ -15,7 +15,7 @@ from ov3d_perception.recipes.method_specs import OpenSceneSpec
 from ov3d_perception.recipes.specs import Recipe
 from ov3d_perception.sparse import SparseTensor
 from ov3d_perception.training.balance import Balance
-from ov3d_perception.training.data.clouds import CloudBatch, CloudDataset, Columns
+from ov3d_perception.training.data.clouds import CloudBatch, CloudDataset, Columns, Targets
 from ov3d_perception.training.data.readers import SampleReader
 from ov3d_perception.training.experiment import Experiment, Run, register
 from ov3d_perception.training.student import Student
@@ -23,10 +23,12 @@ from ov3d_perception.training.student import Student
 
 @register(OpenSceneSpec)
 def experiment(run: Run) -> Experiment:
-    """Every frame is associated once; images of neighbouring frames may teach it too."""
+    """Every frame is consolidated once; images of neighbouring frames may teach it too."""
     recipe, folder = run.recipe, run.folder
-    prepared, counts = run.prepared(lambda: prepare_samples(run.source, run.teacher, recipe.pairs, folder))
-    reader = SampleReader(folder, prepared, run.teacher.folder)
+    prepared, counts = run.prepared(
+        lambda: prepare_samples(run.source, run.teacher, recipe.pairs, folder, run.vocabulary)
+    )
+    reader = SampleReader(folder, prepared)
     dataset = CloudDataset(reader, recipe, Columns(targets=True))
     return Experiment(dataset, lambda steps: OpenSceneModule(run.network, recipe, steps, run.vocabulary), counts)
 
@@ -52,9 +54,16 @@ class OpenSceneModule(Student):
             if self.method.balance > 0:
                 self.balance = Balance(vocabulary.prompt_class, self.method.balance)
 
-    def weights(self, teacher: Float[Tensor, "m d"]) -> Float[Tensor, " m"] | None:
-        """Weight of each target by its class, None without balance."""
-        return self.balance.weights((teacher @ self.text.T).argmax(1)) if self.balance else None
+    def weights(self, targets: Targets) -> Float[Tensor, " m"] | None:
+        """Weight of each target by its class and its confidence; None where neither counts."""
+        weight: Float[Tensor, " m"] | None = None
+        if self.balance:  # without a target, too: all processes count together
+            word = (targets.feature @ self.text.T).argmax(1) if len(targets.voxel) else targets.voxel
+            weight = self.balance.weights(word)
+        if self.method.confidence > 0:
+            sure = targets.confidence**self.method.confidence
+            weight = sure if weight is None else weight * sure
+        return weight
 
     def training_step(self, batch: CloudBatch, _: int) -> Float[Tensor, ""]:
         """The loss of one batch."""
@@ -62,7 +71,7 @@ class OpenSceneModule(Student):
         assert batch.targets is not None
         teacher = batch.targets.feature
         student = self.network.head(features[batch.targets.voxel])
-        weight = self.weights(teacher)
+        weight = self.weights(batch.targets)
         (loss,) = openscene.losses(openscene.OpenSceneStep(student, teacher, weight)).values()
         if self.method.agreement == 0:
             return self.log_loss(loss)

@@ -30,7 +30,7 @@ RECIPE = Recipe(
 def samples(tmp_path):
     teacher = ImageTeacher(ColourEncoder(), RECIPE.teacher, tmp_path / "cache")
     found, _ = prepare_samples(Walls("", 2), teacher, PairSpec(occlusion=False), tmp_path / "pairs")
-    return SampleReader(tmp_path / "pairs", found, teacher.folder)
+    return SampleReader(tmp_path / "pairs", found)
 
 
 def clouds(reader, recipe=RECIPE, columns=None):
@@ -107,6 +107,30 @@ def test_mixing_lays_a_second_cloud_over_the_first(samples):
     red = both.targets.feature[clear].argmax(1) == 0
     assert (red == (both.feats[both.targets.voxel[clear], 1] > 0.5)).float().mean() > 0.97
     torch.testing.assert_close(both.targets.feature.norm(dim=1), torch.ones(len(both.targets.voxel)))
+
+
+def test_the_confidence_of_a_voxel_is_the_mean_of_its_points(samples):
+    class Doubtful:
+        """The sample, whose points of the left half (shining) are half as sure."""
+
+        def __len__(self):
+            return 1
+
+        def read(self, index, rng):
+            cloud = samples.read(index, rng)
+            shining = torch.from_numpy(cloud.intensity[cloud.supervised] > 0.5)
+            confidence = torch.where(shining, 0.4, 0.8)
+            rows, feature = torch.arange(len(confidence)), cloud.said.feature[cloud.said.row]
+            said = dataclasses.replace(cloud.said, row=rows, feature=feature, confidence=confidence)
+            return dataclasses.replace(cloud, said=said)
+
+        def missing(self):
+            return Counter()
+
+    batch = clouds(Doubtful())[0, 0]
+    shining = batch.feats[batch.targets.voxel, 1]
+    assert batch.targets.confidence[shining > 0.7].max() < 0.5
+    assert batch.targets.confidence[shining < 0.2].min() > 0.7
 
 
 class Numbered:

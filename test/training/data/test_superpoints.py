@@ -21,9 +21,8 @@ def sample() -> Sample:
     rng = np.random.default_rng(0)
     none = np.zeros(0, np.int64)
     xyz = rng.uniform(-2, 2, (400, 3)).astype(np.float32)
-    return Sample(
-        xyz, rng.random(400).astype(np.float32), none, none, np.zeros((0, 2), np.float32), none.reshape(0, 2), ()
-    )
+    nothing = np.zeros((0, 3), np.int8), np.zeros(0, np.float16), np.zeros(0, np.float16)
+    return Sample(xyz, rng.random(400).astype(np.float32), none, none, *nothing)
 
 
 def test_they_are_found_once_for_each_setting(sample, tmp_path, monkeypatch):

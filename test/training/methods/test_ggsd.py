@@ -150,3 +150,17 @@ def test_it_needs_words_to_teach_itself(recipe, tmp_path):
     assert GgsdSpec(self_distillation=0.0, agreement=0.1).needs_words
     with pytest.raises(RecipeError, match="needs words"):
         run.train(changed(recipe, {"vocabulary": None, "phases": []}), tmp_path / "out", device="cpu")
+
+
+def test_an_unsure_target_weighs_less(recipe, tmp_path):
+    """The loss is the mean weighed by confidence to the power asked for, beside the balance of classes."""
+    plain = changed(recipe, {"phases": [], "method.superpoint": 0, "method.self_distillation": 0})
+    found, module = made(plain, tmp_path)
+    batch = found.dataset[0, SEEN]
+    targets = dataclasses.replace(batch.targets, confidence=torch.linspace(0.1, 1.0, len(batch.targets.voxel)))
+    assert module.weights(targets) is None
+    sure = OpenSceneModule(module.network, changed(plain, {"method.confidence": 2.0}), 10, WORDS)
+    torch.testing.assert_close(sure.weights(targets), targets.confidence**2)
+    both = OpenSceneModule(module.network, changed(plain, {"method.confidence": 1.0, "method.balance": 0.5}), 10, WORDS)
+    balanced = OpenSceneModule(module.network, changed(plain, {"method.balance": 0.5}), 10, WORDS)
+    torch.testing.assert_close(both.weights(targets), balanced.weights(targets) * targets.confidence)
