@@ -128,6 +128,7 @@ setup(
     entry_points={
         "console_scripts": [
             f"cloud_filter_node = {PACKAGE}.ros.start:cloud_filter_node",
+            f"learn_node = {PACKAGE}.ros.start:learn_node",
             f"lidar_node = {PACKAGE}.ros.start:lidar_node",
             f"map_node = {PACKAGE}.ros.start:map_node",
             f"ov3d = {PACKAGE}.cli:main",

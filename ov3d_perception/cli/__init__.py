@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from ov3d_perception import __version__
-from ov3d_perception.cli import bag, bank, checkpoint, former, live, maps, offline, site, training
+from ov3d_perception.cli import bag, bank, checkpoint, former, learning, live, maps, offline, site, training
 from ov3d_perception.errors import Ov3dError
 
 app = typer.Typer(
@@ -21,7 +21,7 @@ app = typer.Typer(
     help="Label LiDAR scans live in words, remember them in a map, and train the network on your own bags.",
     pretty_exceptions_enable=False,
 )
-for group in (live, offline, training):
+for group in (live, offline, training, learning):
     group.register(app)
 bag.register(app)
 maps.register(app)

@@ -71,7 +71,8 @@ class Bag(FrameSource):
     intensity_scale, time_unit, time_offset: see ``pointcloud2.read``. deskew: move each point to where it was at the
     scan's stamp, where the cloud has times. upright, base_frame: see ``geometry.upright.Upright``; imu: topic of the
     IMU, None: the first one. max_lag: images farther from the middle of the scan than this many seconds are left out.
-    tolerance: how far beyond the recorded TF a stamp may lie, in seconds.
+    tolerance: how far beyond the recorded TF a stamp may lie, in seconds. stretch: which part of the drive, as shares
+    of its scans: (0.8, 1.0) is its last fifth.
 
     Raises BagError (damage), DatasetError that lists what is missing: topics, calibration, transforms.
     """
@@ -98,6 +99,7 @@ class Bag(FrameSource):
         max_lag: float = 0.1,
         tolerance: float = 0.05,
         tf: str | Path | None = None,
+        stretch: tuple[float, float] = (0.0, 1.0),
     ) -> None:
         self.root, self.fixed_frame, self.sweeps = Path(root), fixed_frame, sweeps
         self.labelset = LabelSet.load(labelset) if labelset else None
@@ -128,6 +130,12 @@ class Bag(FrameSource):
         self._find_up(imu, problems)
         self._cameras = list(self._find_cameras(cameras, camera_axes, problems)) if images else []
         self._posed = self._posed_scans(problems)
+        first_share, last_share = (float(share) for share in stretch)
+        if not 0 <= first_share < last_share <= 1:
+            problems.append(f"stretch is {stretch}, it must be two rising shares, such as [0.8, 1.0]")
+        else:
+            scans = len(self._posed)
+            self._posed = self._posed[round(first_share * scans) : round(last_share * scans)]
         self._cameras = self._check_clocks(cameras is not None, problems)
         remedy = (
             "Record points, images with camera_info, tf and tf_static together, or name the cameras to use: cameras="

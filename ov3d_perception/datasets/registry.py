@@ -18,6 +18,7 @@ SOURCES = {
     "nuscenes_keyframe": ("ov3d_perception.datasets.nuscenes_keyframe", "NuScenesKeyframe"),
     "simulated": ("ov3d_perception.datasets.simulated", "Simulated"),
     "bag": ("ov3d_perception.datasets.bag", "Bag"),
+    "kept": ("ov3d_perception.datasets.kept", "Kept"),
     "mixed": ("ov3d_perception.datasets.mixed", "Mixed"),
 }
 

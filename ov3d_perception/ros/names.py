@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 LIDAR_NODE, MAP_NODE, CLOUD_FILTER_NODE = "lidar_node", "map_node", "cloud_filter_node"
+LEARN_NODE = "learn_node"
 
 LABELLED_POINTS = f"{LIDAR_NODE}/output/points"
 LABEL_INFO = f"{LIDAR_NODE}/output/label_info"

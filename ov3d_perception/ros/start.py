@@ -37,6 +37,11 @@ def cloud_filter_node() -> None:
     start("cloud_filter_node")
 
 
+def learn_node() -> None:
+    """The executable ``learn_node``."""
+    start("learn_node")
+
+
 def _leave(number: int, frame: FrameType | None) -> None:
     os._exit(0)
 

@@ -72,13 +72,16 @@ CLOUD_FILTER = NodeSpec(
     {"~/input/labelled": names.LABELLED_POINTS, "~/input/label_info": names.LABEL_INFO},
     ("cloud_filter_node.CloudFilterParameters",),
 )
+LEARN = NodeSpec(names.LEARN_NODE, {"~/input/docked": "docked"}, ("learn_node.LearnParameters",))
 NODES = (LIDAR, MAP, CLOUD_FILTER)
+EVERY = (*NODES, LEARN)
 
 #: What `ov3d up NAME` starts: the nodes of NAME.launch.py, or one node alone.
 SYSTEMS: Mapping[str, tuple[NodeSpec, ...]] = {
     "lidar": (LIDAR, MAP),
     "navigation": NODES,
-    **{spec.name: (spec,) for spec in NODES},
+    "learn": (LEARN,),
+    **{spec.name: (spec,) for spec in EVERY},
 }
 
 #: Short names, for `ov3d up` and as launch arguments: name -> (the nodes' parameters, description).
@@ -98,6 +101,8 @@ SHORT: Mapping[str, tuple[tuple[str, ...], str]] = {
     "use_sim_time": (tuple(f"{spec.name}.use_sim_time" for spec in NODES), "follow /clock, as with a played bag"),
     "costs": (("map_node.costs",), "what driving over things costs, as [grass: 60, sidewalk: 100]; empty: no mask"),
     "keep": (("cloud_filter_node.keep",), "classes of the filtered cloud, as [car, person]; empty: all"),
+    "site": (("learn_node.site",), "the folder of the site that learn_node learns"),
+    "bags": (("learn_node.bags",), "a bag, or a folder of bags, of which learn_node learns the newest"),
     "drop": (("cloud_filter_node.drop",), "classes that are not in the filtered cloud, as [road, grass]"),
 }
 
@@ -159,8 +164,8 @@ def parse_overrides(given: Mapping[str, str]) -> Overrides:
 
     Raises Ov3dError for another name, with the nearest known one, and for a value that the parameter does not take.
     """
-    parameters: dict[str, dict[str, str]] = {spec.name: {} for spec in NODES}
-    specs = {spec.name: spec for spec in NODES}
+    parameters: dict[str, dict[str, str]] = {spec.name: {} for spec in EVERY}
+    specs = {spec.name: spec for spec in EVERY}
     for name, value in given.items():
         if name in PLACES or value == "":
             continue
@@ -175,7 +180,7 @@ def parse_overrides(given: Mapping[str, str]) -> Overrides:
 
 def known_settings() -> list[str]:
     """Every name that :func:`parse_overrides` takes."""
-    return [*PLACES, *SHORT, *(f"{spec.name}.{key}" for spec in NODES for key in spec.parameters)]
+    return [*PLACES, *SHORT, *(f"{spec.name}.{key}" for spec in EVERY for key in spec.parameters)]
 
 
 def _nearest(name: str) -> str:

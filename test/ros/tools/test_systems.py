@@ -64,6 +64,7 @@ def test_short_names_reach_every_node_that_has_them() -> None:
         "lidar_node": {"text": "bank.npz"},
         "map_node": {"text": "bank.npz", "max_age": "3"},
         "cloud_filter_node": {},
+        "learn_node": {},
     }
     assert overrides.remappings(LIDAR) == {"~/input/points": "/velodyne", "~/input/imu": "imu/data"}
     assert overrides.remappings(MAP)["~/input/basis"] == "lidar_node/output/basis"

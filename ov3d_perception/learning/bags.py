@@ -1,0 +1,101 @@
+"""A site's bags: what is in them, poses for those without, and which part of them teaches."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ov3d_perception.datasets.registry import open_dataset
+from ov3d_perception.datasets.source import FrameSource
+from ov3d_perception.errors import DatasetError, Ov3dError
+from ov3d_perception.lifting.sources import FrameSubset
+from ov3d_perception.types import Frame
+
+TAUGHT, HELD = (0.0, 0.8), (0.85, 1.0)
+"""Which stretch of a drive teaches, and which one the gate asks; the gap keeps their places apart."""
+_PROBED = 40
+_NO_POSE = "has a pose in"
+_log = logging.getLogger(__name__)
+
+
+def open_bag_frames(bag: Path, options: Mapping[str, Any], **more: Any) -> FrameSource:
+    """The frames of a bag. Raises BagError and DatasetError as the data set does."""
+    return open_dataset("bag", bag, **{**options, **more})
+
+
+def look(bag: Path, options: Mapping[str, Any], odometry: Path) -> dict[str, Any]:
+    """What a bag can teach: scans, cameras, share of scans with an image; options with poses where it has none.
+
+    odometry: where a bag of poses is written, by KISS-ICP, if the bag's TF lacks them.
+    Raises BagError, DatasetError: it cannot be read, or has no LiDAR or no calibrated camera.
+    """
+    options = dict(options)
+    try:
+        source = open_bag_frames(bag, options)
+    except DatasetError as error:
+        if _NO_POSE not in str(error):
+            raise
+        options |= {"tf": str(_poses(bag, odometry, options.get("points"), options.get("fixed_frame", "odom")))}
+        source = open_bag_frames(bag, options)
+    probed = np.unique(np.linspace(0, len(source) - 1, min(_PROBED, len(source))).astype(int)).tolist()
+    views, points, dark, errors = [], [], 0, []
+    for index in probed:
+        try:
+            frame = source[index]
+        except Ov3dError as error:
+            errors.append(str(error))
+            continue
+        views.append(len(frame.views))
+        points.append(len(frame.sweeps[0].scan))
+        dark += sum(float(view.image.std()) < 2.0 for view in frame.views)
+    if not views:
+        raise DatasetError(f"No scan of {bag} can be read ({errors[0]})", "Look at it: ov3d bag info")
+    if not any(views):
+        raise DatasetError(f"No scan of {bag} has an image near it", "Record camera_info and images with the scans")
+    return {
+        "bag": str(bag),
+        "options": options,
+        "scans": len(source),
+        "points": int(np.median(points)),
+        "views": float(np.mean([count for count in views if count])),
+        "with images": float(np.mean([count > 0 for count in views])),
+        "dark images": dark / max(sum(views), 1),
+        "poses": "KISS-ICP" if "tf" in options else "TF",
+        "unreadable": len(errors),
+    }
+
+
+def _poses(bag: Path, out: Path, points: str | None, fixed_frame: str) -> Path:
+    """A bag of TF, made by LiDAR odometry unless an earlier start of the run has made it."""
+    from ov3d_perception.odometry.of_bag import write_transforms
+
+    done = out.with_suffix(".done")
+    if not done.is_file():
+        write_transforms(bag, out, points, fixed_frame)
+        done.write_text("")
+    return out
+
+
+def every_of(about: Mapping[str, Any], frames: int) -> int:
+    """Take each n-th scan of the part that teaches, so that about ``frames`` with images are left."""
+    usable = about["scans"] * (TAUGHT[1] - TAUGHT[0]) * about["with images"]
+    return max(1, int(usable // frames))
+
+
+def with_images(source: Sequence[Frame], count: int) -> FrameSubset:
+    """About ``count`` frames with images, spread over a source; where one has none, the next one that has."""
+    step = max(1, len(source) // max(count, 1))
+    chosen: list[int] = []
+    for start in range(0, len(source), step):
+        for index in range(start, min(start + step, len(source))):
+            try:
+                if source[index].views:
+                    chosen.append(index)
+                    break
+            except Ov3dError as error:
+                _log.warning("Frame %d is left out: %s", index, error)
+    return FrameSubset(source, chosen[:count])

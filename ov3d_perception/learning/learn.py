@@ -1,0 +1,299 @@
+"""``ov3d learn``: bags in, a checked and compared network out. Each stage is done once, whatever ends the process."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ov3d_perception.datasets.kept import Kept
+from ov3d_perception.datasets.registry import open_dataset
+from ov3d_perception.errors import DatasetError, ResourceError
+from ov3d_perception.evaluation.compare import Comparison, compare
+from ov3d_perception.evaluation.gate import GateSpec, Verdict, changed_words, judge
+from ov3d_perception.inference import LiveModel, Segmenter
+from ov3d_perception.language.encoder import load_encoder
+from ov3d_perception.language.vocabulary import Vocabulary
+from ov3d_perception.learning import report
+from ov3d_perception.learning.bags import HELD, TAUGHT, every_of, look, open_bag_frames, with_images
+from ov3d_perception.learning.budget import Costs, plan
+from ov3d_perception.learning.order import Order, Run, alone
+from ov3d_perception.learning.replay import FOLDER, remember
+from ov3d_perception.learning.site_recipe import own_recipe, past_of, site_recipe, validation_of
+from ov3d_perception.ledger import ACCEPTED, Site, file_hash
+from ov3d_perception.lifting.image_teacher import ImageTeacher
+from ov3d_perception.lifting.sources import FrameSubset, open_source
+from ov3d_perception.models import shipped_checkpoint
+from ov3d_perception.networks.checkpoint_info import load_info, words_of_checkpoint
+from ov3d_perception.paths import cache_dir
+from ov3d_perception.recipes.load import changed
+from ov3d_perception.recipes.specs import Recipe, SourceSpec, TeacherSpec
+from ov3d_perception.training.run import train
+from ov3d_perception.types import Frame
+
+EXAM = 25  # frames of the new place that the gate looks at
+OLD_EXAM = 20
+STREETS = (4, 3)  # simulated streets in the gate, and frames of each
+PAST = (6, 4)  # the same, of the running network's own training, with which a new site's memory begins
+STAGES = ("bags", "memory", "measure", "train", "gate", "report", "hand over", "remember")
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """number: the network's in the site's ledger. report: the folder with report.md and report.html."""
+
+    verdict: Verdict
+    number: int
+    report: Path
+
+
+def learn(order: Order, say: Say = print, gate: GateSpec | None = None, again: bool = False) -> Outcome:
+    """Learn a site from its bags; the network is in force in the site's ledger if the gate accepts it.
+
+    An order that was begun before goes on where it was ended; one that is done is done (``again``: from the beginning).
+
+    Raises:
+        LedgerError: another process learns the site, or its ledger makes no sense.
+        BagError, DatasetError, RecipeError: what was ordered cannot be read or trained on.
+        ResourceError: the time or the disk does not suffice.
+    """
+    with alone(order.site):
+        site = Site(order.site)
+        site.begin(order.began)
+        folder = order.site / "learned" / order.key("")
+        if again:
+            shutil.rmtree(folder, ignore_errors=True)
+        return _Learning(order, site, Run(folder), say, gate or GateSpec()).work()
+
+
+class _Learning:
+    def __init__(self, order: Order, site: Site, run: Run, say: Say, gate: GateSpec) -> None:
+        self.order, self.site, self.run, self.say, self.gate = order, site, run, say, gate
+        self._teacher: ImageTeacher | None = None
+        begun = run.stage("begin", self._begin)
+        self.running, self.number = Path(begun["checkpoint"]), int(begun["number"])
+        self.info = load_info(self.running)
+        self.own = own_recipe(self.info, self.running)
+        self.text = words_of_checkpoint(self.info, self.running)
+        self.classes = self.info.vocabulary
+        self.memory = order.site / FOLDER
+
+    def work(self) -> Outcome:
+        """All stages, in their order."""
+        bags = self._stage("bags", self._bags)
+        self._stage("memory", self._begin_memory)
+        planned = self._stage("measure", lambda: self._measure(bags))
+        self._tell_plan(planned)
+        self._stage("train", lambda: self._train(bags, planned["epochs"]))
+        candidate = self.run.folder / "train" / "student.safetensors"
+        verdict = self._stage("gate", lambda: self._gate(bags, candidate))
+        self._stage("report", lambda: self._report(bags, candidate, verdict))
+        handed = self._stage("hand over", lambda: self._hand_over(candidate, verdict))
+        self._stage("remember", lambda: self._remember(bags, candidate, verdict))
+        reasons, figures = tuple(verdict["reasons"]), verdict["figures"]
+        return Outcome(Verdict(verdict["verdict"], reasons, figures), handed["number"], self.run.folder)
+
+    def _stage(self, name: str, work: Callable[[], Any]) -> Any:
+        place = f"[{STAGES.index(name) + 1}/{len(STAGES)}] {name}"
+        if self.run.done(name):
+            self.say(f"{place}: done before")
+            return self.run.result(name)
+        self.say(place)
+        return self.run.stage(name, work)
+
+    # -- stages ------------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> dict[str, Any]:
+        """Which network the candidate starts from and is compared with."""
+        path = (self.site.checkpoint() or shipped_checkpoint()).resolve()
+        return {"checkpoint": str(path), "sha256": file_hash(path), "number": self.site.read().in_force}
+
+    def _bags(self) -> list[dict[str, Any]]:
+        found = []
+        for number, bag in enumerate(self.order.bags):
+            options = dict(self.order.options)
+            if self.order.labelset:
+                options["labelset"] = self.order.labelset
+            about = look(bag, options, self.run.folder / f"odometry{number}")
+            self.say(
+                f"  {bag}: {about['scans']} scans of about {about['points']} points, {about['views']:.1f} images at "
+                f"{100 * about['with images']:.0f} % of them; poses by {about['poses']}"
+            )
+            if about["dark images"] > 0.2:
+                raise DatasetError(
+                    f"{100 * about['dark images']:.0f} % of the images of {bag} that were looked at show nothing (they "
+                    "are of one colour)",
+                    "Uncover or repair the camera, or leave it out: --set cameras=[/cam_front, ...]",
+                )
+            found.append(about)
+        return found
+
+    def _begin_memory(self) -> dict[str, Any]:
+        """A new site remembers what its first network learned from, where that can be had: the simulated street."""
+        past = past_of(self.own)
+        if any(self.memory.glob("*.npz")) or past is None:
+            return {"frames": len(list(self.memory.glob("*.npz")))}
+        chosen = _of_worlds(past, *PAST)
+        self.say(f"  Keeping {len(chosen)} frames of what {self.running.name} learned from")
+        count = self._remember_frames(chosen, f"{past.dataset} {past.options}", 2 * len(chosen))
+        return {"frames": count}
+
+    def _measure(self, bags: list[dict[str, Any]]) -> dict[str, Any]:
+        """A few images and steps, timed; then what fits into the time."""
+        frames = open_source(self._recipe(bags, 1).train)
+        first = next(frame for frame in (frames[index] for index in range(len(frames))) if frame.views)
+        start = time.perf_counter()
+        for view in first.views[:2]:
+            self._image_teacher().encode(view.image)
+        image = (time.perf_counter() - start) / min(2, len(first.views))
+        short = changed(self._recipe(bags, 1), {"train.every": max(1, len(frames) // 10), "optimiser.frozen_norm": 0.0})
+        folder = self.run.folder / "measure"
+        shutil.rmtree(folder, ignore_errors=True)
+        train(short, folder)
+        step = report.step_seconds(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        segmenter = Segmenter.load(self.running)
+        start = time.perf_counter()
+        LiveModel.of(segmenter, self._vocabulary())(first.sweeps)
+        costs = Costs(image, step, 3 * (time.perf_counter() - start) + len(first.views) * image)
+        used = sum(min(self.order.frames, about["scans"] * about["with images"]) for about in bags)
+        kept = len(Kept(self.memory, "train")) if self.memory.is_dir() else 0
+        images = round(used * max(about["views"] for about in bags) + kept * len(first.views))
+        epoch = round(used + kept)
+        left = self.order.hours * 3600 - sum(self.run.seconds.values())
+        budget = plan(costs, images, epoch, EXAM + OLD_EXAM + math.prod(STREETS), left)
+        self._require_disk(images, first)
+        return {
+            "epochs": budget.epochs,
+            "frames": epoch,
+            "seconds": budget.seconds,
+            "parts": {"teacher": budget.teacher, "training": budget.training, "gate": budget.gate},
+            "costs": {"image": image, "step": step},
+        }
+
+    def _train(self, bags: list[dict[str, Any]], epochs: int) -> dict[str, Any]:
+        out = self.run.folder / "train"
+        train(self._recipe(bags, epochs), out, resume=True)
+        return {"sha256": file_hash(out / "student.safetensors")}
+
+    def _gate(self, bags: list[dict[str, Any]], candidate: Path) -> dict[str, Any]:
+        before, after = Segmenter.load(self.running), Segmenter.load(candidate)
+        places: list[Comparison] = []
+
+        def ask(name: str, frames: FrameSubset, new: bool = False) -> None:
+            if len(frames):
+                self.say(f"  {name}: {len(frames)} frames")
+                teacher, pairs = self._image_teacher(), self.own.pairs
+                places.append(
+                    compare(
+                        name, frames, before, after, self.text, self.classes, pairs, teacher, self.gate.sure_of, new
+                    )
+                )
+
+        for number, about in enumerate(bags):
+            held = open_bag_frames(Path(about["bag"]), about["options"], stretch=HELD)
+            name = "new place" if number == 0 else f"older bag {number}"
+            ask(name, with_images(held, EXAM if number == 0 else OLD_EXAM), new=number == 0)
+        if any(self.memory.glob("*.npz")):
+            kept = Kept(self.memory, "exam")
+            ask("kept frames", FrameSubset(kept, _spread(len(kept), OLD_EXAM)))
+        if (streets := validation_of(self.own)) is not None:
+            ask("simulated streets", _of_worlds(streets, *STREETS))
+        found = judge(places, self.gate, changed_words(self.info.bank, load_info(candidate).bank))
+        report.write_places(self.run.folder, places)
+        return {"verdict": found.verdict, "reasons": list(found.reasons), "figures": found.figures}
+
+    def _report(self, bags: list[dict[str, Any]], candidate: Path, verdict: dict[str, Any]) -> dict[str, Any]:
+        held = open_bag_frames(Path(bags[0]["bag"]), bags[0]["options"], stretch=HELD)
+        models = [LiveModel.of(Segmenter.load(path), self._vocabulary()) for path in (self.running, candidate)]
+        report.write(self.run.folder, self.run.seconds, bags, verdict, self.running, models, with_images(held, 3))
+        return {}
+
+    def _hand_over(self, candidate: Path, verdict: dict[str, Any]) -> dict[str, Any]:
+        names = [str(bag) for bag in self.order.bags]
+        version = self.site.add(candidate, names, verdict["verdict"], verdict["reasons"], verdict["figures"])
+        if verdict["verdict"] == ACCEPTED and self.site.read().in_force == self.number:
+            self.site.put_in_force(version.number, "the gate accepted it")
+        return {"number": version.number}
+
+    def _remember(self, bags: list[dict[str, Any]], candidate: Path, verdict: dict[str, Any]) -> dict[str, Any]:
+        """What was learned becomes memory for the next time; of a network that was not accepted, nothing."""
+        if verdict["verdict"] != ACCEPTED:
+            return {"frames": len(list(self.memory.glob("*.npz")))}
+        for about in bags:
+            every = every_of(about, self.order.frames)
+            source = open_bag_frames(Path(about["bag"]), about["options"], stretch=TAUGHT, every=every)
+            self._remember_frames(with_images(source, self.order.replay), about["bag"], self.order.replay)
+        return {"frames": len(list(self.memory.glob("*.npz")))}
+
+    # -- helpers -----------------------------------------------------------------------------------------------------
+
+    def _recipe(self, bags: list[dict[str, Any]], epochs: int) -> Recipe:
+        sources: list[dict[str, Any]] = []
+        for about in bags:
+            options = {**about["options"], "stretch": list(TAUGHT), "every": every_of(about, self.order.frames)}
+            sources.append({"dataset": "bag", "root": str(Path(about["bag"]).resolve()), "options": options})
+        if any(self.memory.glob("*.npz")):
+            sources.append({"dataset": "kept", "root": str(self.memory.resolve()), "options": {"part": "train"}})
+        cache = max(self.order.disk_gb * 0.8, 0.1)
+        return site_recipe(self.own, self.running, sources, epochs, self.order.method, self.order.recipe, cache)
+
+    def _vocabulary(self) -> Vocabulary:
+        return Vocabulary.from_words(self.classes, self.text)
+
+    def _image_teacher(self) -> ImageTeacher:
+        if self._teacher is None:
+            spec: TeacherSpec = self.own.teacher
+            encoder = load_encoder(spec.model, spec.pretrained, "auto", spec.precision)
+            self._teacher = ImageTeacher(encoder, spec, cache_dir() / "teacher")
+        return self._teacher
+
+    def _remember_frames(self, frames: FrameSubset, source: str, most: int) -> int:
+        model = LiveModel.of(Segmenter.load(self.running), self._vocabulary())
+        labelset = self.own.vocabulary.labelset if self.own.vocabulary is not None else None
+        return remember(self.memory, frames, source, model, most, labelset, self.info.preparation)
+
+    def _require_disk(self, images: int, example: Frame) -> None:
+        """Raise ResourceError where the teacher's features exceed the budget or what is free."""
+        folder = self._image_teacher().folder
+        each = (folder / self._image_teacher().store(example.views[0].image)).stat().st_size
+        need, free = images * each / 1e9, shutil.disk_usage(folder).free / 1e9
+        if need > min(self.order.disk_gb, free):
+            raise ResourceError(
+                f"The teacher's features of {images} images take {need:.1f} GB; {self.order.disk_gb:.1f} GB are "
+                f"allowed and {free:.1f} GB free in {folder}",
+                "Allow more (--disk), free some, or take fewer frames (--frames)",
+            )
+
+    def _tell_plan(self, planned: dict[str, Any]) -> None:
+        parts = ", ".join(f"{name} {seconds / 60:.1f} min" for name, seconds in planned["parts"].items())
+        self.say(
+            f"  Planned: {planned['epochs']} epochs of {planned['frames']} frames; about "
+            f"{planned['seconds'] / 60:.0f} min of {self.order.hours * 60:.0f} ({parts})"
+        )
+
+
+def give_way(nice: int) -> None:
+    """Let everything else on this machine go first."""
+    with suppress(OSError):
+        os.nice(nice)
+
+
+def _of_worlds(spec: SourceSpec, worlds: int, frames: int) -> FrameSubset:
+    """Some frames of some drives of a source whose drives are of one length; a world that is simulated takes time."""
+    source = open_dataset(spec.dataset, spec.root, **spec.options)
+    each = len(source) // max(len(source.sequences), 1)
+    firsts = [number * each for number in _spread(len(source.sequences), worlds)]
+    return FrameSubset(source, [first + number for first in firsts for number in _spread(each, frames)])
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """Indices of at most ``most`` of ``count`` things, evenly spread."""
+    return [index * count // min(count, most) for index in range(min(count, most))]

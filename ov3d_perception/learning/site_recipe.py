@@ -1,0 +1,98 @@
+"""The recipe of a site's training: that of the network which runs, on other frames, from its weights on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ov3d_perception.errors import RecipeError
+from ov3d_perception.networks.checkpoint_info import CheckpointInfo
+from ov3d_perception.paths import shipped
+from ov3d_perception.recipes.former import of_checkpoint
+from ov3d_perception.recipes.load import changed, phases_of
+from ov3d_perception.recipes.parse import from_dict
+from ov3d_perception.recipes.specs import Recipe, SourceSpec
+from ov3d_perception.recipes.unused_options import check_options
+
+_OPENSCENE = {"method.name": "openscene", "method.agreement": 1.0, "method.balance": 0.5}
+_GGSD = {**_OPENSCENE, "method.name": "ggsd"}
+
+
+def own_recipe(info: CheckpointInfo, checkpoint: Path) -> Recipe:
+    """What a checkpoint was trained by. Raises RecipeError where it carries none, or one without words."""
+    remedy = "Begin the site with a network of `ov3d train`: --began FILE"
+    if not info.recipe:
+        raise RecipeError(f"{checkpoint} carries no recipe, so nothing says who its teacher was", remedy)
+    recipe = from_dict(of_checkpoint(info.recipe))
+    if recipe.vocabulary is None:
+        raise RecipeError(f"The recipe of {checkpoint} has no vocabulary, so nothing can be compared", remedy)
+    return recipe
+
+
+def site_recipe(
+    own: Recipe,
+    running: Path,
+    sources: Sequence[Mapping[str, Any]],
+    epochs: int,
+    method: str = "openscene",
+    changes: Sequence[str] = (),
+    cache_gb: float = 20.0,
+) -> Recipe:
+    """A recipe that goes on from the network ``running`` on a mix of sources.
+
+    own: the running network's. method: "openscene", or "ggsd" for GGSD's two phases. changes: ``section.field=value``.
+    Raises RecipeError for a change that is wrong.
+    """
+    values: dict[str, Any] = {
+        "name": "site",
+        "train": {"dataset": "mixed", "root": "", "options": {"sources": list(sources)}, "every": 1},
+        "validation": None,
+        "folds": {},
+        "phases": [],
+        "repeat": 1,
+        "validate_every": 1_000_000,
+        "network.init": str(running),
+        "teacher.cache_gb": cache_gb,
+        "optimiser.batch": 1,
+        "optimiser.epochs": epochs,
+        "optimiser.learning_rate": 0.001,
+        "optimiser.schedule": "onecycle",
+        "optimiser.frozen_norm": 0.5,
+        **(_GGSD if method == "ggsd" else _OPENSCENE),
+    }
+    if method == "ggsd":
+        first = max(1, round(0.7 * epochs))
+        values["phases"] = [
+            {"optimiser.epochs": first, "method.self_distillation": 0},
+            {
+                "optimiser.epochs": max(1, epochs - first),
+                "optimiser.frozen_norm": 1.0,
+                "optimiser.learning_rate": 0.0005,
+                "optimiser.ema_decay": 0.99,
+            },
+        ]
+    for change in changes:
+        key, separator, value = change.partition("=")
+        if not separator:
+            raise RecipeError(f"The change {change!r} has no '='", "Write section.field=value")
+        values[key] = yaml.safe_load(value)
+    recipe = changed(own, values)
+    if recipe.vocabulary is not None and not Path(recipe.vocabulary.labelset).is_absolute():
+        recipe = changed(recipe, {"vocabulary.text": shipped(recipe.vocabulary.text)})
+    for phase in phases_of(recipe):
+        check_options(phase)
+    return recipe
+
+
+def validation_of(own: Recipe) -> SourceSpec | None:
+    """The simulated street that a network of it was validated on; None for other networks, whose data may be gone."""
+    found = own.validation
+    return found if found is not None and found.dataset == "simulated" else None
+
+
+def past_of(own: Recipe) -> SourceSpec | None:
+    """The simulated street that a network of it learned from, likewise."""
+    return own.train if own.train.dataset == "simulated" else None

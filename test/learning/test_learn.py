@@ -1,0 +1,146 @@
+"""Whole orders on the tiny scene: what is accepted and refused, what is left, and that an ended run goes on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from colour_scene import ColourEncoder, Walls, bank, walls_recipe
+
+from ov3d_perception.datasets.registry import SOURCES
+from ov3d_perception.errors import DatasetError, ResourceError
+from ov3d_perception.language.bank import TextBank
+from ov3d_perception.learning import learn as module
+from ov3d_perception.learning.learn import learn
+from ov3d_perception.learning.order import Order
+from ov3d_perception.ledger import ACCEPTED, REJECTED, Site, file_hash
+from ov3d_perception.recipes.method_specs import OpenSceneSpec
+from ov3d_perception.recipes.specs import OptimiserSpec, SourceSpec
+from ov3d_perception.training.run import train
+from ov3d_perception.types import Frame
+
+FRAMES = 40
+
+
+class Drive(Walls):
+    """Stands for a bag: walls along a drive, without labels. A folder named "dark" has black images."""
+
+    def __init__(self, root: Path, stretch: Any = (0.0, 1.0), every: int = 1, **_: Any) -> None:
+        super().__init__(root, FRAMES)
+        self.taken = range(round(stretch[0] * FRAMES), round(stretch[1] * FRAMES))[::every]
+        self.labelset = None
+
+    def __len__(self) -> int:
+        return len(self.taken)
+
+    def frame(self, index: int) -> Frame:
+        frame = replace(super().frame(self.taken[index]), labels=None)
+        if self.root.name != "dark":
+            return frame
+        return replace(frame, views=tuple(replace(view, image=np.zeros_like(view.image)) for view in frame.views))
+
+
+@pytest.fixture
+def order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Order:
+    """A site whose network has learned next to nothing, and a drive."""
+    recipe = replace(
+        walls_recipe(tmp_path, monkeypatch),
+        train=SourceSpec("walls", "", {"frames": 2}),
+        validation=None,
+        optimiser=OptimiserSpec(epochs=1, batch=1, learning_rate=1e-6),
+        method=OpenSceneSpec(),
+        repeat=1,
+    )
+    monkeypatch.setitem(SOURCES, "bag", ("test_learn_drive", "Drive"))
+    monkeypatch.setitem(__import__("sys").modules, "test_learn_drive", __import__("types").SimpleNamespace(Drive=Drive))
+    monkeypatch.setattr(module, "load_encoder", lambda *_: ColourEncoder())
+    monkeypatch.setattr("ov3d_perception.learning.budget.MOST_EPOCHS", 4)
+    monkeypatch.setattr(module, "EXAM", 4)
+    train(recipe, tmp_path / "poor", device="cpu")
+    (tmp_path / "drive").mkdir()
+    site, began = tmp_path / "site", str(tmp_path / "poor" / "student.safetensors")
+    changes = ("optimiser.learning_rate=0.01", "optimiser.frozen_norm=0.0")
+    return Order(site, (tmp_path / "drive",), began, recipe=changes, hours=0.5, frames=10, replay=4)
+
+
+@pytest.mark.slow
+def test_a_better_network_is_in_force_and_what_it_learned_from_is_remembered(order: Order, tmp_path: Path) -> None:
+    said: list[str] = []
+    outcome = learn(order, said.append)
+    assert outcome.verdict.verdict == ACCEPTED, outcome.verdict.reasons
+    site = Site(order.site)
+    checkpoint, ledger = site.checkpoint(), site.read()
+    assert checkpoint is not None and ledger.in_force == outcome.number == 1
+    assert ledger.version(1).bags == (str(tmp_path / "drive"),)
+    assert ledger.version(1).figures["new place: agreement mIoU, after"] > 0.8
+    assert 1 <= len(list((order.site / "replay").glob("*.npz"))) <= order.replay
+    text = (outcome.report / "report.md").read_text()
+    assert "## Accepted" in text and "| red |" in text and "agreement with the sure teacher" in text
+    page = (outcome.report / "report.html").read_text()
+    assert "data:image/png;base64," in page and "</table>" in page
+    assert [line for line in said if line.startswith("[")] == [
+        f"[{n}/8] {name}" for n, name in enumerate(module.STAGES, 1)
+    ]
+
+    again = learn(order, said.append)
+    assert again == outcome and len(site.read().versions) == 1 and len(site.read().changes) == 1
+
+
+@pytest.mark.slow
+def test_an_order_that_was_ended_goes_on_with_the_stage_at_work(order: Order, monkeypatch: Any) -> None:
+    calls: list[str] = []
+    real = module.train
+
+    def counted(recipe: Any, out: Path, **options: Any) -> Any:
+        calls.append(out.name)
+        return real(recipe, out, **options)
+
+    monkeypatch.setattr(module, "train", counted)
+    with monkeypatch.context() as patch:
+
+        def end(*_: Any, **__: Any) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(module, "compare", end)
+        with pytest.raises(KeyboardInterrupt):
+            learn(order, lambda _: None)
+    before = list(calls)
+    assert learn(order, lambda _: None).verdict.verdict == ACCEPTED
+    assert before == calls, "nothing is trained again"
+    assert Site(order.site).read().in_force == 1
+
+
+def test_mixed_up_words_never_get_through(order: Order, tmp_path: Path, monkeypatch: Any) -> None:
+    """The bank that teaches calls red green and green red: the candidate's words are not the running network's."""
+    swapped = TextBank(list(bank().words), bank().embeddings[[1, 0, 2]], bank().identity)
+    swapped.save(tmp_path / "bank.npz")
+    outcome = learn(order, lambda _: None)
+    assert outcome.verdict.verdict == REJECTED
+    assert any("Its words are not those of the running network" in reason for reason in outcome.verdict.reasons)
+    site = Site(order.site)
+    assert site.read().in_force == 0 and site.read().version(1).verdict == REJECTED
+    assert site.checkpoint() == tmp_path / "poor" / "student.safetensors"
+    assert not list((order.site / "replay").glob("*.npz")), "what misleads is not remembered"
+
+
+def test_a_dark_camera_is_named_before_anything_is_trained(order: Order, tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "dark").mkdir()
+    monkeypatch.setattr(module, "train", lambda *_, **__: pytest.fail("nothing is trained on black images"))
+    with pytest.raises(DatasetError, match="show nothing"):
+        learn(replace(order, bags=(tmp_path / "dark",)), lambda _: None)
+
+
+def test_too_little_time_is_said_before_the_training(order: Order) -> None:
+    with pytest.raises(ResourceError, match="The time does not suffice"):
+        learn(replace(order, hours=1e-4), lambda _: None)
+    assert Site(order.site).read().versions == ()
+
+
+def test_the_running_network_is_never_written_to(order: Order, tmp_path: Path) -> None:
+    before = file_hash(tmp_path / "poor" / "student.safetensors")
+    with pytest.raises(ResourceError):
+        learn(replace(order, disk_gb=1e-9), lambda _: None)
+    assert file_hash(tmp_path / "poor" / "student.safetensors") == before

@@ -1,0 +1,79 @@
+"""learn_node: begins at the dock, ends when the robot leaves, and says what became of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ros_harness import Inbox, NodeProcess, Probe, values_of
+from std_msgs.msg import Bool
+from std_srvs.srv import Trigger
+
+from ov3d_perception.errors import Ov3dError
+from ov3d_perception.ros.learn_node import LearnParameters, command, newest_bag
+
+NAME = "learn_here"
+
+
+def bag(folder: Path, name: str, when: int) -> Path:
+    (folder / name).mkdir(parents=True)
+    (folder / name / f"{name}.mcap").write_bytes(b"")
+    os.utime(folder / name, (when, when))
+    return folder / name
+
+
+def test_the_newest_bag_is_learned(tmp_path: Path) -> None:
+    old, new = (bag(tmp_path, name, when) for name, when in (("z_old", 1000), ("a_new", 2000)))
+    (tmp_path / "notes").mkdir()
+    assert newest_bag(LearnParameters(site="s", bags=str(tmp_path))) == new
+    assert newest_bag(LearnParameters(site="s", bags=str(old))) == old
+    for values in (LearnParameters(bags=str(tmp_path)), LearnParameters(site="s", bags=str(tmp_path / "notes"))):
+        with pytest.raises(Ov3dError):
+            newest_bag(values)
+
+
+def test_the_command_is_one_that_ov3d_has(tmp_path: Path) -> None:
+    from typer.main import get_command
+
+    from ov3d_perception.cli import app
+
+    values = LearnParameters(site=str(tmp_path / "site"), options=("--set points=/velodyne_points",))
+    words = command(values, tmp_path / "bag")
+    learn = get_command(app).commands["learn"]  # type: ignore[attr-defined]
+    context = learn.make_context("learn", list(words[words.index("learn") + 1 :]), resilient_parsing=True)
+    assert context.params["settings"] == ["points=/velodyne_points"] and context.params["live"] is True
+    assert context.params["nice"] == 19 and context.params["bag"] == [tmp_path / "bag"]
+
+
+@pytest.mark.live
+def test_docking_begins_leaving_ends_and_a_failure_is_told(
+    start_node: Callable[..., NodeProcess], probe: Probe, diagnostics: Inbox, tmp_path: Path
+) -> None:
+    """The bag is empty, so that the work fails; what it is, is tested elsewhere."""
+    bag(tmp_path / "bags", "empty", 1000)
+    parameters = {"site": str(tmp_path / "site"), "bags": str(tmp_path / "bags"), "diagnostics_period": "0.1"}
+    start_node("ov3d_perception.ros.learn_node", NAME, parameters)
+
+    def status(wanted: Callable[[Any], bool], act: Callable[[], Any] = lambda: None) -> Any:
+        diagnostics.clear()
+
+        def own(report: Any) -> list[Any]:
+            return [s for s in report.status if s.name.startswith(f"{NAME}:") and wanted(s)]
+
+        return own(probe.until(act, diagnostics, lambda report: bool(own(report))))[0]
+
+    assert values_of(status(lambda s: True))["state"] == "idle"
+    publisher = probe.node.create_publisher(Bool, f"/{NAME}/input/docked", 10)
+    try:
+        status(lambda s: values_of(s)["state"] != "idle", lambda: publisher.publish(Bool(data=True)))
+        found = status(lambda s: "failed" in values_of(s))
+        assert "Learning ended with 2" in found.message and values_of(found)["docked"] == "True"
+    finally:
+        probe.node.destroy_publisher(publisher)
+    answer = probe.call(Trigger, f"/{NAME}/start", Trigger.Request())
+    assert answer.success and "Learning" in answer.message
+    answer = probe.call(Trigger, f"/{NAME}/stop", Trigger.Request())
+    assert answer.success and ("goes on" in answer.message or "Nothing" in answer.message)
