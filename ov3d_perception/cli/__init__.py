@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from ov3d_perception import __version__
-from ov3d_perception.cli import bag, bank, checkpoint, former, learning, live, maps, offline, site, training
+from ov3d_perception.cli import bag, bank, checkpoint, doctor, former, learning, live, maps, offline, site, training
 from ov3d_perception.errors import Ov3dError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 for group in (live, offline, training, learning):
     group.register(app)
 bag.register(app)
+doctor.register(app)
 maps.register(app)
 bank.register(app)
 checkpoint.register(app)

@@ -158,6 +158,10 @@ class Bag(FrameSource):
         labels = self._labels(raw) if self._truth is not None else None
         return Frame(f"{self.root.stem}/{key:06d}", tuple(sweeps), tuple(views), labels)
 
+    def pose_at(self, stamp: int) -> Pose:
+        """T_world_lidar at a stamp (ns), with or without a scan. Raises TransformError where TF does not tell."""
+        return self._pose(self._lidar, stamp)
+
     # -- what there is -----------------------------------------------------------------------------------------------
 
     def _points_topic(self, wanted: str | None) -> str:
