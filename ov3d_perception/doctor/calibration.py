@@ -70,21 +70,22 @@ def judge(camera: str, found: Alignment | None) -> Finding:
     gained = found.gain > chi2.ppf(_SURE, count)
     enough = _NEARLY_ALL_BETTER if found.apart_deg > _FAR_DEG else _MOST_BETTER
     figures, basis = _figures(found), _basis(found)
-    if gained and found.better >= enough and (wrong or found.apart_deg > max(_APART_DEG, _SIGMAS * found.apart_sd)):
+    apart = gained and found.apart_deg > max(_APART_DEG, _SIGMAS * found.apart_sd)
+    if found.better >= enough and (wrong or apart):
         sure_of = "" if wrong else "; which of these it is, is less sure than that it is wrong"
         named = wrong or [i for i in range(count) if abs(offsets[i]) > _WRONG[i]] or [int(np.argmax(offsets[:3] ** 2))]
         what = f"{_named(named, offsets, sd)}; points lie {found.apart_deg:.2f} degrees off{sure_of}; {basis}"
         return Finding(Severity.ERROR, CHECK, camera, what, why, _remedy(named), figures)
     unsure = [i for i in range(count) if abs(offsets[i]) + 2 * sd[i] > _HARMLESS[i]]
     within = ", ".join(f"{name} {2 * value:.2g} {unit}" for name, value, unit in _spans(sd, found.moving))
-    apart = f"points lie {found.apart_deg:.2f} +- {found.apart_sd:.2f} degrees from the best"
+    lie = f"points lie {found.apart_deg:.2f} +- {found.apart_sd:.2f} degrees from the best"
     if wrong or found.apart_deg + 2 * found.apart_sd > _APART_DEG:
-        what = f"whether the calibration is right cannot be told: {apart}, known within {within} (two sigma); {basis}"
+        what = f"whether the calibration is right cannot be told: {lie}, known within {within} (two sigma); {basis}"
         return Finding(
             Severity.UNKNOWN, CHECK, camera, what, why, "Give it more frames, with more upright edges", figures
         )
     known = "" if not unsure else f", known within {within} (two sigma)"
-    what = f"the calibration is right: {apart}{known}; {basis}"
+    what = f"the calibration is right: {lie}{known}; {basis}"
     return Finding(Severity.GOOD, CHECK, camera, what, figures=figures)
 
 
