@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ov3d_perception.cli.common import FILES
+from ov3d_perception.cli.common import FILES, Settings
 from ov3d_perception.cli.lists import TakesLists
 
 group = typer.Typer(no_args_is_help=True, help="Text banks: embeddings of words, stored for robots without a CLIP.")
@@ -115,6 +115,30 @@ def teach(
         lesson = teach_from_pictures(known, word, pictures or [], spec, negatives or (), masks, loudness, replace)
     lesson.bank.save(written)
     print(f"{written}: {len(lesson.bank)} words\n{describe_origin(word, lesson.bank.origins[word])}\n{lesson}")
+
+
+@group.command("fit")
+def fit(
+    recipe: Annotated[Path, typer.Argument(help="Names the image teacher, the classes and words, and the frames")],
+    out: Annotated[Path, typer.Argument(help="The bank to write")],
+    dataset: Annotated[
+        str, typer.Option(help="Other frames: a name of docs/datasets.md; default: the recipe's training source")
+    ] = "",
+    root: Annotated[str, typer.Option(help="Folder of the data set, or the bag")] = "",
+    option: Annotated[list[str] | None, typer.Option("--option", "-o", help="Data set option, name=value")] = None,
+    override: Settings = None,
+    strength: Annotated[float, typer.Option(help="How far words move; 0 is not at all")] = 0.6,
+) -> None:
+    """Move the words of a recipe's classes to where its frames show them; no labels are used."""
+    from ov3d_perception.datasets.registry import parse_options
+    from ov3d_perception.lifting.fit_words import fitted_bank
+    from ov3d_perception.recipes.load import load_recipe
+    from ov3d_perception.recipes.specs import SourceSpec
+
+    source = SourceSpec(dataset, root, parse_options(option or [])) if dataset else None
+    bank, report = fitted_bank(load_recipe(recipe, override or []), source, strength)
+    bank.save(out)
+    print(f"{report}\n\n{out}: {len(bank)} words of {bank.identity}")
 
 
 @group.command("info")

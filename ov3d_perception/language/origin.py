@@ -9,7 +9,12 @@ _NAMED = 3
 
 
 def describe_origin(word: str, origin: Mapping[str, Any]) -> str:
-    """One line on a word that :mod:`ov3d_perception.teach_tool` taught."""
+    """One line on a word that was taught (:mod:`ov3d_perception.teach_tool`) or fitted (``lifting.fit_words``)."""
+    if origin["from"] == "fit":
+        return (
+            f"{word}: fitted {origin['date'][:10]} to {origin['features']} points of {origin['source']} as a word of "
+            f"{origin['labelset']}; encoder {origin['encoder']}"
+        )
     if origin["from"] == "map":
         source = f"{origin['patches']} voxels at {origin['place']} of {origin['map']} (frame '{origin['frame']}')"
     else:

@@ -87,7 +87,8 @@ def teach(
     winning = rest @ text.T
     share = float(np.clip(loudness * winning.max(axis=1).mean() / cosine, 0.05, 1.0))
     inside = np.concatenate([example.inside for example in examples]).astype(np.float64)
-    quiet = _quiet(np.concatenate([inside, rest]), text.mean(axis=0))
+    seen = np.concatenate([inside, rest])
+    quiet = quiet_direction(seen.T @ seen / len(seen), text.mean(axis=0))
 
     def mixed(w: Float64[np.ndarray, " d"]) -> Float64[np.ndarray, " d"]:
         """w at the right loudness."""
@@ -120,10 +121,10 @@ def _without(
     return _direction(np.delete(means, left_out, axis=0), rest, words)
 
 
-def _quiet(features: Float64[np.ndarray, "n d"], word: Float64[np.ndarray, " d"]) -> Float64[np.ndarray, " d"]:
-    """The direction of ``word``, as far as features hardly have it."""
-    moments, axes = np.linalg.eigh(features.T @ features / len(features))
-    return _unit(axes @ ((axes.T @ word) / (moments + _RIDGE * moments[-1])))
+def quiet_direction(moments: Float64[np.ndarray, "d d"], word: Float64[np.ndarray, " d"]) -> Float64[np.ndarray, " d"]:
+    """The direction of ``word``, as far as features with these second moments hardly have it."""
+    sizes, axes = np.linalg.eigh(moments)
+    return _unit(axes @ ((axes.T @ word) / (sizes + _RIDGE * sizes[-1])))
 
 
 def _won(
