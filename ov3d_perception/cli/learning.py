@@ -30,6 +30,7 @@ def learn(
     live: Annotated[bool, typer.Option(help="Load an accepted network into the running lidar_node")] = False,
     shadow: Annotated[int, typer.Option(help="With --live: compare on so many live scans first")] = 0,
     nice: Annotated[int, typer.Option(min=0, max=19, help="How far it gives way to other programs")] = 10,
+    trust: Annotated[bool, typer.Option(help="Learn although `ov3d doctor` finds errors in a bag")] = False,
     again: Annotated[bool, typer.Option(help="Begin anew where the same order was done before")] = False,
 ) -> None:
     """Learn a site overnight: check bags, train on from the running network, compare, and accept or refuse.
@@ -55,6 +56,7 @@ def learn(
         replay,
         method,
         labelset,
+        trust,
     )
     outcome = run(order, again=again)
     print(f"{outcome.verdict.verdict.upper()}: network {outcome.number} of {site}")

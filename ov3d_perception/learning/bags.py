@@ -11,6 +11,7 @@ import numpy as np
 
 from ov3d_perception.datasets.registry import open_dataset
 from ov3d_perception.datasets.source import FrameSource
+from ov3d_perception.doctor.examine import Examination, examine
 from ov3d_perception.errors import DatasetError, Ov3dError
 from ov3d_perception.lifting.sources import FrameSubset
 from ov3d_perception.types import Frame
@@ -67,6 +68,16 @@ def look(bag: Path, options: Mapping[str, Any], odometry: Path) -> dict[str, Any
         "poses": "KISS-ICP" if "tf" in options else "TF",
         "unreadable": len(errors),
     }
+
+
+def consult(bag: Path, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the doctor finds wrong with a bag, errors alone: what they are and what to do about them, a line each.
+
+    options: those with which :func:`look` could read it.
+    """
+    own = {name: options[name] for name in ("points", "fixed_frame", "base_frame", "tf") if options.get(name)}
+    report = examine(bag, Examination(cameras=tuple(options.get("cameras") or ()), **own))
+    return tuple(f"{finding.subject}: {finding.what}. {finding.do}" for finding in report.errors)
 
 
 def _poses(bag: Path, out: Path, points: str | None, fixed_frame: str) -> Path:

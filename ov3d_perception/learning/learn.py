@@ -21,7 +21,7 @@ from ov3d_perception.inference import LiveModel, Segmenter
 from ov3d_perception.language.encoder import load_encoder
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.learning import report
-from ov3d_perception.learning.bags import HELD, TAUGHT, every_of, look, open_bag_frames, with_images
+from ov3d_perception.learning.bags import HELD, TAUGHT, consult, every_of, look, open_bag_frames, with_images
 from ov3d_perception.learning.budget import Costs, plan
 from ov3d_perception.learning.order import Order, Run, alone
 from ov3d_perception.learning.replay import FOLDER, remember
@@ -131,6 +131,14 @@ class _Learning:
                     f"{100 * about['dark images']:.0f} % of the images of {bag} that were looked at show nothing (they "
                     "are of one colour)",
                     "Uncover or repair the camera, or leave it out: --set cameras=[/cam_front, ...]",
+                )
+            errors = consult(bag, about["options"])
+            for error in errors:
+                self.say(f"  {bag}: {error}")
+            if errors and not self.order.trust:
+                raise DatasetError(
+                    f"{bag} would teach wrong things: {'; '.join(errors)}",
+                    "Correct it, name the good cameras (--set cameras=[/cam_front]), or learn all the same: --trust",
                 )
             found.append(about)
         return found

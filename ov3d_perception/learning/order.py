@@ -25,7 +25,7 @@ class Order:
     "" for the one shipped. options: of the bag data set. recipe: changes, ``section.field=value``. hours: the budget of
     the whole run. disk_gb: of the teacher's features. frames: most frames of a bag that are trained on. replay: most
     frames that the site keeps. method: ``openscene``, or ``ggsd`` for its two phases. labelset: of labels in the bags,
-    for figures alone.
+    for figures alone. trust: learn although the doctor finds errors in a bag.
     """
 
     site: Path
@@ -39,6 +39,7 @@ class Order:
     replay: int = 100
     method: str = "openscene"
     labelset: str = ""
+    trust: bool = False
 
     def key(self, running: str) -> str:
         """A name for the run: the same bags, wishes and running network go on with the same run."""

@@ -59,6 +59,7 @@ def order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Order:
     monkeypatch.setattr(module, "load_encoder", lambda *_: ColourEncoder())
     monkeypatch.setattr("ov3d_perception.learning.budget.MOST_EPOCHS", 4)
     monkeypatch.setattr(module, "EXAM", 4)
+    monkeypatch.setattr(module, "consult", lambda *_: ())
     train(recipe, tmp_path / "poor", device="cpu")
     (tmp_path / "drive").mkdir()
     site, began = tmp_path / "site", str(tmp_path / "poor" / "student.safetensors")
@@ -131,6 +132,14 @@ def test_a_dark_camera_is_named_before_anything_is_trained(order: Order, tmp_pat
     monkeypatch.setattr(module, "train", lambda *_, **__: pytest.fail("nothing is trained on black images"))
     with pytest.raises(DatasetError, match="show nothing"):
         learn(replace(order, bags=(tmp_path / "dark",)), lambda _: None)
+
+
+def test_what_the_doctor_calls_wrong_is_not_learned_from(order: Order, monkeypatch: Any) -> None:
+    monkeypatch.setattr(module, "consult", lambda *_: ("front: turned by 3 degrees. Calibrate it",))
+    with pytest.raises(DatasetError, match=r"turned by 3 degrees.*--trust"):
+        learn(order)
+    with pytest.raises(ResourceError):  # the next stage
+        learn(replace(order, trust=True, hours=1e-6))
 
 
 def test_too_little_time_is_said_before_the_training(order: Order) -> None:
