@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections import Counter, deque
@@ -20,10 +21,12 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 
 from ov3d_perception.bags.clouds import CLOUDS
+from ov3d_perception.bags.teaching import Teaching
 from ov3d_perception.bags.typestore import typestore
 from ov3d_perception.bags.writer import BagWriter
 from ov3d_perception.errors import BagError
 from ov3d_perception.ros.contexts import own_context
+from ov3d_perception.ros.diagnostics import WARN, DiagnosticsPublisher, Health
 from ov3d_perception.ros.messages import message_class
 
 _CAMERA_INFO, _TF = "sensor_msgs/msg/CameraInfo", "tf2_msgs/msg/TFMessage"
@@ -35,6 +38,9 @@ _DISCOVERY_S = 0.25
 _DRAIN_S = 1.0
 _STEADY = Clock(clock_type=ClockType.STEADY_TIME)  # use_sim_time must not stop these timers before /clock comes
 _QUEUE_BYTES = 256 * 1024 * 1024
+_ROOM_S = 2.0
+_FULL_BYTES, _NEARLY_FULL_BYTES = 500_000_000, 5_000_000_000  # the queue and the index must find room
+_ENOUGH = 20  # scans, before anything is said of them
 
 
 @dataclass
@@ -43,7 +49,8 @@ class RecordReport:
 
     dropped: messages lost because the disk was slower than the queue is long, by topic. left_out: topics of a type that
     training uses, or without a definition, that were not recorded, and why. clouds: recorded topics of clouds.
-    chosen: topics were chosen by type, so a bag without clouds is a failure.
+    chosen: topics were chosen by type, so a bag without clouds is a failure. teaching: how many scans have images.
+    ended: why the recorder ended by itself, "" if it did not.
     """
 
     path: Path
@@ -52,6 +59,8 @@ class RecordReport:
     dropped: Counter[str] = field(default_factory=Counter)
     left_out: dict[str, str] = field(default_factory=dict)
     clouds: set[str] = field(default_factory=set)
+    teaching: Teaching = field(default_factory=Teaching)
+    ended: str = ""
 
     @property
     def useless(self) -> bool:
@@ -63,6 +72,10 @@ class RecordReport:
         lines += [f"  {topic}: {count}" for topic, count in sorted(self.written.items())]
         lines += [f"  {topic}: {count} DROPPED, the disk is too slow" for topic, count in sorted(self.dropped.items())]
         lines += [f"  {topic}: left out, {reason}" for topic, reason in sorted(self.left_out.items())]
+        if self.teaching.scans:
+            lines.append(f"{self.teaching}. All about the bag: ov3d doctor {self.path}")
+        if self.ended:
+            lines.append(f"ENDED BY ITSELF: {self.ended}")
         if self.chosen and self.useless:
             lines.append(f"NO POINT CLOUD was recorded: this bag can teach nothing. {_NO_CLOUD}")
         return "\n".join(lines)
@@ -109,12 +122,14 @@ def record_bag(
         executor.add_node(node)
         recorder = _Recorder(node, topics or (), bag, disk, report, points)
         end = node.create_timer(seconds, stopped.set, clock=_STEADY) if seconds > 0 else None
+        room = node.create_timer(_ROOM_S, lambda: recorder.watch_room(stopped), clock=_STEADY)
         try:
             recorder.discover()
             while not stopped.is_set() and disk.error is None:
                 executor.spin_once(timeout_sec=0.1)
             recorder.finish(executor)
         finally:
+            room.cancel()
             if end is not None:
                 end.cancel()
             executor.shutdown()
@@ -122,6 +137,7 @@ def record_bag(
     if disk.error is not None:
         raise BagError(f"Writing {out} failed ({disk.error})", "Free space on the disk; what was written is kept")
     report.written = Counter(bag.counts)
+    report.teaching.finish()
     return report
 
 
@@ -225,6 +241,8 @@ class _Recorder:
         self._early_bytes = 0
         self._timer = node.create_timer(_DISCOVERY_S, self.discover, clock=_STEADY)
         self._patience = node.create_timer(_PATIENCE_S, self._warn_without_cloud, clock=_STEADY)
+        self._health = Health(f"{node.get_name()}: recording", str(bag.path))
+        self._diagnostics = DiagnosticsPublisher(node, self._health, self._refresh)
 
     def discover(self) -> None:
         """Subscribe to what is new and matches."""
@@ -250,6 +268,28 @@ class _Recorder:
         if topic not in self._report.left_out:
             self._report.left_out[topic] = reason
             self._node.get_logger().info(f"Not recording {topic}: {reason}")
+
+    def watch_room(self, stopped: threading.Event) -> None:
+        """Warn while the disk is nearly full, and end while the bag can still be closed."""
+        free = shutil.disk_usage(self._bag.path).free
+        if free < _FULL_BYTES:
+            self._report.ended = f"only {free / 1e6:.0f} MB were free on the disk of {self._bag.path}"
+            stopped.set()
+        elif free < _NEARLY_FULL_BYTES:
+            self._health.set("disk", WARN, f"{free / 1e6:.0f} MB are free on the disk of {self._bag.path}")
+        else:
+            self._health.clear("disk")
+
+    def _refresh(self) -> None:
+        """What /diagnostics says."""
+        teaching = self._report.teaching
+        self._health.value("scans", teaching.scans)
+        self._health.value("scans that can teach", f"{teaching.paired} of {teaching.judged}")
+        self._health.value("dropped", self._report.dropped.total())
+        if teaching.judged > _ENOUGH and teaching.paired < teaching.judged / 2:
+            self._health.set("teaching", WARN, f"{teaching}: look at the cameras and at the clocks")
+        else:
+            self._health.clear("teaching")
 
     def _warn_without_cloud(self) -> None:
         if not self._report.chosen or self._clouds_received:
@@ -286,6 +326,7 @@ class _Recorder:
         def receive(data: bytes) -> None:
             self._received += 1
             self._clouds_received += msgtype in CLOUDS
+            self._report.teaching.add(topic, msgtype, data)
             now = clock.now().nanoseconds
             if now == 0:  # use_sim_time, and no /clock yet: a bag with stamps of 0 spans decades
                 self._hold(topic, msgtype, data)

@@ -1,4 +1,4 @@
-"""``ov3d doctor --live``: what the running robot sends, recorded and examined; and who cannot hear whom."""
+"""``ov3d doctor --live``: what the running robot sends, recorded and examined; who cannot hear whom."""
 
 from __future__ import annotations
 
