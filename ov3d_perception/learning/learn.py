@@ -40,7 +40,7 @@ from ov3d_perception.types import Frame
 EXAM = 25  # frames of the new place that the gate looks at
 OLD_EXAM = 20
 STREETS = (4, 3)  # simulated streets in the gate, and frames of each
-PAST = (6, 4)  # the same, of the running network's own training, with which a new site's memory begins
+PAST = (12, 4)  # the same, of the running network's own training, with which a new site's memory begins
 STAGES = ("bags", "memory", "measure", "train", "gate", "report", "hand over", "remember")
 Say = Callable[[str], None]
 
@@ -174,7 +174,7 @@ class _Learning:
         used = sum(min(self.order.frames, about["scans"] * about["with images"]) for about in bags)
         kept = len(Kept(self.memory, "train")) if self.memory.is_dir() else 0
         images = round(used * max(about["views"] for about in bags) + kept * len(first.views))
-        epoch = round(used + kept)
+        epoch = round(2 * used if kept else used)
         left = self.order.hours * 3600 - sum(self.run.seconds.values())
         budget = plan(costs, images, epoch, EXAM + OLD_EXAM + math.prod(STREETS), left)
         self._require_disk(images, first)
@@ -248,8 +248,10 @@ class _Learning:
         for about in bags:
             options = {**about["options"], "stretch": list(TAUGHT), "every": every_of(about, self.order.frames)}
             sources.append({"dataset": "bag", "root": str(Path(about["bag"]).resolve()), "options": options})
-        if any(self.memory.glob("*.npz")):
-            sources.append({"dataset": "kept", "root": str(self.memory.resolve()), "options": {"part": "train"}})
+        if kept := len(Kept(self.memory, "train")) if self.memory.is_dir() else 0:
+            new = sum(min(self.order.frames, about["scans"] * about["with images"]) for about in bags)
+            old = {"dataset": "kept", "root": str(self.memory.resolve()), "options": {"part": "train"}}
+            sources.append({**old, "repeat": max(1, round(new / kept))})  # half of what is seen, so that it stays known
         cache = max(self.order.disk_gb * 0.8, 0.1)
         return site_recipe(self.own, self.running, sources, epochs, self.order.method, self.order.recipe, cache)
 

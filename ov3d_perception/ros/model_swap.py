@@ -1,20 +1,20 @@
 """Networks in and out of a working ``lidar_node``: ``~/load_checkpoint``, ``~/rollback``, and a site that is followed.
 
-A network is loaded and run once in a thread of low priority while the present one labels scans. Then one assignment
-puts it in force between two scans. The former one is kept: ``~/rollback`` brings it back, and so does the first scan
-that the new one fails on and the former one does not.
+A network is loaded and run once in the service's thread while the present one labels scans. Then one assignment puts
+it in force between two scans. The former one is kept: ``~/rollback`` brings it back, and so does the first scan that
+the new one fails on and the former one does not.
+
+The thread has the priority of all others: one of a lower priority would keep Python's lock while it waits for a core,
+and so stop the scans.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
@@ -33,9 +33,7 @@ from ov3d_perception.ros.lidar_pipeline import InForce, LidarPipeline, Trial
 from ov3d_perception.ros.load_network import in_present_words, load_network
 from ov3d_perception.ros.shadow import Shadow
 
-_NICE = 10
 _FOLLOW_S = 1.0
-Result = TypeVar("Result")
 
 
 class ModelSwap:
@@ -121,7 +119,7 @@ class ModelSwap:
         if path.is_file() and file_hash(path) == present.sha256:
             return f"{_name(present)} labels already", math.nan
         with self._health.timed("load network"):
-            made = _at_low_priority(lambda: load_network(path, present.parameters, self._gravity, present))
+            made = load_network(path, present.parameters, self._gravity, present)
         values: LidarParameters = present.parameters
         agreement = self._compare(pipeline, made, shadow, values) if shadow else math.nan
         if self._pipeline() is not pipeline:
@@ -198,24 +196,3 @@ class ModelSwap:
 
 def _name(one: InForce) -> str:
     return f"Network {one.sha256[:12]} ({one.path})"
-
-
-def _at_low_priority(work: Callable[[], Result]) -> Result:
-    """Run in a thread of its own that gives way to the others (Linux has nice values for threads)."""
-    results: list[Result] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
-        try:
-            results.append(work())
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, name="load network", daemon=True)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]
