@@ -89,6 +89,7 @@ EXTRAS = {
     ],
 }
 EXTRAS["all"] = sorted({requirement for group in EXTRAS.values() for requirement in group})
+EXTRAS["colmap"] = ["pycolmap>=4"]  # not in all: it is large, and reads one format of posed images
 
 
 def shared_files(*folders: str) -> list[tuple[str, list[str]]]:

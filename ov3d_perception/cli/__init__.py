@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from ov3d_perception import __version__
-from ov3d_perception.cli import bag, bank, checkpoint, doctor, former, learning, live, maps, offline, site, training
+from ov3d_perception.cli import bag, bank, checkpoint, doctor, fields, former, learning, live, maps, offline, site, training
 from ov3d_perception.errors import Ov3dError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ maps.register(app)
 bank.register(app)
 checkpoint.register(app)
 site.register(app)
+fields.register(app)
 
 
 def _version(asked: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from cattrs import Converter, transform_error
 from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError
@@ -15,6 +15,7 @@ from ov3d_perception.networks.registry import ARCHITECTURES
 from ov3d_perception.recipes.method_specs import METHODS, MethodSpec, OpenSceneSpec
 from ov3d_perception.recipes.specs import Recipe
 
+_T = TypeVar("_T")
 _SEE = "See the recipes in config/train"
 
 
@@ -24,15 +25,20 @@ class _FieldError(ValueError):
 
 def from_dict(data: Mapping[str, Any]) -> Recipe:
     """A recipe from plain data. Raises RecipeError that names each field that is unknown, missing or wrong."""
-    try:
-        recipe = _CONVERTER.structure(data, Recipe)
-    except ClassValidationError as error:
-        faults = (fault.rpartition(" @ ") for fault in transform_error(error, "recipe", format_exception=_describe))
-        named = (f"{place}{what}" if what.startswith("[") else f"{place} {what}" for what, _, place in faults)
-        raise RecipeError("; ".join(named), _SEE) from error
+    recipe = structure(data, Recipe, _SEE)
     if recipe.network.arch not in ARCHITECTURES:
         raise RecipeError(f"recipe.network.arch {_not_one_of(recipe.network.arch, tuple(ARCHITECTURES))}", _SEE)
     return recipe
+
+
+def structure(data: Mapping[str, Any], kind: type[_T], see: str) -> _T:
+    """A dataclass of dataclasses from plain data; see: where to find one. Raises RecipeError as :func:`from_dict`."""
+    try:
+        return _CONVERTER.structure(data, kind)
+    except ClassValidationError as error:
+        faults = (fault.rpartition(" @ ") for fault in transform_error(error, "recipe", format_exception=_describe))
+        named = (f"{place}{what}" if what.startswith("[") else f"{place} {what}" for what, _, place in faults)
+        raise RecipeError("; ".join(named), see) from error
 
 
 def _describe(error: BaseException, kind: type | None) -> str:

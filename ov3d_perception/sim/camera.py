@@ -31,8 +31,15 @@ def rays(camera: Camera) -> Float32[np.ndarray, "n 3"]:
     return (directions / np.linalg.norm(directions, axis=1, keepdims=True)).astype(np.float32)
 
 
-def render(camera: Camera, T_world_camera: Pose, scene: RayScene, light: Light, rng: np.random.Generator) -> Picture:
-    """What ``camera`` sees at ``T_world_camera``."""
+def render(
+    camera: Camera,
+    T_world_camera: Pose,
+    scene: RayScene,
+    light: Light,
+    rng: np.random.Generator,
+    exposure: float | None = None,
+) -> Picture:
+    """What ``camera`` sees at ``T_world_camera``. exposure: of a camera set by hand; None for one that adapts."""
     directions = rays(camera) @ T_world_camera[:3, :3].T.astype(np.float32)
     origins = np.broadcast_to(T_world_camera[:3, 3].astype(np.float32), directions.shape)
     hits = scene.cast(origins, directions)
@@ -40,7 +47,7 @@ def render(camera: Camera, T_world_camera: Pose, scene: RayScene, light: Light, 
     above = np.flatnonzero(hits.label == UNLABELLED)
     colour[above] = sky(light, directions[above])
     colour[hits.rows] = _shade(hits, origins, directions, scene, light)
-    image = _develop(colour, rng).reshape(camera.height, camera.width, 3)
+    image = _develop(colour, rng, exposure).reshape(camera.height, camera.width, 3)
     shape = (camera.height, camera.width)
     return Picture(image, hits.label.reshape(shape), hits.instance.reshape(shape))
 
@@ -85,12 +92,17 @@ def _shade(
     return (colour * clear + light.horizon * 0.9 * (1 - clear)).astype(np.float32)
 
 
-def _develop(colour: Float32[np.ndarray, "n 3"], rng: np.random.Generator) -> UInt8[np.ndarray, "n 3"]:
-    """Exposure to a mean grey, a soft shoulder, gamma, saturation, sensor noise."""
-    exposure = 0.36 / (np.mean(colour) + 1e-6) * rng.uniform(0.9, 1.1)
-    exposed = colour * np.float32(np.clip(exposure, 0.5, 2.5))
+def _develop(
+    colour: Float32[np.ndarray, "n 3"], rng: np.random.Generator, exposure: float | None
+) -> UInt8[np.ndarray, "n 3"]:
+    """Exposure to a mean grey, a soft shoulder, gamma, saturation, sensor noise. A set exposure sets the saturation."""
+    saturation = 1.2
+    if exposure is None:
+        exposure = np.clip(0.36 / (np.mean(colour) + 1e-6) * rng.uniform(0.9, 1.1), 0.5, 2.5)
+        saturation = rng.uniform(1.05, 1.4)
+    exposed = colour * np.float32(exposure)
     film = (exposed * (1 + exposed / 6.0) / (1 + exposed)) ** np.float32(1 / 2.2)
     luma = film @ np.array([0.3, 0.59, 0.11], np.float32)
-    film = luma[:, None] + (film - luma[:, None]) * np.float32(rng.uniform(1.05, 1.4))
+    film = luma[:, None] + (film - luma[:, None]) * np.float32(saturation)
     film += rng.normal(0, 0.012, film.shape[0]).astype(np.float32)[:, None]
     return (np.clip(film, 0, 1) * 255 + 0.5).astype(np.uint8)

@@ -1,0 +1,80 @@
+"""What a field knows of language: a CLIP feature and the scale it belongs to, at every point (3D-OVS, appendix A.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ov3d_perception.fields import composite
+from ov3d_perception.fields.field import Looked, RadianceField
+from ov3d_perception.fields.grid import Size, VMGrid
+from ov3d_perception.fields.rays import Rays
+
+
+@dataclass(frozen=True)
+class BranchSettings:
+    """scales: N_s; selection: channels of its volume's products; hidden: width of the feature network; dim: D."""
+
+    dim: int
+    scales: int = 3
+    selection: Size = (16, 4, 4)
+    hidden: int = 128
+
+
+class LanguageBranch(nn.Module):
+    """The selection volume, and a network from the field's appearance features to CLIP features.
+
+    The network's last layer is linear, so a ray's feature is that layer of its mean hidden values: the sum of
+    w_i (h_i W + b) is (sum of w_i h_i) W + (sum of w_i) b, with one row a ray instead of one a sample. These hidden
+    values, and 1 for the bias, are the narrow features of a ray; ``basis`` makes CLIP features of them.
+
+    (The paper's release has no activation between its layers, so that its CLIP feature is linear in 27 numbers.)
+    """
+
+    def __init__(self, settings: BranchSettings, size: Size, features: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.selection = VMGrid(size, settings.selection)
+        self.scales = nn.Linear(self.selection.width, settings.scales)
+        self.hidden = nn.Sequential(
+            nn.Linear(features, settings.hidden), nn.ReLU(), nn.Linear(settings.hidden, settings.hidden), nn.ReLU()
+        )
+        self.last = nn.Linear(settings.hidden, settings.dim)
+
+    @property
+    def basis(self) -> Float[Tensor, "k d"]:
+        """W and b, a row below each other."""
+        return torch.cat([self.last.weight.T, self.last.bias[None]])
+
+    def narrow(self, looked: Looked, features: Float[Tensor, "m f"]) -> Float[Tensor, "n k"]:
+        """Narrow features of rays, from the appearance features of their samples."""
+        hidden = self.hidden(features)
+        with_one = torch.cat([hidden, hidden.new_ones(len(hidden), 1)], 1)
+        samples = looked.samples
+        return composite.over_rays(looked.weight[:, None] * with_one, samples.ray, samples.rays)
+
+    def forward(
+        self, looked: Looked, features: Float[Tensor, "m f"]
+    ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n s"]]:
+        """F^(r), equation (1), and S(r), equation (2)."""
+        samples = looked.samples
+        vectors = torch.sigmoid(self.scales(self.selection(samples.points)))  # bounded, as in the paper's release
+        summed = composite.over_rays(looked.weight[:, None] * vectors, samples.ray, samples.rays)
+        return self.narrow(looked, features) @ self.basis, torch.softmax(summed, 1)
+
+
+@torch.no_grad()
+def render_narrow(
+    field: RadianceField, branch: LanguageBranch, rays: Rays, chunk: int = 8192
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Narrow features (n, k), opacity (n,) and depth along the ray (n,) of many rays."""
+    found = []
+    for start in range(0, len(rays), chunk):
+        looked = field.look(rays[slice(start, start + chunk)])
+        narrow = branch.narrow(looked, field.features(looked.samples.points))
+        found.append((narrow, looked.opacity, looked.depth / looked.opacity.clamp_min(1e-6)))
+    narrow, opacity, depth = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return narrow, opacity, depth

@@ -1,0 +1,76 @@
+"""A field into the semantic map: what each view sees of it becomes an observation of the voxels there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from ov3d_perception.errors import CheckpointError, IdentityError
+from ov3d_perception.fields.field_file import FieldFile
+from ov3d_perception.fields.language_branch import render_narrow
+from ov3d_perception.fields.scene import Scene
+from ov3d_perception.language.text import TextSource
+from ov3d_perception.language.vocabulary import TextBank
+from ov3d_perception.mapping.basis import Basis
+from ov3d_perception.mapping.map_words import MapWords
+from ov3d_perception.mapping.session import MapSession, MapSettings
+
+_SURE = 0.7
+"""Opacity of a ray whose end is a surface."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Surface points (world, metres) of a view with their narrow features, and where the camera was."""
+
+    points: Float32[np.ndarray, "n 3"]
+    features: Float32[np.ndarray, "n k"]
+    stamp: int
+    sensor: np.ndarray
+
+
+def map_of(
+    content: FieldFile, scene: Scene, voxel_size: float = 0.1, text: TextSource | None = None, like: Basis | None = None
+) -> MapSession:
+    """A map of what the field's views see, ready to be asked and saved.
+
+    text: words to ask in; None for the field's own. like: the basis of another map, which the features are brought to,
+    so that the two can be merged; None for the field's own. Raises IdentityError if it is of another encoder.
+    """
+    if content.branch is None or content.identity is None or content.text is None:
+        raise CheckpointError("This field knows no words yet", "Train it to the end: ov3d field train --resume")
+    own = content.branch.basis.detach().cpu().numpy().astype(np.float32)
+    basis = like or Basis(own, content.identity, content.logit_scale)
+    if not content.identity.compatible(basis.identity):
+        raise IdentityError(
+            f"The field's features are of {content.identity}, the map's of {basis.identity}",
+            "Train the field with the encoder of that map",
+        )
+    turn = None if like is None else (own @ np.linalg.pinv(like.weights)).astype(np.float32)
+    known = text or TextBank(list(content.words), content.text.numpy(), content.identity, content.logit_scale)
+    words = MapWords.of(known, {word: [word] for word in content.words})
+    session = MapSession(MapSettings(voxel_size=voxel_size), words)
+    session.basis = basis
+    for seen in views_of(content, scene):
+        features = seen.features if turn is None else seen.features @ turn
+        session.integrate(basis.basis_id, voxel_size, seen.points, features, seen.stamp, seen.sensor)
+    return session
+
+
+@torch.no_grad()
+def views_of(content: FieldFile, scene: Scene) -> Iterator[Seen]:
+    """The surface that each training view sees, pixel by pixel at the size that the field was trained at."""
+    assert content.branch is not None
+    small = scene.downsampled(content.recipe["images"]["downsample"])
+    for number in small.training:
+        view = small.views[number]
+        rays = content.space.rays(view.camera, view.T_world_camera).to(content.field.box.device)
+        narrow, opacity, depth = render_narrow(content.field, content.branch, rays)
+        sure = opacity > _SURE
+        points = content.space.to_world(rays.origins[sure] + depth[sure, None] * rays.directions[sure])
+        stamp = view.stamp or (number + 1) * 1_000_000_000
+        yield Seen(points.cpu().numpy(), narrow[sure].cpu().numpy(), stamp, view.T_world_camera[:3, 3])

@@ -1,0 +1,198 @@
+"""Posed images from files of other programs: each format gives back the cameras that were written into it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+from ov3d_perception.errors import DatasetError
+from ov3d_perception.fields.rays import camera_rays
+from ov3d_perception.fields.scene import Scene, space_of
+from ov3d_perception.fields.sources import load_scene
+from ov3d_perception.fields.sources.llff import load_llff, pose_row
+from ov3d_perception.fields.sources.simulated import write_still_life
+from ov3d_perception.sim.bag import write_drive
+from ov3d_perception.sim.drive import simulate
+from ov3d_perception.sim.lidar import LidarModel
+from ov3d_perception.sim.still_life import carried_camera
+from ov3d_perception.types import UNLABELLED, Camera, View
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scenes") / "desk"
+    write_still_life(folder, 3, 7, (64, 48))
+    return folder
+
+
+@pytest.fixture
+def folder(written: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(written, tmp_path / "desk"))
+
+
+def as_llff(folder: Path) -> Path:
+    (folder / "transforms.json").unlink()
+    return folder
+
+
+def test_the_data_sets_format_and_nerfstudios_say_the_same(folder: Path) -> None:
+    camera, poses = carried_camera(7, (64, 48))
+    for scene in (load_scene(folder), load_llff(folder)):
+        assert len(scene.views) == 7 and scene.names[3] == "03"
+        for view, T in zip(scene.views, poses, strict=True):
+            np.testing.assert_allclose(view.T_world_camera, T, atol=1e-9)
+            np.testing.assert_allclose(view.camera.K, camera.K, atol=1e-9)
+        assert scene.test == (1, 2, 3, 4, 5) and scene.training == [0, 6]
+        assert "barrier" in scene.classes and set(scene.masks) == set(scene.test)
+        assert not (scene.masks[1] == UNLABELLED).any()
+    assert load_llff(folder).depths is not None and load_scene(folder).box is not None
+
+
+def test_resized_images_get_the_focal_length_of_their_size(folder: Path) -> None:
+    for file in (folder / "images").iterdir():
+        Image.open(file).resize((32, 24)).save(file)
+    whole = carried_camera(7, (64, 48))[0]
+    view = load_llff(folder).views[0]
+    assert view.camera.width == 32 and view.camera.K[0, 0] == pytest.approx(whole.K[0, 0] / 2)
+    assert load_scene(folder).views[0].camera.K[0, 2] == pytest.approx(15.5)
+
+
+def test_what_is_wrong_with_a_folder_is_said(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="There is no"):
+        load_scene(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match=r"holds no posed images.*transforms.json"):
+        load_scene(tmp_path / "empty")
+    (folder / "segmentations" / "02" / "barrier.png").unlink()
+    with pytest.raises(DatasetError, match=r"lacks 02/barrier.png.*black where"):
+        load_scene(folder)
+    shutil.rmtree(folder / "segmentations")
+    (folder / "images" / "00.png").unlink()
+    with pytest.raises(DatasetError, match=r"\(7, 17\) numbers for 6 images"):
+        load_llff(folder)
+
+
+def test_too_few_images_and_images_of_two_sizes_are_refused(folder: Path) -> None:
+    scene = load_scene(folder)
+    with pytest.raises(DatasetError, match=r"has 2 posed images.*needs 3"):
+        Scene("two", scene.views[:2], scene.names[:2])
+    other = View(Camera("c", 8, 6, np.eye(3)), np.eye(4), np.zeros((6, 8, 3), np.uint8))
+    with pytest.raises(DatasetError, match="sizes 8 x 6, 64 x 48"):
+        Scene("mixed", (*scene.views[:3], other), (*scene.names[:3], "other"))
+
+
+def test_transforms_with_a_lens_are_undistorted(folder: Path) -> None:
+    path = folder / "transforms.json"
+    content = json.loads(path.read_text())
+    straight = load_scene(folder).views[0].image.astype(float)
+    path.write_text(json.dumps(content | {"k1": -0.2}))
+    assert np.abs(load_scene(folder).views[0].image - straight).mean() > 1
+    path.write_text(json.dumps({"frames": content["frames"]}))
+    with pytest.raises(DatasetError, match="lacks intrinsics or a pose"):
+        load_scene(folder)
+    path.write_text("{")
+    with pytest.raises(DatasetError, match="cannot be read"):
+        load_scene(folder)
+
+
+def test_seven_scenes_poses_are_of_the_colour_camera(tmp_path: Path) -> None:
+    depth = np.full((480, 640), 2000, np.uint16)
+    for number in range(12):
+        T = np.eye(4)
+        T[0, 3] = 0.1 * number
+        stem = f"frame-{number:06d}"
+        np.savetxt(tmp_path / f"{stem}.pose.txt", T)
+        Image.fromarray(np.zeros((480, 640, 3), np.uint8)).save(tmp_path / f"{stem}.color.jpg")
+        cv2.imwrite(str(tmp_path / f"{stem}.depth.png"), depth)
+    scene = load_scene(tmp_path)
+    assert scene.views[1].T_world_camera[0, 3] == pytest.approx(0.1 + 0.0249)
+    assert scene.test == (5,) and scene.depths is not None and scene.points is not None
+    assert scene.points[:, 2].tolist() == pytest.approx([2.0] * len(scene.points))
+    (tmp_path / "frame-000003.color.jpg").unlink()
+    with pytest.raises(DatasetError, match="no image of frame-000003"):
+        load_scene(tmp_path)
+
+
+def test_a_colmap_model_gives_cameras_points_and_depths(folder: Path) -> None:
+    pytest.importorskip("pycolmap", reason="reads COLMAP's models: pip install pycolmap")
+    scene = load_scene(folder)
+    shutil.rmtree(folder / "segmentations")
+    (folder / "transforms.json").unlink()
+    (folder / "poses_bounds.npy").unlink()
+    model = folder / "sparse" / "0"
+    model.mkdir(parents=True)
+    K = scene.views[0].camera.K
+    (model / "cameras.txt").write_text(f"1 PINHOLE 64 48 {K[0, 0]} {K[1, 1]} {K[0, 2] + 0.5} {K[1, 2] + 0.5}\n")
+    points = np.random.default_rng(0).uniform([-1, -1, 0], [1, 1, 1], (20, 3))
+    lines, tracks = [], [""] * len(points)
+    for number, view in enumerate(scene.views):
+        T = np.linalg.inv(view.T_world_camera)
+        x, y, z, w = Rotation.from_matrix(T[:3, :3]).as_quat()
+        seen = " ".join(f"1 1 {n + 1}" for n in range(len(points)))
+        lines.append(f"{number + 1} {w} {x} {y} {z} {T[0, 3]} {T[1, 3]} {T[2, 3]} 1 {number:02d}.png\n{seen}\n")
+        tracks = [f"{track} {number + 1} {n}" for n, track in enumerate(tracks)]
+    (model / "images.txt").write_text("".join(lines))
+    rows = zip(points, tracks, strict=True)
+    (model / "points3D.txt").write_text(
+        "".join(f"{n + 1} {p[0]} {p[1]} {p[2]} 0 0 0 0.1{track}\n" for n, (p, track) in enumerate(rows))
+    )
+    found = load_scene(folder)
+    for a, b in zip(found.views, scene.views, strict=True):
+        np.testing.assert_allclose(a.T_world_camera, b.T_world_camera, atol=1e-6)
+        np.testing.assert_allclose(a.camera.K, b.camera.K, atol=1e-6)
+    assert found.points is not None and len(found.points) == 20 and found.depths is not None
+    assert 3 < found.depths.min() < found.depths.max() < 9
+
+
+def test_rows_of_poses_come_back(folder: Path) -> None:
+    view = load_scene(folder).views[2]
+    row = pose_row(view, (1.0, 9.0))
+    assert row.shape == (17,) and row[15:].tolist() == [1, 9] and row[[4, 9, 14]].tolist()[:2] == [48, 64]
+
+
+def test_a_space_holds_what_the_cameras_see(folder: Path) -> None:
+    scene = load_scene(folder)
+    assert space_of(scene).ndc is None and space_of(scene).box.tolist()[0] == pytest.approx([-5.5, -6.7, -0.3])
+    warped = space_of(load_llff(as_llff(folder)))
+    assert warped.ndc is not None
+    view = scene.views[0]
+    rays = camera_rays(view.camera, view.T_world_camera, warped.ndc)
+    assert bool((rays.origins >= warped.box[0] - 1e-4).all()) and bool((rays.origins <= warped.box[1] + 1e-4).all())
+    with pytest.raises(DatasetError, match="no space 'ball'"):
+        space_of(scene, "ball")
+
+
+def test_smaller_images_see_the_same(folder: Path) -> None:
+    scene = load_scene(folder)
+    half = scene.downsampled(2)
+    assert half.views[0].image.shape == (24, 32, 3) and half.masks[2].shape == (24, 32)
+    whole = camera_rays(scene.views[0].camera, scene.views[0].T_world_camera).directions.reshape(48, 64, 3)
+    small = camera_rays(half.views[0].camera, half.views[0].T_world_camera).directions.reshape(24, 32, 3)
+    between = whole.reshape(24, 2, 32, 2, 3).mean((1, 3))
+    np.testing.assert_allclose(small, between / between.norm(dim=2, keepdim=True), atol=1e-4)
+
+
+def test_fewer_views_keep_all_test_views() -> None:
+    views = tuple(View(Camera("c", 4, 4, np.eye(3)), np.eye(4), np.zeros((4, 4, 3), np.uint8)) for _ in range(20))
+    scene = Scene("many", views, tuple(str(n) for n in range(20)), masks={5: np.zeros((4, 4), np.int32)}, test=(5,))
+    thin = scene.thinned(0.5)
+    assert len(thin.training) == 10 and thin.names[thin.test[0]] == "5" and set(thin.masks) == set(thin.test)
+
+
+def test_a_bags_images_have_their_poses(tmp_path: Path) -> None:
+    drive = simulate(2105, 0.3, image_every=1, image_size=(96, 54), lidar=LidarModel(columns=90))
+    views = [view for shot in drive for view in shot.views if view.camera.name == "cam_back"]
+    scene = load_scene(write_drive(tmp_path / "bag", drive), ("/cam_back",))
+    assert len(scene.views) == len(views) >= 3
+    for found, view in zip(scene.views, views, strict=True):
+        assert found.stamp == view.stamp and not np.any(found.camera.distortion)
+        np.testing.assert_allclose(found.T_world_camera, view.T_world_camera, atol=5e-3)
+    with pytest.raises(DatasetError, match="no camera"):
+        load_scene(tmp_path / "bag", ("/cam_roof",))
