@@ -68,7 +68,7 @@ class LanguageBranch(nn.Module):
 
 @torch.no_grad()
 def render_narrow(
-    field: RadianceField, branch: LanguageBranch, rays: Rays, chunk: int = 8192
+    field: RadianceField, branch: LanguageBranch, rays: Rays, chunk: int = 1024
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Narrow features (n, k), opacity (n,) and depth along the ray (n,) of many rays."""
     found = []

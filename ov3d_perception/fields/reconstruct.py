@@ -156,7 +156,7 @@ def rays_and_colours(scene: Scene, space: Space, views: list[int]) -> tuple[Rays
 
 
 @torch.no_grad()
-def draw(field: RadianceField, rays: Rays, background: float, chunk: int = 8192) -> tuple[Tensor, Tensor]:
+def draw(field: RadianceField, rays: Rays, background: float, chunk: int = 2048) -> tuple[Tensor, Tensor]:
     """Colours (n, 3) in [0, 1] and depths (n,) along the rays."""
     colours, depths = [], []
     for start in range(0, len(rays), chunk):
