@@ -13,7 +13,20 @@ from typing import Annotated
 import typer
 
 from ov3d_perception import __version__
-from ov3d_perception.cli import bag, bank, checkpoint, doctor, fields, former, learning, live, maps, offline, site, training
+from ov3d_perception.cli import (
+    bag,
+    bank,
+    checkpoint,
+    doctor,
+    fields,
+    former,
+    learning,
+    live,
+    maps,
+    offline,
+    site,
+    training,
+)
 from ov3d_perception.errors import Ov3dError
 
 app = typer.Typer(

@@ -53,13 +53,13 @@ def _views(bag: Bag, camera: BagCamera, tree: TransformTree, frame: str) -> list
     if not poses:
         raise DatasetError(f"No image of {camera.images} has a pose in {frame}", "Record /tf with the images")
     numbers = list(poses)
-    way = np.stack([poses[n][:3, 3] for n in numbers])
-    along = np.concatenate([[0], np.linalg.norm(np.diff(way, axis=0), axis=1).cumsum()])
-    wanted = np.linspace(0, along[-1], min(MOST, len(numbers)))
-    kept = {
-        int(stream.stamps[numbers[i]]): numbers[i]
-        for i in np.unique(np.searchsorted(along, wanted).clip(0, len(along) - 1))
-    }
+    chosen = list(range(len(numbers)))
+    if len(numbers) > MOST:
+        way = np.stack([poses[n][:3, 3] for n in numbers])
+        along = np.concatenate([[0], np.linalg.norm(np.diff(way, axis=0), axis=1).cumsum()])
+        wanted = np.searchsorted(along, np.linspace(0, along[-1], MOST))
+        chosen = np.unique(wanted.clip(0, len(along) - 1)).tolist()
+    kept = {int(stream.stamps[numbers[i]]): numbers[i] for i in chosen}
     views = []
     for message in bag.messages([camera.images]):
         decoded = message.decode()
