@@ -63,7 +63,8 @@ def _views(bag: Bag, camera: BagCamera, tree: TransformTree, frame: str) -> list
     views = []
     for message in bag.messages([camera.images]):
         decoded = message.decode()
-        number = kept.pop(stamp_ns(decoded), None)
-        if number is not None:
-            views.append(undistorted(View(camera.camera, poses[number], decode_image(decoded), stamp_ns(decoded))))
+        stamp = stamp_ns(decoded)
+        if stamp in kept:
+            pose = poses[kept.pop(stamp)]
+            views.append(undistorted(View(camera.camera, pose, decode_image(decoded), stamp)))
     return views
