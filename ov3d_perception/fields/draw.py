@@ -40,7 +40,7 @@ def draw_views(
         image = Image.fromarray(picture)
         if content.branch is not None:
             every_class = np.arange(len(content.words))
-            legend(image, present(every_class, content.words, colours(content.words)), 12)
+            legend(image, present(every_class, content.words, colours(content.words)), 9, corner="left")
         with replacing(folder / f"{small.names[number]}.png") as file:
             image.save(file, "png")
     return len(numbers)
