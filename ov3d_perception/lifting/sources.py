@@ -55,7 +55,7 @@ def require_classes(source: Sequence[Frame], names: Sequence[str]) -> None:
         raise DatasetError(
             f"The data set's labels are of label set {labelset.name!r} ({', '.join(labelset.names)}), "
             f"the words of other classes ({', '.join(names)})",
-            "Give both one label set: --labelset for the words, the data set's option labelset for the labels",
+            "Give both one label set: the words by --labelset or vocabulary.labelset, the labels by option labelset",
         )
 
 
