@@ -60,7 +60,7 @@ def site_recipe(
         "optimiser.epochs": epochs,
         "optimiser.learning_rate": 0.001,
         "optimiser.schedule": "onecycle",
-        "optimiser.frozen_norm": 0.5,
+        "optimiser.frozen_norm": 1.0,  # two kinds of places have no statistics in common
         **(_GGSD if method == "ggsd" else _OPENSCENE),
     }
     if method == "ggsd":
@@ -69,7 +69,6 @@ def site_recipe(
             {"optimiser.epochs": first, "method.self_distillation": 0},
             {
                 "optimiser.epochs": max(1, epochs - first),
-                "optimiser.frozen_norm": 1.0,
                 "optimiser.learning_rate": 0.0005,
                 "optimiser.ema_decay": 0.99,
             },
