@@ -275,5 +275,5 @@ def test_a_pause_of_tf_is_told_and_not_interpolated(lidar, labelled, robot, diag
     inside = random_cloud(100, 9, first + 1_500 * MS, "lidar_turned")
     received = xyz_of(lidar.exchange(labelled, inside))
     np.testing.assert_array_equal(received, xyz_of(inside))
-    status = lidar.status(diagnostics, lambda s: "pauses for 2.1 s" in s.message)
-    assert status.level == DiagnosticStatus.WARN and "odom <- base_link" in status.message
+    told = lidar.status(diagnostics, lambda s: "pauses for 2.1 s" in s.message, act=lambda: lidar.publish(inside))
+    assert told.level == DiagnosticStatus.WARN and "odom <- base_link" in told.message
