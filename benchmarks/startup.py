@@ -1,11 +1,11 @@
 """From the start command to the first labelled cloud: seconds and processor time, beside another work tree.
 
-    python benchmarks/startup.py [--other ../older_tree] [--rounds 5] [--show]
+    python benchmarks/startup.py BAG [--other ../older_tree] [--rounds 5] [--show]
 
-Runs ``ov3d up lidar`` of each tree in turn while clouds of 32,000 made-up points arrive at 10 Hz, and prints the
-medians: seconds until the first labelled cloud; processor seconds until then of the command and both nodes together;
-and each node's resident memory there. The first round of each tree fills its caches and is not counted. --show prints
-when each line of the nodes' logs came, in the last round.
+Runs ``ov3d up lidar`` of each tree in turn while the bag plays in a loop (the demo's, say), and prints the medians:
+seconds until the first labelled cloud; processor seconds until then of the command and both nodes together; and each
+node's resident memory there. The first round of each tree fills its caches and is not counted. --show prints when each
+line of the nodes' logs came, in the last round.
 """
 
 from __future__ import annotations
@@ -22,13 +22,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import rclpy
-from sensor_msgs.msg import PointCloud2
-
-from ov3d_perception.ros import qos
 from ov3d_perception.ros.contexts import private_session
-from ov3d_perception.ros.messages import point_cloud
+from ov3d_perception.ros.tools.listener import Listener
 
 _TICK = os.sysconf("SC_CLK_TCK")
 HERE = Path(__file__).parents[1]
@@ -75,14 +70,9 @@ def family(pid: int) -> list[Process]:
     return [process for process in everyone if process.pid in members]
 
 
-def start(tree: Path, node: rclpy.node.Node, show: bool) -> Start:
+def start(tree: Path, show: bool) -> Start:
     """One start of the tree's nodes, ended as soon as a labelled cloud has come."""
-    came = threading.Event()
-    rng = np.random.default_rng(0)
-    xyz = rng.normal(size=(32000, 3), scale=(20.0, 20.0, 1.0)).astype(np.float32)
-    columns = {**dict(zip("xyz", xyz.T, strict=True)), "intensity": np.zeros(len(xyz), np.float32)}
-    publisher = node.create_publisher(PointCloud2, "points", qos.SENSOR)
-    subscription = node.create_subscription(PointCloud2, "lidar_node/output/points", lambda m: came.set(), 10)
+    listener = Listener()
     began = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "ov3d_perception.cli", "up", "lidar"],
@@ -101,18 +91,15 @@ def start(tree: Path, node: rclpy.node.Node, show: bool) -> Start:
 
     reader = threading.Thread(target=log, daemon=True)
     reader.start()
-    while not came.is_set():
-        if process.poll() is not None or time.perf_counter() - began > 120:
-            raise SystemExit(f"{tree}: the nodes ended, or gave no labelled cloud in two minutes")
-        publisher.publish(point_cloud(columns, time.time_ns(), "lidar"))
-        rclpy.spin_once(node, timeout_sec=0.1)
+    came = listener.wait_for(lambda: bool(listener.scans), 120.0)
     seconds = time.perf_counter() - began
     members = family(process.pid)
     process.send_signal(signal.SIGINT)
     process.wait()
     reader.join()
-    node.destroy_subscription(subscription)
-    node.destroy_publisher(publisher)
+    listener.close()
+    if not came:
+        raise SystemExit(f"{tree}: no labelled cloud in two minutes; --show prints the nodes' logs")
     nodes = {name: re.compile(rf"ov3d_perception\.ros\.(start )?{name}") for name in ("lidar_node", "map_node")}
     memory = {name: p.resident_mb for p in members for name, said in nodes.items() if said.search(p.command)}
     if show:
@@ -123,6 +110,7 @@ def start(tree: Path, node: rclpy.node.Node, show: bool) -> Start:
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bag", type=Path)
     parser.add_argument("--other", type=Path, default=None)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--show", action="store_true")
@@ -130,12 +118,17 @@ def main() -> None:
     trees = [HERE, *([given.other.resolve()] if given.other else [])]
     starts: dict[Path, list[Start]] = {tree: [] for tree in trees}
     with private_session():
-        node = rclpy.create_node("startup")
-        for number in range(given.rounds + 1):
-            for tree in trees:
-                made = start(tree, node, given.show and number == given.rounds)
-                if number:
-                    starts[tree].append(made)
+        play = [sys.executable, "-m", "ov3d_perception.cli", "bag", "play", str(given.bag), "--loop"]
+        player = subprocess.Popen(play, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            for number in range(given.rounds + 1):
+                for tree in trees:
+                    made = start(tree, given.show and number == given.rounds)
+                    if number:
+                        starts[tree].append(made)
+        finally:
+            player.terminate()
+            player.wait()
     medians = {
         tree: [statistics.median(values) for values in list(zip(*made, strict=True))[:2]]
         for tree, made in starts.items()

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, deserialize
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -21,12 +20,11 @@ from ov3d_perception.fields.language_branch import BranchSettings, LanguageBranc
 from ov3d_perception.fields.rays import Ndc
 from ov3d_perception.fields.scene import Space
 from ov3d_perception.files import replacing
-from ov3d_perception.networks.checkpoint_info import digest
+from ov3d_perception.networks.checkpoint_info import digest, is_whole, parsed
 from ov3d_perception.types import EncoderIdentity
 
 T = TypeVar("T")
 FORMAT, VERSION = "ov3d-field", "1"
-_TYPES = {"F32": "torch.float32", "U8": "torch.uint8"}
 
 
 @dataclass(frozen=True)
@@ -73,15 +71,12 @@ def load_field(path: Path | str, device: str | torch.device = "cpu") -> FieldFil
         raise CheckpointError(f"There is no field {path}", "Check the path, or train one: ov3d field train")
     try:
         content = path.read_bytes()
-        tensors = dict(deserialize(content))
-        header = int.from_bytes(content[:8], "little")
-        metadata: dict[str, str] = json.loads(content[8 : 8 + header]).get("__metadata__", {})
-    except (SafetensorError, UnicodeDecodeError, ValueError, OSError) as error:
+        tensors, metadata = parsed(content)
+    except (ValueError, OSError) as error:
         raise CheckpointError(f"{path} is damaged or no field: {error}", "Copy it again, or train it anew") from error
     if metadata.get("format") != FORMAT or metadata.get("version") != VERSION:
         raise CheckpointError(f"{path} is no field file of this release", "Name one written by ov3d field train")
-    columns = ((n, _TYPES.get(t["dtype"], t["dtype"]), t["shape"], t["data"]) for n, t in tensors.items())
-    if digest(metadata["info"], columns) != metadata["sha256"]:
+    if not is_whole(tensors, metadata):
         raise CheckpointError(f"{path} is damaged: its checksum does not hold", "Copy it again, or train it anew")
     return _rebuilt(json.loads(metadata["info"]), load(content), torch.device(device))
 

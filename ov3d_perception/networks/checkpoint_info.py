@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -106,10 +106,8 @@ def read_checkpoint(path: Path) -> tuple[bytes, CheckpointInfo]:
         raise CheckpointError(f"There is no checkpoint {path}", "Check the path, or train one with `ov3d train`")
     try:
         content = path.read_bytes()
-        tensors = dict(deserialize(content))
-        header = int.from_bytes(content[:8], "little")
-        metadata: dict[str, str] = json.loads(content[8 : 8 + header]).get("__metadata__", {})
-    except (SafetensorError, UnicodeDecodeError, ValueError, OSError) as error:
+        tensors, metadata = parsed(content)
+    except (ValueError, OSError) as error:
         raise _damaged(path, f"it does not parse as safetensors: {error}") from error
     if metadata.get("format") != FORMAT:
         raise CheckpointError(
@@ -121,13 +119,29 @@ def read_checkpoint(path: Path) -> tuple[bytes, CheckpointInfo]:
             f"{path} has checkpoint format {metadata.get('version')}, this program reads {' and '.join(READABLE)}",
             "Use the release that wrote it, or train or download it anew",
         )
-    columns = ((n, _TORCH_NAMES.get(t["dtype"], t["dtype"]), t["shape"], t["data"]) for n, t in tensors.items())
-    if digest(metadata.get("info", ""), columns) != metadata.get("sha256"):
+    if not is_whole(tensors, metadata):
         raise _damaged(path, "its content does not match its checksum")
     bank, embeddings = tensors.get(EMBEDDINGS), None
     if bank is not None:
         embeddings = np.frombuffer(bank["data"], "<f4").reshape(bank["shape"]).astype(np.float32)
     return content, CheckpointInfo.from_json(metadata["info"], embeddings)
+
+
+def parsed(content: bytes) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Tensors by name (dtype, shape, data) and metadata of a safetensors file. Raises ValueError if it is none."""
+    try:
+        tensors = dict(deserialize(content))
+        header = int.from_bytes(content[:8], "little")
+        metadata: dict[str, str] = json.loads(content[8 : 8 + header]).get("__metadata__", {})
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+    return tensors, metadata
+
+
+def is_whole(tensors: Mapping[str, Mapping[str, Any]], metadata: Mapping[str, str]) -> bool:
+    """Whether the checksum in the metadata holds (:func:`digest` of ``info`` and the tensors)."""
+    columns = ((n, _TORCH_NAMES.get(t["dtype"], t["dtype"]), t["shape"], t["data"]) for n, t in tensors.items())
+    return digest(metadata.get("info", ""), columns) == metadata.get("sha256")
 
 
 def digest(info: str, tensors: Iterable[tuple[str, str, Sequence[int], bytes | memoryview]]) -> str:
