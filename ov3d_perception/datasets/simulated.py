@@ -48,10 +48,12 @@ class _Options:
     image_size: tuple[int, int]
     robot: str = "car"
     paint: int = 0
+    cameras: bool = True
 
     def drive(self, seed: int) -> SimulatedDrive:
         seconds = self.frames * self.stride / 10.0
-        return _drive(seed, seconds, self.stride, self.image_size, self.robot, self.paint)
+        found = _drive(seed, seconds, self.stride, self.image_size, self.robot, self.paint)
+        return found if self.cameras else replace(found, cameras=False)
 
     def sweep(self, seed: int, revolution: int) -> Sweep:
         """Any revolution of the drive, without images."""
@@ -68,6 +70,8 @@ class _Options:
         about = asdict(self)
         if (self.robot, self.paint) == ("car", 0):  # the key that they had before there were others
             del about["robot"], about["paint"]
+        if self.cameras:
+            del about["cameras"]
         key = hashlib.sha256(json.dumps([VERSION, about]).encode()).hexdigest()[:12]
         return root / key
 
@@ -103,13 +107,15 @@ class Simulated(FrameSource):
         sweeps: int = 1,
         robot: str = "car",
         paint: int = 0,
+        cameras: bool = True,
     ) -> None:
         if min(frames, stride, sweeps) < 1:
             raise DatasetError(f"frames={frames}, stride={stride}, sweeps={sweeps}", "All must be at least 1")
         self.labelset = LabelSet.load("street")
         self._seeds = parse_seeds(seeds)
         self._rig = rig.robot(robot)
-        self._options = _Options(int(frames), int(stride), (int(image_size[0]), int(image_size[1])), robot, int(paint))
+        size = (int(image_size[0]), int(image_size[1]))
+        self._options = _Options(int(frames), int(stride), size, robot, int(paint), bool(cameras))
         self._sweeps = sweeps
         base = cache_dir() / "sim" if root == Path() else root
         self.cache = self._options.folder(base)
@@ -128,7 +134,7 @@ class Simulated(FrameSource):
     def rendered(self, index: int) -> Rendered:
         """The frame at ``index`` with instances and class images, and with the key sweep alone."""
         seed, number = self._place(index)
-        cameras = self._rig.cameras(*self._options.image_size)
+        cameras = self._rig.cameras(*self._options.image_size) if self._options.cameras else ()
         return _load(self._rendered_path(index), f"{seed}/{number:03d}", cameras)
 
     def _place(self, index: int) -> tuple[int, int]:

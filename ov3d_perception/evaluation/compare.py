@@ -12,6 +12,7 @@ from ov3d_perception.errors import DatasetError
 from ov3d_perception.evaluation.metrics import Confusion, Scores
 from ov3d_perception.evaluation.passes import Calibration, Passes
 from ov3d_perception.evaluation.score import classify, project
+from ov3d_perception.evaluation.significance import Change, Paired, change
 from ov3d_perception.geometry.poses import transform
 from ov3d_perception.inference import LiveModel, Segmenter
 from ov3d_perception.language.vocabulary import TextSource, Vocabulary
@@ -24,6 +25,8 @@ from ov3d_perception.types import UNLABELLED, Frame, Segmentation
 
 ABSENT = ("giraffe", "elephant", "submarine", "airplane", "pizza", "piano", "iceberg", "dinosaur", "volcano")
 """Words for what no site has; a network that finds them is lost."""
+BY_LABELS, BY_TEACHER = "mIoU by labels", "agreement with the sure teacher (mIoU)"
+"""What a change of mean IoU was measured by."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class Comparison:
 
     name: for people. new: whether the candidate was made for it. frames: that were compared. sure: share of the points
     in view where the teacher is sure; NaN without a teacher. teacher: its scores against labels, on sure points.
+    changes: of mean IoU, by what counts as truth: :data:`BY_LABELS`; :data:`BY_TEACHER`, where it is sure, in frames
+    without labels, and in all of the new place.
     """
 
     name: str
@@ -60,6 +65,7 @@ class Comparison:
     teacher: Scores | None
     before: Measures
     after: Measures
+    changes: dict[str, Change]
 
 
 class _One:
@@ -116,55 +122,77 @@ class _One:
         )
 
 
-def compare(
-    name: str,
-    frames: Sequence[Frame],
-    before: Segmenter,
-    after: Segmenter,
-    text: TextSource,
-    classes: dict[str, list[str]],
-    pairs: PairSpec,
-    teacher: ImageTeacher | None,
-    sure: float = 0.6,
-    new: bool = False,
-) -> Comparison:
-    """The running network (before) and the candidate (after) on the frames of one place.
+class Contest:
+    """The running network (before) and the candidate (after) on the frames of one place, as many as are looked at.
 
-    Args:
-        name: of the place, for people.
-        frames: those that neither was trained on, best.
-        text, classes: the words; ``labels`` of the frames are in their order.
-        pairs: association settings for the teacher.
-        teacher: None leaves out what needs it.
-        sure: probability from which on the teacher counts.
-        new: whether the candidate was made for this place.
-
-    Raises:
-        DatasetError: no frame can be read; the labels are of other classes than the words.
-        IdentityError: networks, words and teacher are not of one encoder.
+    name: of the place, for people. text, classes: the words; labels of the frames are in their order. pairs:
+    association settings for the teacher; without a teacher, what needs one is left out. sure: probability from which on
+    the teacher counts. new: whether the candidate was made for this place.
+    Raises IdentityError: networks, words and teacher are not of one encoder.
     """
-    vocabulary, strange = Vocabulary.from_words(classes, text), absent_words(text, classes)
-    extended = Vocabulary.from_words({**classes, **{word: [word] for word in strange}}, text) if strange else None
-    require_classes(frames, vocabulary.names)
-    networks = [_One(segmenter, vocabulary, extended) for segmenter in (before, after)]
-    counts, seen, believed, by_teacher = Counts(), 0, 0, Confusion(vocabulary.names)
-    for _, frame in read_frames(frames, counts):
-        taught = None
-        if teacher is not None and frame.views:
-            taught, in_view = sure_labels(teacher, frame, pairs, vocabulary, sure)
-            seen, believed = seen + in_view, believed + int((taught != UNLABELLED).sum())
-            if frame.labels is not None:
-                rows = taught != UNLABELLED
-                by_teacher.update(taught[rows], frame.labels[rows])
-        for network in networks:
-            network.against(network.label(frame), taught, frame.labels)
-        counts.used += 1
-    if counts.used == 0:
-        raise DatasetError(f"No frame of {name} can be read ({counts})", "Check the source, or leave it out")
-    judged = by_teacher.scores()
-    share = believed / seen if seen else float("nan")
-    measures = (network.measures() for network in networks)
-    return Comparison(name, new, counts.used, share, judged if judged.points else None, *measures)
+
+    def __init__(
+        self,
+        name: str,
+        before: Segmenter,
+        after: Segmenter,
+        text: TextSource,
+        classes: dict[str, list[str]],
+        pairs: PairSpec,
+        teacher: ImageTeacher | None,
+        sure: float = 0.6,
+        new: bool = False,
+    ) -> None:
+        self.name, self.new = name, new
+        self._vocabulary, strange = Vocabulary.from_words(classes, text), absent_words(text, classes)
+        extended = Vocabulary.from_words({**classes, **{word: [word] for word in strange}}, text) if strange else None
+        self._networks = [_One(segmenter, self._vocabulary, extended) for segmenter in (before, after)]
+        self._teacher, self._pairs, self._sure = teacher, pairs, sure
+        names = self._vocabulary.names
+        self._counts, self._seen, self._believed, self._by_teacher = Counts(), 0, 0, Confusion(names)
+        self.paired = {BY_LABELS: Paired(names), BY_TEACHER: Paired(names)}
+
+    def look(self, frames: Sequence[Frame]) -> None:
+        """Compare on these frames, too; best those that neither network was trained on.
+
+        Raises DatasetError: the labels are of other classes than the words.
+        """
+        require_classes(frames, self._vocabulary.names)
+        for _, frame in read_frames(frames, self._counts):
+            taught = None
+            if self._teacher is not None and frame.views:
+                taught, in_view = sure_labels(self._teacher, frame, self._pairs, self._vocabulary, self._sure)
+                self._seen, self._believed = self._seen + in_view, self._believed + int((taught != UNLABELLED).sum())
+                if frame.labels is not None:
+                    rows = taught != UNLABELLED
+                    self._by_teacher.update(taught[rows], frame.labels[rows])
+            found = [network.label(frame) for network in self._networks]
+            for network, one in zip(self._networks, found, strict=True):
+                network.against(one, taught, frame.labels)
+            by_teacher = taught if frame.labels is None or self.new else None  # labels know better, on an old place
+            drive = frame.name.rpartition("/")[0]
+            for kind, truth in ((BY_LABELS, frame.labels), (BY_TEACHER, by_teacher)):
+                if truth is not None:
+                    self.paired[kind].add(drive, truth, found[0].label, found[1].label)
+            self._counts.used += 1
+
+    def comparison(self) -> Comparison:
+        """So far. Raises DatasetError where no frame could be read."""
+        if self._counts.used == 0:
+            raise DatasetError(
+                f"No frame of {self.name} can be read ({self._counts})", "Check the source, or leave it out"
+            )
+        judged, seen = self._by_teacher.scores(), self._seen
+        share = self._believed / seen if seen else float("nan")
+        changes = {kind: found for kind, paired in self.paired.items() if (found := change([paired])) is not None}
+        before, after = (network.measures() for network in self._networks)
+        teacher = judged if judged.points else None
+        return Comparison(self.name, self.new, self._counts.used, share, teacher, before, after, changes)
+
+
+def change_together(contests: Sequence[Contest]) -> Change | None:
+    """The mean change over all old places; None where there is none with truth."""
+    return change([paired for contest in contests if not contest.new for paired in contest.paired.values()])
 
 
 def sure_labels(

@@ -2,8 +2,13 @@
 
 A candidate must be better where it was made for and no worse elsewhere. It is held against the network that runs, on
 the same frames (:mod:`compare`): a stretch of the new recording that it was not trained on, frames kept from older
-ones, and, for networks of the simulated street, streets of its own validation worlds. Every rule has one number, in
+ones, and, for networks of the simulated street, streets that none of them has seen. Every rule has one number, in
 :class:`GateSpec`, and speaks for itself in the reasons.
+
+Scores of some frames are known to a few points only, so each change of mean IoU comes with an interval
+(:mod:`significance`). A loss refuses the candidate where it is surely too large; it is accepted where all old places
+together have surely not lost too much; between the two the gate is not sure, names the places that more frames would
+tell about, and in the end asks.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from ov3d_perception.evaluation.compare import Comparison
+from ov3d_perception.evaluation.significance import Change
 from ov3d_perception.ledger import ACCEPTED, ASK, REJECTED
 from ov3d_perception.types import WordEmbeddings
 
@@ -24,8 +30,9 @@ from ov3d_perception.types import WordEmbeddings
 class GateSpec:
     """What counts. All are differences of shares or scores in [0, 1].
 
-    gain: least gain of agreement with the sure teacher on the new place (mean IoU); less is a question.
-    loss: greatest loss of mean IoU on any place, by labels or, without them, by agreement.
+    gain: least gain of agreement with the sure teacher on the new place (mean IoU); less is a question, and so is a
+    gain that may as well be a loss. loss: greatest loss of mean IoU, by labels or, without them, by agreement: surely
+    more on any place is refused, not surely less on the mean of all old ones is a question.
     passes: greatest loss of agreement with itself. absent: greatest growth of what absent words find. calibration:
     greatest growth of the error of its probabilities. sure: least share of points in view where the teacher is sure.
     collapse: a class that had a hundredth of the sure teacher's points must keep this part of its share.
@@ -46,39 +53,51 @@ class GateSpec:
 
 @dataclass(frozen=True)
 class Verdict:
-    """verdict: ACCEPTED, REJECTED or ASK. reasons: the decisive ones first. figures: by name, of all places."""
+    """verdict: ACCEPTED, REJECTED or ASK. reasons: the decisive ones first. figures: by name, of all places.
+
+    unsure: places of which more frames may change the verdict; none where it is REJECTED.
+    """
 
     verdict: str
     reasons: tuple[str, ...]
     figures: dict[str, float]
+    unsure: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Finding:
     level: str
     text: str
+    unsure: tuple[str, ...] = ()
 
 
 def judge(
-    places: Sequence[Comparison], spec: GateSpec | None = None, changed: Mapping[str, float] | None = None
+    places: Sequence[Comparison],
+    spec: GateSpec | None = None,
+    changed: Mapping[str, float] | None = None,
+    together: Change | None = None,
 ) -> Verdict:
     """The verdict on a candidate. Any reason to refuse it decides; else any question; else it is accepted.
 
     changed: words that the candidate means otherwise than the running network, with the cosine of their embeddings
-    (:func:`changed_words`).
+    (:func:`changed_words`). together: the mean change over the old places (:func:`compare.change_together`).
     """
     spec = spec or GateSpec()
     found = [finding for place in places for finding in _findings(place, spec)]
+    if together is not None:
+        found.append(_lost(together, [place.name for place in places if not place.new], spec))
     if changed:
         listed = ", ".join(f"{word} (cosine {cosine:.2f})" for word, cosine in sorted(changed.items())[:5])
         found.append(_Finding(REJECTED, f"Its words are not those of the running network: {listed}"))
     if not any(place.new for place in places):
         found.append(_Finding(ASK, "Nothing was measured on the new place"))
     for level in (REJECTED, ASK):
-        decisive = [finding.text for finding in found if finding.level == level]
+        decisive = [finding for finding in found if finding.level == level]
         if decisive:
-            return Verdict(level, tuple(decisive), figures(places))
-    return Verdict(ACCEPTED, tuple(finding.text for finding in found), figures(places))
+            unsure = {name: None for finding in decisive for name in finding.unsure if level == ASK}
+            reasons = tuple(finding.text for finding in decisive)
+            return Verdict(level, reasons, figures(places, together), tuple(unsure))
+    return Verdict(ACCEPTED, tuple(finding.text for finding in found), figures(places, together))
 
 
 def _findings(place: Comparison, spec: GateSpec) -> Iterator[_Finding]:
@@ -95,15 +114,10 @@ def _findings(place: Comparison, spec: GateSpec) -> Iterator[_Finding]:
             f"{name}: the teacher, where it is sure, is right on {_percent(place.teacher.accuracy)} of the labelled "
             "points only. Its words or its weights are not what they were",
         )
-    if after.labels is not None and before.labels is not None:
-        yield _scored(place, "mIoU by labels", before.labels.miou, after.labels.miou, spec)
-    if after.agreement.points:
-        by_labels = after.labels is not None and not place.new
-        if not by_labels:  # labels know better, on an old place
-            was, now = before.agreement.miou, after.agreement.miou
-            yield _scored(place, "agreement with the sure teacher (mIoU)", was, now, spec)
-        if place.new:
-            yield from _collapsed(place, spec)
+    for what, change in place.changes.items():
+        yield _scored(place, what, change, spec)
+    if place.new and after.agreement.points:
+        yield from _collapsed(place, spec)
     if _fell(before.passes, after.passes, spec.passes):
         yield _Finding(
             REJECTED,
@@ -124,13 +138,28 @@ def _findings(place: Comparison, spec: GateSpec) -> Iterator[_Finding]:
         )
 
 
-def _scored(place: Comparison, what: str, was: float, now: float, spec: GateSpec) -> _Finding:
-    text = f"{place.name}: {what} {was:.3f}, now {now:.3f} ({100 * (now - was):+.1f} points)"
-    if now < was - spec.loss:
+def _scored(place: Comparison, what: str, change: Change, spec: GateSpec) -> _Finding:
+    text = f"{place.name}: {what} {change.before:.3f}, now {change.after:.3f} ({_points(change)})"
+    if change.high < -spec.loss:
         return _Finding(REJECTED, text)
-    if place.new and now < was + spec.gain:
-        return _Finding(ASK, f"{text}: no gain to speak of")
+    if place.new and change.gain < spec.gain:
+        return _Finding(ASK, f"{text}: no gain to speak of", (place.name,) if change.high >= spec.gain else ())
+    if place.new and change.low <= 0:
+        return _Finding(ASK, f"{text}: whether that is a gain is not sure", (place.name,))
     return _Finding(ACCEPTED, text)
+
+
+def _lost(together: Change, old: Sequence[str], spec: GateSpec) -> _Finding:
+    text = f"What it knew before ({', '.join(old)}): mIoU {_points(together)}"
+    if together.high < -spec.loss:
+        return _Finding(REJECTED, text)
+    if together.low <= -spec.loss:
+        return _Finding(ASK, f"{text}: that it lost no more than {100 * spec.loss:.0f} points is not sure", tuple(old))
+    return _Finding(ACCEPTED, text)
+
+
+def _points(change: Change) -> str:
+    return f"{100 * change.gain:+.1f} points, surely between {100 * change.low:+.1f} and {100 * change.high:+.1f}"
 
 
 def _collapsed(place: Comparison, spec: GateSpec) -> Iterator[_Finding]:
@@ -164,9 +193,11 @@ def _unit(rows: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
-def figures(places: Sequence[Comparison]) -> dict[str, float]:
+def figures(places: Sequence[Comparison], together: Change | None = None) -> dict[str, float]:
     """All numbers, flat, for the ledger; those that could not be measured are left out."""
     table: dict[str, float] = {}
+    if together is not None:
+        table |= {"old places: mIoU, least change": together.low, "old places: mIoU, greatest change": together.high}
     for place in places:
         for when, measures in (("before", place.before), ("after", place.after)):
             table[f"{place.name}: passes, {when}"] = measures.passes

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Int, Int64
+from jaxtyping import Float64, Int, Int64, Num
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from ov3d_perception.types import UNLABELLED
@@ -78,3 +78,12 @@ def scores_of(matrix: Int64[np.ndarray, "c d"], names: Sequence[str]) -> Scores:
         iou=dict(zip(there, iou.tolist(), strict=True)),
         share=dict(zip(there, (truth[present] / total).tolist(), strict=True)),
     )
+
+
+def mean_iou(matrices: Num[np.ndarray, "*batch c d"]) -> Float64[np.ndarray, "*batch"]:
+    """``scores_of(matrix, names).miou`` of many matrices at once."""
+    counted = matrices.astype(np.float64)
+    truth, hit = counted.sum(-1), np.diagonal(counted, axis1=-2, axis2=-1)
+    union, present = truth + counted.sum(-2)[..., :-1] - hit, truth > 0
+    iou = np.divide(hit, union, out=np.zeros_like(hit), where=present)
+    return np.asarray(iou.sum(-1) / np.maximum(present.sum(-1), 1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import time
@@ -15,17 +14,17 @@ from typing import Any
 from ov3d_perception.datasets.kept import Kept
 from ov3d_perception.datasets.registry import open_dataset
 from ov3d_perception.errors import DatasetError, ResourceError
-from ov3d_perception.evaluation.compare import Comparison, compare
-from ov3d_perception.evaluation.gate import GateSpec, Verdict, changed_words, judge
+from ov3d_perception.evaluation.compare import Contest
+from ov3d_perception.evaluation.gate import GateSpec, Verdict, changed_words
 from ov3d_perception.inference import LiveModel, Segmenter
 from ov3d_perception.language.encoder import load_encoder
 from ov3d_perception.language.vocabulary import Vocabulary
-from ov3d_perception.learning import report
+from ov3d_perception.learning import exam, report
 from ov3d_perception.learning.bags import HELD, TAUGHT, consult, every_of, look, open_bag_frames, with_images
 from ov3d_perception.learning.budget import Costs, plan
 from ov3d_perception.learning.order import Order, Run, alone
 from ov3d_perception.learning.replay import FOLDER, remember
-from ov3d_perception.learning.site_recipe import own_recipe, past_of, site_recipe, validation_of
+from ov3d_perception.learning.site_recipe import own_recipe, past_of, site_recipe
 from ov3d_perception.ledger import ACCEPTED, Site, file_hash
 from ov3d_perception.lifting.image_teacher import ImageTeacher
 from ov3d_perception.lifting.sources import FrameSubset, open_source
@@ -37,10 +36,7 @@ from ov3d_perception.recipes.specs import Recipe, SourceSpec, TeacherSpec
 from ov3d_perception.training.run import train
 from ov3d_perception.types import Frame
 
-EXAM = 25  # frames of the new place that the gate looks at
-OLD_EXAM = 20
-STREETS = (4, 3)  # simulated streets in the gate, and frames of each
-PAST = (12, 4)  # the same, of the running network's own training, with which a new site's memory begins
+PAST = (12, 4)  # simulated streets of the running network's own training, and frames of each: a new site's first memory
 STAGES = ("bags", "memory", "measure", "train", "gate", "report", "hand over", "remember")
 Say = Callable[[str], None]
 
@@ -176,7 +172,9 @@ class _Learning:
         images = round(used * max(about["views"] for about in bags) + kept * len(first.views))
         epoch = round(2 * used if kept else used)
         left = self.order.hours * 3600 - sum(self.run.seconds.values())
-        budget = plan(costs, images, epoch, EXAM + OLD_EXAM + math.prod(STREETS), left)
+        exams = exam.looks_of(bags, self.memory, self.own)
+        asked = sum(len(frames) for looks in exams.values() for frames in looks[0])
+        budget = plan(costs, images, epoch, asked, left)
         self._require_disk(images, first)
         return {
             "epochs": budget.epochs,
@@ -193,29 +191,15 @@ class _Learning:
 
     def _gate(self, bags: list[dict[str, Any]], candidate: Path) -> dict[str, Any]:
         before, after = Segmenter.load(self.running), Segmenter.load(candidate)
-        places: list[Comparison] = []
+        teacher, pairs, sure = self._image_teacher(), self.own.pairs, self.gate.sure_of
 
-        def ask(name: str, frames: FrameSubset, new: bool = False) -> None:
-            if len(frames):
-                self.say(f"  {name}: {len(frames)} frames")
-                teacher, pairs = self._image_teacher(), self.own.pairs
-                places.append(
-                    compare(
-                        name, frames, before, after, self.text, self.classes, pairs, teacher, self.gate.sure_of, new
-                    )
-                )
+        def contest(place: str) -> Contest:
+            return Contest(place, before, after, self.text, self.classes, pairs, teacher, sure, new=place == exam.NEW)
 
-        for number, about in enumerate(bags):
-            held = open_bag_frames(Path(about["bag"]), about["options"], stretch=HELD)
-            name = "new place" if number == 0 else f"older bag {number}"
-            ask(name, with_images(held, EXAM if number == 0 else OLD_EXAM), new=number == 0)
-        if any(self.memory.glob("*.npz")):
-            kept = Kept(self.memory, "exam")
-            ask("kept frames", FrameSubset(kept, _spread(len(kept), OLD_EXAM)))
-        if (streets := validation_of(self.own)) is not None:
-            ask("simulated streets", _of_worlds(streets, *STREETS))
-        found = judge(places, self.gate, changed_words(self.info.bank, load_info(candidate).bank))
-        report.write_places(self.run.folder, places)
+        words = changed_words(self.info.bank, load_info(candidate).bank)
+        places = exam.looks_of(bags, self.memory, self.own)
+        found, compared = exam.hold(places, contest, self.gate, words, self.say)
+        report.write_places(self.run.folder, compared)
         return {"verdict": found.verdict, "reasons": list(found.reasons), "figures": found.figures}
 
     def _report(self, bags: list[dict[str, Any]], candidate: Path, verdict: dict[str, Any]) -> dict[str, Any]:
@@ -235,10 +219,13 @@ class _Learning:
         """What was learned becomes memory for the next time; of a network that was not accepted, nothing."""
         if verdict["verdict"] != ACCEPTED:
             return {"frames": len(list(self.memory.glob("*.npz")))}
+        most = self.order.replay // 4
         for about in bags:
-            every = every_of(about, self.order.frames)
-            source = open_bag_frames(Path(about["bag"]), about["options"], stretch=TAUGHT, every=every)
-            self._remember_frames(with_images(source, self.order.replay), about["bag"], self.order.replay)
+            every, path = every_of(about, self.order.frames), Path(about["bag"])
+            taught = open_bag_frames(path, about["options"], stretch=TAUGHT, every=every)
+            held = open_bag_frames(path, about["options"], stretch=HELD)
+            self._remember_frames(with_images(taught, self.order.replay), about["bag"], self.order.replay - most)
+            self._remember_frames(with_images(held, self.order.replay), about["bag"], most, exam_alone=True)
         return {"frames": len(list(self.memory.glob("*.npz")))}
 
     # -- helpers -----------------------------------------------------------------------------------------------------
@@ -265,10 +252,10 @@ class _Learning:
             self._teacher = ImageTeacher(encoder, spec, cache_dir() / "teacher")
         return self._teacher
 
-    def _remember_frames(self, frames: FrameSubset, source: str, most: int) -> int:
+    def _remember_frames(self, frames: FrameSubset, source: str, most: int, exam_alone: bool = False) -> int:
         model = LiveModel.of(Segmenter.load(self.running), self._vocabulary())
         labelset = self.own.vocabulary.labelset if self.own.vocabulary is not None else None
-        return remember(self.memory, frames, source, model, most, labelset, self.info.preparation)
+        return remember(self.memory, frames, source, model, most, labelset, self.info.preparation, exam_alone)
 
     def _require_disk(self, images: int, example: Frame) -> None:
         """Raise ResourceError where the teacher's features exceed the budget or what is free."""

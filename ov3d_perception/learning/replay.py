@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from ov3d_perception.datasets.kept import describe, read_about, save_frame
+from ov3d_perception.datasets.kept import EXAM, Kept, describe, read_about, save_frame
 from ov3d_perception.errors import Ov3dError
 from ov3d_perception.inference import LiveModel
 from ov3d_perception.types import UNLABELLED, Frame, Preparation
@@ -53,9 +53,11 @@ def remember(
     most: int,
     labelset: str | None,
     preparation: Preparation,
+    exam: bool = False,
 ) -> int:
     """Add diverse frames of a source to the memory and forget what is most alike beyond ``most``; how many it holds.
 
+    exam: frames that nothing was trained on, and for the gate alone. ``most`` is of these alone, or of the others.
     A frame's file is named by source and frame, so that the same source is not remembered twice.
     Raises WriteError where the disk is full; the memory is whole then, too.
     """
@@ -72,14 +74,14 @@ def remember(
     for number in k_center(np.array([one for one, _ in found]), max(1, most // 2)) if found else ():
         about, frame = found[number]
         name = hashlib.blake2b(f"{source}/{frame.name}".encode(), digest_size=8).hexdigest()
-        save_frame(folder / f"{name}.npz", frame, {_DESCRIPTOR: about})
-    return _forget(folder, most)
+        save_frame(folder / f"{EXAM if exam else ''}{name}.npz", frame, {_DESCRIPTOR: about})
+    return _forget(Kept(folder, "exam" if exam else "train").paths, most)
 
 
-def _forget(folder: Path, most: int) -> int:
+def _forget(files: Sequence[Path], most: int) -> int:
     """Remove what is most alike."""
     paths, known = [], []
-    for path in sorted(folder.glob("*.npz")):
+    for path in files:
         try:
             known.append(read_about(path, _DESCRIPTOR))
             paths.append(path)

@@ -41,6 +41,16 @@ def test_frames_are_those_of_the_drive(source: Simulated) -> None:
     assert source.labelset is not None and source.labelset.names == classes.NAMES
 
 
+def test_without_cameras_the_scan_is_the_same(source: Simulated) -> None:
+    root = next(path for path in source.cache.parents if path.name.startswith("cache"))
+    bare = Simulated(root, cameras=False, **OPTIONS)  # type: ignore[arg-type]
+    assert bare.cache != source.cache
+    for _ in range(2):  # simulated, then read
+        assert bare[1].views == ()
+        np.testing.assert_array_equal(bare[1].sweeps[0].scan.xyz, source[1].sweeps[0].scan.xyz)
+        np.testing.assert_array_equal(bare[1].labels, source[1].labels)
+
+
 def test_the_cache_is_found_again(source: Simulated, monkeypatch: pytest.MonkeyPatch) -> None:
     source.rendered(1)
     root = next(path for path in source.cache.parents if path.name.startswith("cache"))

@@ -13,6 +13,7 @@ from colour_scene import ColourEncoder, Walls, bank, walls_recipe
 from ov3d_perception.datasets.registry import SOURCES
 from ov3d_perception.errors import DatasetError, ResourceError
 from ov3d_perception.language.bank import TextBank
+from ov3d_perception.learning import exam
 from ov3d_perception.learning import learn as module
 from ov3d_perception.learning.learn import learn
 from ov3d_perception.learning.order import Order
@@ -58,7 +59,7 @@ def order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Order:
     monkeypatch.setitem(__import__("sys").modules, "test_learn_drive", __import__("types").SimpleNamespace(Drive=Drive))
     monkeypatch.setattr(module, "load_encoder", lambda *_: ColourEncoder())
     monkeypatch.setattr("ov3d_perception.learning.budget.MOST_EPOCHS", 4)
-    monkeypatch.setattr(module, "EXAM", 4)
+    monkeypatch.setattr(exam, "FRAMES", 4)
     monkeypatch.setattr(module, "consult", lambda *_: ())
     train(recipe, tmp_path / "poor", device="cpu")
     (tmp_path / "drive").mkdir()
@@ -105,7 +106,7 @@ def test_an_order_that_was_ended_goes_on_with_the_stage_at_work(order: Order, mo
         def end(*_: Any, **__: Any) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr(module, "compare", end)
+        patch.setattr(exam, "hold", end)
         with pytest.raises(KeyboardInterrupt):
             learn(order, lambda _: None)
     before = list(calls)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
 
-from ov3d_perception.learning.replay import k_center
+import numpy as np
+import pytest
+
+from ov3d_perception.datasets.kept import Kept
+from ov3d_perception.learning import replay
+from ov3d_perception.learning.replay import k_center, remember
+from ov3d_perception.types import Camera, Frame, Preparation, Scan, Sweep, View
 
 
 def test_each_choice_is_the_farthest_from_those_before() -> None:
@@ -21,3 +27,16 @@ def test_rare_frames_are_kept_among_many_alike() -> None:
     rng = np.random.default_rng(0)
     points = np.concatenate([rng.normal(0, 0.01, (200, 4)), np.eye(4)]).astype(np.float32)
     assert {200, 201, 202, 203} <= set(k_center(points, 6))
+
+
+def test_frames_for_the_gate_and_for_training_are_bounded_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    xyz = np.zeros((4, 3), np.float32)
+    camera = Camera("front", 8, 6, np.eye(3))
+    view = View(camera, np.eye(4), np.zeros((6, 8, 3), np.uint8), 0)
+    frames = [Frame(f"d/{n}", (Sweep(Scan(xyz, xyz[:, 0], n, "lidar"), np.eye(4)),), (view,)) for n in range(12)]
+    monkeypatch.setattr(replay, "descriptor", lambda _, frame: np.float32([int(frame.name[2:])]))
+    for exam, most in ((False, 4), (True, 2), (False, 4)):
+        remember(tmp_path, frames, f"bag {exam}", None, most, None, Preparation(), exam)  # type: ignore[arg-type]
+    assert (len(Kept(tmp_path, "train")), len(Kept(tmp_path, "exam"))) == (2, 1), "half of what may be kept, of one bag"
+    remember(tmp_path, frames, "another", None, 3, None, Preparation())  # type: ignore[arg-type]
+    assert (len(Kept(tmp_path, "train")), len(Kept(tmp_path, "exam"))) == (3, 1)
