@@ -60,9 +60,8 @@ def judge(camera: str, found: Alignment | None) -> Finding:
     if found is None or found.agreement[1] < _AGREE:
         points = 0 if found is None else found.points
         what = f"the calibration cannot be checked: {points} edge points hardly meet edges of the images"
-        return Finding(
-            Severity.UNKNOWN, CHECK, camera, what, why, "Record a drive past poles, trunks, cars or door frames"
-        )
+        remedy = "Record a drive past poles, trunks, cars or door frames"
+        return Finding(Severity.UNKNOWN, CHECK, camera, what, why, remedy, {"points": points})
     offsets, sd = np.r_[found.turn, found.shift, found.delay], np.r_[found.turn_sd, found.shift_sd, found.delay_sd]
     count = 7 if found.moving else 6
     sure = float(t.ppf(_SURE, max(found.witnesses - count, 1)))

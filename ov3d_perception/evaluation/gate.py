@@ -76,11 +76,13 @@ def judge(
     spec: GateSpec | None = None,
     changed: Mapping[str, float] | None = None,
     together: Change | None = None,
+    doubts: Sequence[str] = (),
 ) -> Verdict:
     """The verdict on a candidate. Any reason to refuse it decides; else any question; else it is accepted.
 
     changed: words that the candidate means otherwise than the running network, with the cosine of their embeddings
-    (:func:`changed_words`). together: the mean change over the old places (:func:`compare.change_together`).
+    (:func:`changed_words`). together: the mean change over the old places (:func:`compare.change_together`). doubts:
+    about what it learned from; each is a question.
     """
     spec = spec or GateSpec()
     found = [finding for place in places for finding in _findings(place, spec)]
@@ -91,6 +93,7 @@ def judge(
         found.append(_Finding(REJECTED, f"Its words are not those of the running network: {listed}"))
     if not any(place.new for place in places):
         found.append(_Finding(ASK, "Nothing was measured on the new place"))
+    found += [_Finding(ASK, doubt) for doubt in doubts]
     for level in (REJECTED, ASK):
         decisive = [finding for finding in found if finding.level == level]
         if decisive:

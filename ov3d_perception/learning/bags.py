@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import numpy as np
 
 from ov3d_perception.datasets.registry import open_dataset
 from ov3d_perception.datasets.source import FrameSource
+from ov3d_perception.doctor.calibration import CHECK
 from ov3d_perception.doctor.examine import Examination, examine
+from ov3d_perception.doctor.report import Finding, Report, Severity
 from ov3d_perception.errors import DatasetError, Ov3dError
 from ov3d_perception.lifting.sources import FrameSubset
 from ov3d_perception.types import Frame
@@ -19,6 +22,8 @@ from ov3d_perception.types import Frame
 TAUGHT, HELD = (0.0, 0.8), (0.85, 1.0)
 """Which stretch of a drive teaches, and which one the gate asks; the gap keeps their places apart."""
 _PROBED = 40
+_APART_DEG = 1.0  # half a metre at 30 m: from here on a calibration that cannot be told is asked about
+_MANY_EDGES = 2000  # points; with fewer, that none meets an edge of the images tells nothing
 _NO_POSE = "has a pose in"
 _log = logging.getLogger(__name__)
 
@@ -70,14 +75,44 @@ def look(bag: Path, options: Mapping[str, Any], odometry: Path) -> dict[str, Any
     }
 
 
-def consult(bag: Path, options: Mapping[str, Any]) -> tuple[str, ...]:
-    """What the doctor finds wrong with a bag, errors alone: what they are and what to do about them, a line each.
+@dataclass(frozen=True)
+class Advice:
+    """What the doctor says of a bag, a line each. errors: what is wrong, and what to do about it. doubts: cameras whose
+    calibration looks wrong without being surely so; a person should look. notes: what could not be judged.
+    """
+
+    errors: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def consult(bag: Path, options: Mapping[str, Any]) -> Advice:
+    """Ask the doctor about a bag; where the calibration cannot be told, once more on four times as many frames.
 
     options: those with which :func:`look` could read it.
     """
     own = {name: options[name] for name in ("points", "fixed_frame", "base_frame", "tf") if options.get(name)}
-    report = examine(bag, Examination(cameras=tuple(options.get("cameras") or ()), **own))
-    return tuple(f"{finding.subject}: {finding.what}. {finding.do}" for finding in report.errors)
+    how = Examination(cameras=tuple(options.get("cameras") or ()), **own)
+    report = examine(bag, how)
+    if not report.errors and _unjudged(report):
+        report = examine(bag, replace(how, frames=4 * how.frames))
+    unjudged = _unjudged(report)
+    return Advice(
+        tuple(f"{finding.subject}: {finding.what}. {finding.do}" for finding in report.errors),
+        tuple(f"{finding.subject}: {finding.what}" for finding in unjudged if _suspicious(finding)),
+        tuple(f"{finding.subject}: {finding.what}" for finding in unjudged if not _suspicious(finding)),
+    )
+
+
+def _unjudged(report: Report) -> list[Finding]:
+    return [one for one in report.findings if one.check == CHECK and one.severity is Severity.UNKNOWN]
+
+
+def _suspicious(finding: Finding) -> bool:
+    """Whether the best estimate is far off, or so many edges meet hardly any of the images'."""
+    if "apart_deg" in finding.figures:
+        return float(finding.figures["apart_deg"]["value"]) > _APART_DEG
+    return int(finding.figures["points"]) > _MANY_EDGES
 
 
 def _poses(bag: Path, out: Path, points: str | None, fixed_frame: str) -> Path:

@@ -51,10 +51,12 @@ def hold(
     spec: GateSpec,
     changed: Mapping[str, float],
     say: Callable[[str], None],
+    doubts: Sequence[str] = (),
 ) -> tuple[Verdict, list[Comparison]]:
     """The verdict, after as many looks as it takes.
 
     contest: opens a place by its name. changed: words that the candidate means otherwise (``gate.changed_words``).
+    doubts: about the recordings, for a person to answer.
     Raises DatasetError where no frame of a place can be read.
     """
     contests = {name: contest(name) for name in places}
@@ -67,7 +69,7 @@ def hold(
             for frames in look:
                 contests[name].look(frames)
         found = [one.comparison() for one in contests.values()]
-        verdict = judge(found, spec, changed, change_together(list(contests.values())))
+        verdict = judge(found, spec, changed, change_together(list(contests.values())), doubts)
         asked = [name for name in verdict.unsure if left[name]]
         if not asked:
             return verdict, found

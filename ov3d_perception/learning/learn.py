@@ -128,14 +128,16 @@ class _Learning:
                     "are of one colour)",
                     "Uncover or repair the camera, or leave it out: --set cameras=[/cam_front, ...]",
                 )
-            errors = consult(bag, about["options"])
-            for error in errors:
-                self.say(f"  {bag}: {error}")
-            if errors and not self.order.trust:
+            advice = consult(bag, about["options"])
+            for line in (*advice.errors, *advice.doubts, *advice.notes):
+                self.say(f"  {bag}: {line}")
+            if advice.errors and not self.order.trust:
                 raise DatasetError(
-                    f"{bag} would teach wrong things: {'; '.join(errors)}",
+                    f"{bag} would teach wrong things: {'; '.join(advice.errors)}",
                     "Correct it, name the good cameras (--set cameras=[/cam_front]), or learn all the same: --trust",
                 )
+            about["doubts"] = [f"{bag.name}: {line}" for line in advice.doubts]
+            about["notes"] = [f"{bag.name}: {line}" for line in (*advice.errors, *advice.doubts, *advice.notes)]
             found.append(about)
         return found
 
@@ -198,7 +200,8 @@ class _Learning:
 
         words = changed_words(self.info.bank, load_info(candidate).bank)
         places = exam.looks_of(bags, self.memory, self.own)
-        found, compared = exam.hold(places, contest, self.gate, words, self.say)
+        doubts = [] if self.order.trust else [line for about in bags for line in about["doubts"]]
+        found, compared = exam.hold(places, contest, self.gate, words, self.say, doubts)
         report.write_places(self.run.folder, compared)
         return {"verdict": found.verdict, "reasons": list(found.reasons), "figures": found.figures}
 

@@ -81,7 +81,8 @@ def _sections(
         ]
         for b in bags
     ]
-    found.append(("What it learned from", [], table))
+    notes = [f"Found, or not to be told: {note}." for bag in bags for note in bag["notes"]]
+    found.append(("What it learned from", notes, table))
     table = [["place", "frames", "measure", "before", "after", "change"]]
     for place in places:
         for name, before, after, better in _measures(place):

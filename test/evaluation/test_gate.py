@@ -144,6 +144,11 @@ def test_without_the_new_place_a_person_is_asked() -> None:
     assert judge([replace(GOOD, new=False)]).verdict == ASK
 
 
+def test_a_doubt_about_the_recording_is_a_question() -> None:
+    verdict = judge([GOOD], doubts=["drive: front: whether it is calibrated cannot be told"])
+    assert verdict.verdict == ASK and verdict.reasons == ("drive: front: whether it is calibrated cannot be told",)
+
+
 def test_mixed_up_words_are_noticed() -> None:
     words, rows = ("car", "tree", "road"), np.eye(3, dtype=np.float32)
     before, swapped = WordEmbeddings(words, rows), WordEmbeddings(words, 2 * rows[[1, 0, 2]])

@@ -15,6 +15,7 @@ from ov3d_perception.errors import DatasetError, ResourceError
 from ov3d_perception.language.bank import TextBank
 from ov3d_perception.learning import exam
 from ov3d_perception.learning import learn as module
+from ov3d_perception.learning.bags import Advice
 from ov3d_perception.learning.learn import learn
 from ov3d_perception.learning.order import Order
 from ov3d_perception.ledger import ACCEPTED, REJECTED, Site, file_hash
@@ -60,7 +61,7 @@ def order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Order:
     monkeypatch.setattr(module, "load_encoder", lambda *_: ColourEncoder())
     monkeypatch.setattr("ov3d_perception.learning.budget.MOST_EPOCHS", 4)
     monkeypatch.setattr(exam, "FRAMES", 4)
-    monkeypatch.setattr(module, "consult", lambda *_: ())
+    monkeypatch.setattr(module, "consult", lambda *_: Advice())
     train(recipe, tmp_path / "poor", device="cpu")
     (tmp_path / "drive").mkdir()
     site, began = tmp_path / "site", str(tmp_path / "poor" / "student.safetensors")
@@ -136,7 +137,7 @@ def test_a_dark_camera_is_named_before_anything_is_trained(order: Order, tmp_pat
 
 
 def test_what_the_doctor_calls_wrong_is_not_learned_from(order: Order, monkeypatch: Any) -> None:
-    monkeypatch.setattr(module, "consult", lambda *_: ("front: turned by 3 degrees. Calibrate it",))
+    monkeypatch.setattr(module, "consult", lambda *_: Advice(("front: turned by 3 degrees. Calibrate it",)))
     with pytest.raises(DatasetError, match=r"turned by 3 degrees.*--trust"):
         learn(order)
     with pytest.raises(ResourceError):  # the next stage
