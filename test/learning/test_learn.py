@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from ov3d_perception.learning import exam
 from ov3d_perception.learning import learn as module
 from ov3d_perception.learning.bags import Advice
 from ov3d_perception.learning.learn import learn
-from ov3d_perception.learning.order import Order
+from ov3d_perception.learning.order import Order, Run
 from ov3d_perception.ledger import ACCEPTED, REJECTED, Site, file_hash
 from ov3d_perception.recipes.method_specs import OpenSceneSpec
 from ov3d_perception.recipes.specs import OptimiserSpec, SourceSpec
@@ -59,19 +62,22 @@ def order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Order:
     monkeypatch.setitem(SOURCES, "bag", ("test_learn_drive", "Drive"))
     monkeypatch.setitem(__import__("sys").modules, "test_learn_drive", __import__("types").SimpleNamespace(Drive=Drive))
     monkeypatch.setattr(module, "load_encoder", lambda *_: ColourEncoder())
-    monkeypatch.setattr("ov3d_perception.learning.budget.MOST_EPOCHS", 4)
+    monkeypatch.setattr("ov3d_perception.learning.budget.MOST_EPOCHS", 2)
     monkeypatch.setattr(exam, "FRAMES", 4)
     monkeypatch.setattr(module, "consult", lambda *_: Advice())
     train(recipe, tmp_path / "poor", device="cpu")
     (tmp_path / "drive").mkdir()
     site, began = tmp_path / "site", str(tmp_path / "poor" / "student.safetensors")
     changes = ("optimiser.learning_rate=0.01", "optimiser.frozen_norm=0.0")
-    return Order(site, (tmp_path / "drive",), began, recipe=changes, hours=0.5, frames=10, replay=4)
+    return Order(site, (tmp_path / "drive",), began, recipe=changes, hours=0.5, frames=6, replay=4)
 
 
 @pytest.mark.slow
-def test_a_better_network_is_in_force_and_what_it_learned_from_is_remembered(order: Order, tmp_path: Path) -> None:
-    said: list[str] = []
+def test_a_better_network_is_in_force_and_what_it_learned_from_is_remembered(
+    order: Order, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ov3d_perception.learning.budget.MOST_EPOCHS", 4)
+    order, said = replace(order, frames=10), list[str]()
     outcome = learn(order, said.append)
     assert outcome.verdict.verdict == ACCEPTED, outcome.verdict.reasons
     site = Site(order.site)
@@ -93,27 +99,46 @@ def test_a_better_network_is_in_force_and_what_it_learned_from_is_remembered(ord
 
 
 @pytest.mark.slow
-def test_an_order_that_was_ended_goes_on_with_the_stage_at_work(order: Order, monkeypatch: Any) -> None:
-    calls: list[str] = []
-    real = module.train
+def test_an_order_that_is_killed_in_any_stage_goes_on_there(order: Order, tmp_path: Path) -> None:
+    """Each process is killed when the work of its stage is done and not yet written down: the worst moment."""
+    poor = file_hash(tmp_path / "poor" / "student.safetensors")
+    for stage in ("begin", *module.STAGES):
+        said = _killed_after(order, stage, tmp_path / "said")
+        assert said.endswith("" if stage == "begin" else f"[{module.STAGES.index(stage) + 1}/8] {stage}")
+        site = Site(order.site)
+        assert site.read().in_force == 0 or stage in ("hand over", "remember")
+        assert file_hash(site.checkpoint() or Path()) == (
+            site.read().version(1).sha256 if site.read().in_force else poor
+        )
+    said_last: list[str] = []
+    outcome = learn(order, said_last.append)
+    assert [line.rpartition(": ")[2] for line in said_last if line.startswith("[")] == ["done before"] * 7 + [
+        "[8/8] remember"
+    ]
+    assert len(site.read().versions) == 1 and site.read().in_force == outcome.number == 1
+    assert len(site.read().changes) == 1, "it was put in force once"
 
-    def counted(recipe: Any, out: Path, **options: Any) -> Any:
-        calls.append(out.name)
-        return real(recipe, out, **options)
 
-    monkeypatch.setattr(module, "train", counted)
-    with monkeypatch.context() as patch:
+def _killed_after(order: Order, last: str, out: Path) -> str:
+    """What a process said that was ended by SIGKILL after the work of a stage."""
+    child = os.fork()
+    if not child:
+        real = Run.stage
 
-        def end(*_: Any, **__: Any) -> None:
-            raise KeyboardInterrupt
+        def stage(run: Run, name: str, work: Callable[[], Any]) -> Any:
+            if name == last:
+                work()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(run, name, work)
 
-        patch.setattr(exam, "hold", end)
-        with pytest.raises(KeyboardInterrupt):
-            learn(order, lambda _: None)
-    before = list(calls)
-    assert learn(order, lambda _: None).verdict.verdict == ACCEPTED
-    assert before == calls, "nothing is trained again"
-    assert Site(order.site).read().in_force == 1
+        try:
+            Run.stage = stage  # type: ignore[method-assign]
+            with out.open("w") as file:
+                learn(order, lambda line: print(line, file=file, flush=True))
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    return "\n".join(line for line in out.read_text().splitlines() if line.startswith("["))
 
 
 def test_mixed_up_words_never_get_through(order: Order, tmp_path: Path, monkeypatch: Any) -> None:
