@@ -11,7 +11,8 @@ from ov3d_perception.datasets.images import read_image
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.fields.scene import Scene
 from ov3d_perception.fields.sources.images import read_masks, undistorted
-from ov3d_perception.types import Camera, View
+from ov3d_perception.geometry.poses import from_quaternion, invert
+from ov3d_perception.types import Camera, Pose, View
 
 _PLACES = ("sparse/0", "sparse", "colmap/sparse/0", "0", ".")
 # Which of a model's parameters are distortion, in OpenCV's order; fx, fy, cx and cy come before them.
@@ -78,14 +79,14 @@ def _view(folder: Path, image: Any, camera: Any) -> View:
     fisheye = name == "OPENCV_FISHEYE"
     if not fisheye and len(distortion):
         distortion = np.pad(distortion, (0, 4 - len(distortion)))
+    lens = Camera("colmap", width, height, K, "fisheye" if fisheye else "pinhole", distortion)
+    return undistorted(View(lens, invert(_camera_from_world(image)), picture))
+
+
+def _camera_from_world(image: Any) -> Pose:
+    """T_camera_world, whose rotation pycolmap does not normalise: quaternions in text files are rounded."""
     pose = image.cam_from_world() if callable(image.cam_from_world) else image.cam_from_world
-    T_camera_world = np.vstack([pose.matrix(), [0, 0, 0, 1]])
-    view = View(
-        Camera("colmap", width, height, K, "fisheye" if fisheye else "pinhole", distortion),
-        np.linalg.inv(T_camera_world),
-        picture,
-    )
-    return undistorted(view)
+    return from_quaternion(pose.translation, pose.rotation.quat)
 
 
 def _depths(view: View, points: list[np.ndarray]) -> tuple[float, float] | None:
