@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from colour_scene import ColourEncoder, Walls, bank, walls_recipe
 
 from ov3d_perception.datasets.registry import SOURCES
@@ -141,11 +142,15 @@ def _killed_after(order: Order, last: str, out: Path) -> str:
     return "\n".join(line for line in out.read_text().splitlines() if line.startswith("["))
 
 
-def test_mixed_up_words_never_get_through(order: Order, tmp_path: Path, monkeypatch: Any) -> None:
+@pytest.mark.slow
+def test_mixed_up_words_never_get_through_the_two_phases_of_ggsd(order: Order, tmp_path: Path) -> None:
     """The bank that teaches calls red green and green red: the candidate's words are not the running network's."""
     swapped = TextBank(list(bank().words), bank().embeddings[[1, 0, 2]], bank().identity)
     swapped.save(tmp_path / "bank.npz")
-    outcome = learn(order, lambda _: None)
+    outcome = learn(replace(order, method="ggsd"), lambda _: None)
+    recipe = yaml.safe_load((outcome.report / "train" / "recipe.yaml").read_text())
+    assert recipe["method"]["name"] == "ggsd" and (outcome.report / "train" / "phase2" / "last.ckpt").is_file()
+    assert [phase["optimiser.epochs"] for phase in recipe["phases"]] == [1, 1]
     assert outcome.verdict.verdict == REJECTED
     assert any("Its words are not those of the running network" in reason for reason in outcome.verdict.reasons)
     site = Site(order.site)
