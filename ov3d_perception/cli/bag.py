@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ov3d_perception.cli.common import FILES
+from ov3d_perception.cli.common import FILES, duration
 
 group = typer.Typer(no_args_is_help=True, help="Record, play, inspect, repair and make rosbag2 bags.")
 
@@ -97,8 +97,10 @@ def record(
     topic: Annotated[list[str] | None, typer.Option(help="Topics or patterns; default: what training needs")] = None,
     points: Annotated[str, typer.Option(help="The LiDAR's topic: other clouds are left out; default: all")] = "",
     seconds: Annotated[float, typer.Option(help="Stop after that long; 0: at Ctrl-C")] = 0.0,
+    split: Annotated[str, typer.Option(help="Begin another bag, OUT_2, after so long: 10min, 90s, 1h")] = "",
+    keep: Annotated[str, typer.Option(help="Keep the last so long only, in several bags: 30min")] = "",
 ) -> None:
     """Record what training needs: points, images, camera_info, tf, odom. Ctrl-C ends it; the bag is always closed."""
     from ov3d_perception.ros.tools.bag_recorder import record as run
 
-    raise typer.Exit(run(out, topics=topic, seconds=seconds, points=points))
+    raise typer.Exit(run(out, topics=topic, seconds=seconds, points=points, split=duration(split), keep=duration(keep)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +28,14 @@ Settings = Annotated[list[str] | None, typer.Option("--set", help="name=value, t
 def timeout(node: str) -> Any:
     """The option for how long a command waits for ``node``."""
     return typer.Option(help=f"Seconds to wait for {node}")
+
+
+def duration(text: str) -> float:
+    """Seconds of a text such as 90s, 30min, 2h or 90; 0 for "". Raises typer.BadParameter for any other."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|h|)", text.strip() or "0")
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is no duration: write 90s, 30min or 2h")
+    return float(found[1]) * {"min": 60.0, "h": 3600.0}.get(found[2], 1.0)
 
 
 def finish(answer: Any) -> None:

@@ -19,11 +19,12 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+from std_srvs.srv import Trigger
 
 from ov3d_perception.bags.clouds import CLOUDS
+from ov3d_perception.bags.series import BagSeries
 from ov3d_perception.bags.teaching import Teaching
 from ov3d_perception.bags.typestore import typestore
-from ov3d_perception.bags.writer import BagWriter
 from ov3d_perception.errors import BagError
 from ov3d_perception.ros.contexts import own_context
 from ov3d_perception.ros.diagnostics import WARN, DiagnosticsPublisher, Health
@@ -50,7 +51,7 @@ class RecordReport:
     dropped: messages lost because the disk was slower than the queue is long, by topic. left_out: topics of a type that
     training uses, or without a definition, that were not recorded, and why. clouds: recorded topics of clouds.
     chosen: topics were chosen by type, so a bag without clouds is a failure. teaching: how many scans have images.
-    ended: why the recorder ended by itself, "" if it did not.
+    ended: why the recorder ended by itself, "" if it did not. bags: that are there, where the recording was cut.
     """
 
     path: Path
@@ -61,6 +62,7 @@ class RecordReport:
     clouds: set[str] = field(default_factory=set)
     teaching: Teaching = field(default_factory=Teaching)
     ended: str = ""
+    bags: tuple[Path, ...] = ()
 
     @property
     def useless(self) -> bool:
@@ -68,12 +70,13 @@ class RecordReport:
         return not self.written.total() or (self.chosen and not any(self.written[topic] for topic in self.clouds))
 
     def __str__(self) -> str:
-        lines = [f"{self.path}: {sum(self.written.values())} messages"]
+        where = ", ".join(map(str, self.bags or (self.path,)))
+        lines = [f"{where}: {sum(self.written.values())} messages"]
         lines += [f"  {topic}: {count}" for topic, count in sorted(self.written.items())]
         lines += [f"  {topic}: {count} DROPPED, the disk is too slow" for topic, count in sorted(self.dropped.items())]
         lines += [f"  {topic}: left out, {reason}" for topic, reason in sorted(self.left_out.items())]
         if self.teaching.scans:
-            lines.append(f"{self.teaching}. All about the bag: ov3d doctor {self.path}")
+            lines.append(f"{self.teaching}. All about the bag: ov3d doctor {(self.bags or (self.path,))[-1]}")
         if self.ended:
             lines.append(f"ENDED BY ITSELF: {self.ended}")
         if self.chosen and self.useless:
@@ -87,9 +90,11 @@ def record(
     seconds: float = 0.0,
     use_sim_time: bool = False,
     points: str = "",
+    split: float = 0.0,
+    keep: float = 0.0,
 ) -> int:
     """What ``ov3d bag record`` does, until Ctrl-C; prints a summary; returns 0, or 1 if it has no cloud."""
-    report = record_bag(out, topics, seconds=seconds, use_sim_time=use_sim_time, points=points)
+    report = record_bag(out, topics, seconds=seconds, use_sim_time=use_sim_time, points=points, split=split, keep=keep)
     print(report)
     return int(report.useless)
 
@@ -101,18 +106,22 @@ def record_bag(
     seconds: float = 0.0,
     use_sim_time: bool = False,
     points: str = "",
+    split: float = 0.0,
+    keep: float = 0.0,
     queue_bytes: int = _QUEUE_BYTES,
     stop: threading.Event | None = None,
 ) -> RecordReport:
-    """Record until SIGINT, SIGTERM, SIGHUP, ``stop``, or for so many seconds; the bag is closed on every way out.
+    """Record until SIGINT, SIGTERM, SIGHUP, ``stop``, ``~/stop``, or for so many seconds; it always closes the bag.
 
     topics: names or shell patterns ("*" also matches "/"); None: by type, see :func:`why_left_out`. Topics that appear
     later are taken, too. points: of the topics chosen by type, the one cloud to take; "": all clouds.
+    split, keep: seconds after which another bag begins, and of which the last are kept (:class:`BagSeries`); 0: never.
     use_sim_time: stamp arrivals with /clock, those before the first /clock with that one. queue_bytes: messages that
     wait for the disk; beyond it they are dropped and counted. Raises BagError if ``out`` exists.
     """
     report = RecordReport(Path(out), chosen=not topics)
-    with own_context(stop) as (context, stopped), BagWriter(out) as bag, _Disk(bag, queue_bytes, report) as disk:
+    series = BagSeries(out, round(split * 1e9), round(keep * 1e9))
+    with own_context(stop) as (context, stopped), series as bag, _Disk(bag, queue_bytes, report) as disk:
         node = rclpy.create_node(
             "bag_recorder",
             context=context,
@@ -121,6 +130,7 @@ def record_bag(
         executor = SingleThreadedExecutor(context=context)
         executor.add_node(node)
         recorder = _Recorder(node, topics or (), bag, disk, report, points)
+        recorder.serve(stopped)
         end = node.create_timer(seconds, stopped.set, clock=_STEADY) if seconds > 0 else None
         room = node.create_timer(_ROOM_S, lambda: recorder.watch_room(stopped), clock=_STEADY)
         try:
@@ -136,7 +146,7 @@ def record_bag(
             node.destroy_node()
     if disk.error is not None:
         raise BagError(f"Writing {out} failed ({disk.error})", "Free space on the disk; what was written is kept")
-    report.written = Counter(bag.counts)
+    report.written, report.bags = Counter(bag.counts), bag.bags
     report.teaching.finish()
     return report
 
@@ -168,7 +178,7 @@ def why_left_out(topic: str, msgtype: str, published: Collection[str], points: s
 class _Disk:
     """A thread that writes a queue, bounded in bytes, so that a slow disk never holds up receiving."""
 
-    def __init__(self, bag: BagWriter, limit: int, report: RecordReport) -> None:
+    def __init__(self, bag: BagSeries, limit: int, report: RecordReport) -> None:
         self._bag = bag
         self._limit = limit
         self._report = report
@@ -223,7 +233,7 @@ class _Recorder:
         self,
         node: Node,
         patterns: Sequence[str],
-        bag: BagWriter,
+        bag: BagSeries,
         disk: _Disk,
         report: RecordReport,
         points: str = "",
@@ -271,7 +281,7 @@ class _Recorder:
 
     def watch_room(self, stopped: threading.Event) -> None:
         """Warn while the disk is nearly full, and end while the bag can still be closed."""
-        free = shutil.disk_usage(self._bag.path).free
+        free = shutil.disk_usage(self._bag.path.parent).free
         if free < _FULL_BYTES:
             self._report.ended = f"only {free / 1e6:.0f} MB were free on the disk of {self._bag.path}"
             stopped.set()
@@ -279,6 +289,32 @@ class _Recorder:
             self._health.set("disk", WARN, f"{free / 1e6:.0f} MB are free on the disk of {self._bag.path}")
         else:
             self._health.clear("disk")
+
+    def serve(self, stopped: threading.Event) -> None:
+        """``~/stop`` ends the recording, ``~/split`` begins another bag, ``~/status`` says what there is so far."""
+
+        def stop() -> str:
+            stopped.set()
+            return f"{self._bag.path} is being closed"
+
+        def status() -> str:
+            free = shutil.disk_usage(self._bag.path.parent).free
+            bags = ", ".join(map(str, self._bag.bags))
+            counts = self._bag.counts
+            topics = "".join(f"\n  {topic}: {counts[topic]}" for topic in sorted(counts))
+            dropped = self._report.dropped.total()
+            return (
+                f"{bags}: {sum(counts.values())} messages, {dropped} dropped; {self._report.teaching}; "
+                f"{free / 1e9:.1f} GB are free{topics}"
+            )
+
+        services = {
+            "stop": stop,
+            "split": lambda: f"{self._bag.split()} begins with the next message",
+            "status": status,
+        }
+        for name, work in services.items():
+            self._node.create_service(Trigger, f"~/{name}", _answer(work))
 
     def _refresh(self) -> None:
         """What /diagnostics says."""
@@ -356,6 +392,14 @@ class _Recorder:
         if self._early:
             self._node.get_logger().warning("No /clock came: use_sim_time is set, messages are stamped by the system")
             self.release(time.time_ns())
+
+
+def _answer(work: Callable[[], str]) -> Callable[[Trigger.Request, Trigger.Response], Trigger.Response]:
+    def answer(_: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success, response.message = True, work()
+        return response
+
+    return answer
 
 
 def subscription_profile(offered: Sequence[QoSProfile]) -> QoSProfile:
