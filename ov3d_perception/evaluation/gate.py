@@ -89,8 +89,7 @@ def judge(
     if together is not None:
         found.append(_lost(together, [place.name for place in places if not place.new], spec))
     if changed:
-        listed = ", ".join(f"{word} (cosine {cosine:.2f})" for word, cosine in sorted(changed.items())[:5])
-        found.append(_Finding(REJECTED, f"Its words are not those of the running network: {listed}"))
+        found.append(_Finding(REJECTED, f"Its words are not those of the running network: {listed(changed)}"))
     if not any(place.new for place in places):
         found.append(_Finding(ASK, "Nothing was measured on the new place"))
     found += [_Finding(ASK, doubt) for doubt in doubts]
@@ -190,6 +189,11 @@ def changed_words(before: WordEmbeddings | None, after: WordEmbeddings | None, l
     pairs = zip(after.words, _unit(after.embeddings), strict=True)
     cosines = {word: float(known[word] @ embedding) for word, embedding in pairs if word in known}
     return {word: cosine for word, cosine in cosines.items() if cosine < least}
+
+
+def listed(changed: Mapping[str, float]) -> str:
+    """A few of the words that :func:`changed_words` found, for people."""
+    return ", ".join(f"{word} (cosine {cosine:.2f})" for word, cosine in sorted(changed.items())[:5])
 
 
 def _unit(rows: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,7 +35,8 @@ def open_bag_frames(bag: Path, options: Mapping[str, Any], **more: Any) -> Frame
 
 
 def look(bag: Path, options: Mapping[str, Any], odometry: Path) -> dict[str, Any]:
-    """What a bag can teach: scans, cameras, share of scans with an image; options with poses where it has none.
+    """What a bag can teach: scans, cameras, share of scans with an image; options with poses where it has none; "dark":
+    cameras most of whose images are of one colour.
 
     odometry: where a bag of poses is written, by KISS-ICP, if the bag's TF lacks them.
     Raises BagError, DatasetError: it cannot be read, or has no LiDAR or no calibrated camera.
@@ -48,7 +50,8 @@ def look(bag: Path, options: Mapping[str, Any], odometry: Path) -> dict[str, Any
         options |= {"tf": str(_poses(bag, odometry, options.get("points"), options.get("fixed_frame", "odom")))}
         source = open_bag_frames(bag, options)
     probed = np.unique(np.linspace(0, len(source) - 1, min(_PROBED, len(source))).astype(int)).tolist()
-    views, points, dark, errors = [], [], 0, []
+    views, points, errors = [], [], list[str]()
+    shown, dark = Counter[str](), Counter[str]()
     for index in probed:
         try:
             frame = source[index]
@@ -57,7 +60,8 @@ def look(bag: Path, options: Mapping[str, Any], odometry: Path) -> dict[str, Any
             continue
         views.append(len(frame.views))
         points.append(len(frame.sweeps[0].scan))
-        dark += sum(float(view.image.std()) < 2.0 for view in frame.views)
+        shown.update(view.camera.name for view in frame.views)
+        dark.update(view.camera.name for view in frame.views if float(view.image.std()) < 2.0)
     if not views:
         raise DatasetError(f"No scan of {bag} can be read ({errors[0]})", "Look at it: ov3d bag info")
     if not any(views):
@@ -69,7 +73,7 @@ def look(bag: Path, options: Mapping[str, Any], odometry: Path) -> dict[str, Any
         "points": int(np.median(points)),
         "views": float(np.mean([count for count in views if count])),
         "with images": float(np.mean([count > 0 for count in views])),
-        "dark images": dark / max(sum(views), 1),
+        "dark": sorted(name for name, count in dark.items() if 2 * count > shown[name]),
         "poses": "KISS-ICP" if "tf" in options else "TF",
         "unreadable": len(errors),
     }

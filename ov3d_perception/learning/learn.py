@@ -13,9 +13,9 @@ from typing import Any
 
 from ov3d_perception.datasets.kept import Kept
 from ov3d_perception.datasets.registry import open_dataset
-from ov3d_perception.errors import DatasetError, ResourceError
+from ov3d_perception.errors import DatasetError, IdentityError, ResourceError
 from ov3d_perception.evaluation.compare import Contest
-from ov3d_perception.evaluation.gate import GateSpec, Verdict, changed_words
+from ov3d_perception.evaluation.gate import GateSpec, Verdict, changed_words, listed
 from ov3d_perception.inference import LiveModel, Segmenter
 from ov3d_perception.language.encoder import load_encoder
 from ov3d_perception.language.vocabulary import Vocabulary
@@ -27,14 +27,14 @@ from ov3d_perception.learning.replay import FOLDER, remember
 from ov3d_perception.learning.site_recipe import own_recipe, past_of, site_recipe
 from ov3d_perception.ledger import ACCEPTED, Site, file_hash
 from ov3d_perception.lifting.image_teacher import ImageTeacher
-from ov3d_perception.lifting.sources import FrameSubset, open_source
+from ov3d_perception.lifting.sources import FrameSubset, bank_of, open_source
 from ov3d_perception.models import shipped_checkpoint
 from ov3d_perception.networks.checkpoint_info import load_info, words_of_checkpoint
 from ov3d_perception.paths import cache_dir
 from ov3d_perception.recipes.load import changed
 from ov3d_perception.recipes.specs import Recipe, SourceSpec, TeacherSpec
 from ov3d_perception.training.run import train
-from ov3d_perception.types import Frame
+from ov3d_perception.types import Frame, WordEmbeddings
 
 PAST = (12, 4)  # simulated streets of the running network's own training, and frames of each: a new site's first memory
 STAGES = ("bags", "memory", "measure", "train", "gate", "report", "hand over", "remember")
@@ -57,7 +57,8 @@ def learn(order: Order, say: Say = print, gate: GateSpec | None = None, again: b
 
     Raises:
         LedgerError: another process learns the site, or its ledger makes no sense.
-        BagError, DatasetError, RecipeError: what was ordered cannot be read or trained on.
+        BagError, DatasetError, RecipeError: what was ordered cannot be read or trained on, or would teach wrong things.
+        IdentityError: the words that would teach are not those of the running network.
         ResourceError: the time or the disk does not suffice.
     """
     with alone(order.site):
@@ -111,8 +112,22 @@ class _Learning:
         path = (self.site.checkpoint() or shipped_checkpoint()).resolve()
         return {"checkpoint": str(path), "sha256": file_hash(path), "number": self.site.read().in_force}
 
+    def _check_words(self) -> None:
+        """Raise IdentityError where the bank that would teach means other things by the running network's words."""
+        recipe = site_recipe(self.own, self.running, [], 1, self.order.method, self.order.recipe)
+        bank = bank_of(recipe.vocabulary) if recipe.vocabulary is not None else None
+        teaches = None if bank is None else WordEmbeddings(bank.words, bank.embeddings)
+        if changed := changed_words(self.info.bank, teaches):
+            assert recipe.vocabulary is not None
+            raise IdentityError(
+                f"{recipe.vocabulary.text} would teach other words than {self.running} knows: {listed(changed)}",
+                "Give the bank that it was trained with: --recipe vocabulary.text=FILE",
+            )
+
     def _bags(self) -> list[dict[str, Any]]:
         found = []
+        if not self.order.trust:
+            self._check_words()
         for number, bag in enumerate(self.order.bags):
             options = dict(self.order.options)
             if self.order.labelset:
@@ -122,11 +137,10 @@ class _Learning:
                 f"  {bag}: {about['scans']} scans of about {about['points']} points, {about['views']:.1f} images at "
                 f"{100 * about['with images']:.0f} % of them; poses by {about['poses']}"
             )
-            if about["dark images"] > 0.2:
+            if about["dark"]:
                 raise DatasetError(
-                    f"{100 * about['dark images']:.0f} % of the images of {bag} that were looked at show nothing (they "
-                    "are of one colour)",
-                    "Uncover or repair the camera, or leave it out: --set cameras=[/cam_front, ...]",
+                    f"Most images of {', '.join(about['dark'])} in {bag} show nothing (they are of one colour)",
+                    "Uncover or repair the camera, or name the others: --set cameras=[/cam_front, ...]",
                 )
             advice = consult(bag, about["options"])
             for line in (*advice.errors, *advice.doubts, *advice.notes):
