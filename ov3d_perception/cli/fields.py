@@ -83,6 +83,28 @@ def evaluate(
         result.write(out)
 
 
+@group.command("ablate")
+def ablate(
+    scenes: Annotated[list[Path], typer.Argument(help="Scenes with masks, each a folder as of train")],
+    out: Annotated[Path, typer.Option(help="Folder of all runs and of the table")],
+    table: Annotated[str, typer.Option(help="table2, table4 or quick")] = "table2",
+    tables: Annotated[str, typer.Option(help="The file of tables")] = "config/field/tables.yaml",
+    recipe: Annotated[Path, typer.Option(help="A YAML file of config/field")] = Path("config/field/small.yaml"),
+    row: Annotated[list[str] | None, typer.Option(help="Only this row, by name; may be given several times")] = None,
+    override: Annotated[list[str] | None, typer.Option("--set", help="section.field=value, in YAML")] = None,
+) -> None:
+    """Repeat a table of 3D-OVS on scenes: mean and spread over them. Goes on where it was killed."""
+    from ov3d_perception.evaluation.tables import load_table, to_markdown
+    from ov3d_perception.fields.ablate import ablate as repeat
+    from ov3d_perception.fields.recipe import load_recipe
+    from ov3d_perception.fields.sources import load_scene
+    from ov3d_perception.paths import shipped
+
+    chosen = load_table(Path(shipped(tables)), table)
+    loaded = load_recipe(recipe, override or [])
+    print(to_markdown(repeat([load_scene(scene) for scene in scenes], loaded, chosen, out, row or ())))
+
+
 @group.command("render")
 def render(
     field: FieldPath,

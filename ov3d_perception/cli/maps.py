@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from ov3d_perception.cli.common import FILES, Background, Limit, Nearest, Negatives, Text, Words, finish, timeout
+from ov3d_perception.cli.common import (
+    FILES,
+    Background,
+    Limit,
+    Nearest,
+    Negatives,
+    Settings,
+    Text,
+    Words,
+    finish,
+    timeout,
+)
 
 group = typer.Typer(no_args_is_help=True, help="Maps: save and load the running one; ask, export, merge files.")
 
@@ -96,6 +107,30 @@ def export(
 
     count, content = export_file(path, out, word or [], text, background)
     print(f"{out}: {count} voxels, {content}")
+
+
+@group.command("from-images")
+def from_images(
+    root: Annotated[Path, typer.Argument(help="A bag with LiDAR, cameras and TF, or the folder of a data set")],
+    out: Annotated[Path, typer.Option("--map", help="The .ov3dmap file to write")],
+    recipe: Annotated[Path, typer.Option(help="Whose teacher, words and association are used")] = Path(
+        "config/train/openscene_bag.yaml"
+    ),
+    dataset: Annotated[str, typer.Option(help="A name of docs/datasets.md")] = "bag",
+    voxel: Annotated[float, typer.Option(help="Edge of the map's voxels, metres")] = 0.2,
+    frames: Annotated[int, typer.Option(help="So many scans, evenly spread over the drive; 0: all")] = 0,
+    override: Settings = None,
+    option: Annotated[list[str] | None, typer.Option("--option", "-o", help="Data set option, name=value")] = None,
+) -> None:
+    """Map what cameras see where the LiDAR hits, without training a network: features of pixels in voxels."""
+    from ov3d_perception.datasets.registry import parse_options
+    from ov3d_perception.lift_tool import map_from_images
+    from ov3d_perception.recipes.load import load_recipe
+    from ov3d_perception.recipes.specs import SourceSpec
+
+    loaded = load_recipe(recipe, override or [])
+    source = SourceSpec(dataset, str(root), parse_options(option or []))
+    print(map_from_images(loaded, source, out, voxel, frames))
 
 
 @group.command("merge")

@@ -77,11 +77,11 @@ def ablate(
 ) -> None:
     """Repeat a paper's table on the recipe's data: mean and spread over seeds. Goes on where it was killed."""
     from ov3d_perception.datasets.splits import parse_seeds
+    from ov3d_perception.evaluation.tables import load_table, to_markdown
     from ov3d_perception.paths import shipped
     from ov3d_perception.recipes.load import load_recipe
     from ov3d_perception.recipes.method_specs import load_module
     from ov3d_perception.training.ablate import ablate as repeat
-    from ov3d_perception.training.ablate import load_table, to_markdown
 
     for one in module or ():
         load_module(one)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as section
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from ov3d_perception.errors import RecipeError
 from ov3d_perception.fields.field import FieldSettings
 from ov3d_perception.fields.reconstruct import ReconstructionSettings
 from ov3d_perception.fields.segment import SegmentationSettings
 from ov3d_perception.fields.teachers import TeacherSettings
 from ov3d_perception.methods.ovs3d import Ovs3dOptions
 from ov3d_perception.paths import shipped
+from ov3d_perception.recipes.load import read_plain, with_values
 from ov3d_perception.recipes.parse import structure
 
 
@@ -63,22 +62,16 @@ class FieldRecipe:
         return dataclasses.asdict(self)
 
 
-def load_recipe(path: str | Path, overrides: list[str]) -> FieldRecipe:
+def load_recipe(path: str | Path, overrides: Sequence[str]) -> FieldRecipe:
     """A recipe of ``config/field``; overrides: "section.field=value", in YAML. Raises RecipeError."""
-    file = Path(shipped(str(path)))
-    if not file.is_file():
-        raise RecipeError(f"There is no recipe {path}", "Name one of config/field")
-    try:
-        content: dict[str, Any] = yaml.safe_load(file.read_text("utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is no YAML ({error})", "Correct it") from error
-    for override in overrides:
-        place, equals, value = override.partition("=")
-        *sections, name = place.split(".")
-        if not equals or not name:
-            raise RecipeError(f"{override!r} sets nothing", "Write section.field=value")
-        target = content
-        for part in sections:
-            target = target.setdefault(part, {})
-        target[name] = yaml.safe_load(value)
-    return structure(content, FieldRecipe, "See the recipes in config/field")
+    return from_plain(read_plain(Path(shipped(str(path))), overrides, "config/field"))
+
+
+def changed(recipe: FieldRecipe, overrides: Mapping[str, Any]) -> FieldRecipe:
+    """The recipe with ``section.field`` set to other values. Raises RecipeError naming a field that is wrong."""
+    return from_plain(with_values(recipe.as_dict(), overrides))
+
+
+def from_plain(data: Mapping[str, Any]) -> FieldRecipe:
+    """A recipe from plain data, such as that of a field file. Raises RecipeError."""
+    return structure(data, FieldRecipe, "See the recipes in config/field")

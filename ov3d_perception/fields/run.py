@@ -58,10 +58,12 @@ def train(
     words: Sequence[str] = (),
     models: Models | None = None,
     resume: bool = False,
+    shared: Path | None = None,
 ) -> FieldFile:
     """Train a field and write it to ``out``; each stage that is done already is read from there with ``resume``.
 
-    words: classes, instead of the scene's own. Raises DatasetError where the reconstruction fails its check,
+    words: classes, instead of the scene's own. shared: where the reconstruction and the teachers' features lie, which
+    several runs use; ``out`` where it is None. Raises DatasetError where the reconstruction fails its check,
     UnknownWordError for words that the text source lacks, VocabularyError where there are none.
     """
     classes = tuple(words) or scene.classes
@@ -74,9 +76,10 @@ def train(
     scene = scene.thinned(recipe.images.views)
     small = scene.downsampled(recipe.images.downsample)
     space = space_of(scene, recipe.images.space)
-    geometry = reconstruct(small, space, recipe, out)
+    base = shared or out
+    geometry = reconstruct(small, space, recipe, base)
     teachers = teach(
-        scene, models.encoder, models.edges, recipe.teacher, out / "teacher", models.edges_name, recipe.seed
+        scene, models.encoder, models.edges, recipe.teacher, base / "teacher", models.edges_name, recipe.seed
     )
     return segment(small, geometry, teachers, text, classes, models, recipe, out)
 

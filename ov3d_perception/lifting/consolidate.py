@@ -118,6 +118,14 @@ def consolidate(
         yield one.index, one.frame, _join(one, near, spec, words)
 
 
+def placed(
+    frame: Frame, found: Consolidated, spec: PairSpec
+) -> tuple[Float32[np.ndarray, "n 3"], Float32[np.ndarray, "n k"]]:
+    """The points of a frame that images see, in the frame of the poses (metres), and their features."""
+    points = merge(frame.sweeps[: spec.sweeps]).xyz[found.point]
+    return _world(frame, points, np.zeros(3)).astype(np.float32), found.feature.numpy()[found.row]
+
+
 @dataclass
 class _Posed:
     """A frame, whose images are encoded when something of them is seen."""

@@ -31,25 +31,39 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
             effect with the recipe's method (see :func:`~ov3d_perception.recipes.unused_options.unused_options`).
     """
     path = Path(shipped(str(path)))
-    if not path.is_file():
-        raise RecipeError(f"There is no recipe {path}", "Give the path of a YAML file such as config/train/*.yaml")
+    data = read_plain(path, overrides, "config/train")
     try:
-        data = yaml.safe_load(path.read_text())
-        if not isinstance(data, dict):
-            raise RecipeError(f"The file holds {data!r}, not sections", "See the recipes in config/train")
-        for override in overrides:
-            key, separator, value = override.partition("=")
-            if not separator:
-                raise RecipeError(f"The override {override!r} has no '='", "Write section.field=value")
-            _set(data, key.split("."), yaml.safe_load(value))
-        recipe = from_dict(renamed(_expand(data)))
+        recipe = from_dict(renamed(data))
         for phase in phases_of(recipe):
             check_options(phase)
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error.cause}", error.remedy) from error
+    return recipe
+
+
+def read_plain(path: Path, overrides: Sequence[str], examples: str) -> dict[str, Any]:
+    """A recipe's file as plain data, with ``overrides`` set and environment variables put in.
+
+    examples: the folder of recipes that an error names. Raises RecipeError: no such file, not YAML, not sections, an
+    override without "=", an unset variable.
+    """
+    if not path.is_file():
+        raise RecipeError(f"There is no recipe {path}", f"Give the path of a YAML file such as {examples}/*.yaml")
+    try:
+        data = yaml.safe_load(path.read_text("utf-8"))
+        if not isinstance(data, dict):
+            raise RecipeError(f"The file holds {data!r}, not sections", f"See the recipes in {examples}")
+        for override in overrides:
+            key, separator, value = override.partition("=")
+            if not separator or not key:
+                raise RecipeError(f"The override {override!r} has no '='", "Write section.field=value")
+            _set(data, key.split("."), yaml.safe_load(value))
+        expanded: dict[str, Any] = _expand(data)
     except yaml.YAMLError as error:
         raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}", "Correct the line it names") from error
     except RecipeError as error:
         raise RecipeError(f"{path}: {error.cause}", error.remedy) from error
-    return recipe
+    return expanded
 
 
 def changed(recipe: Recipe, overrides: Mapping[str, Any]) -> Recipe:
@@ -61,9 +75,14 @@ def changed(recipe: Recipe, overrides: Mapping[str, Any]) -> Recipe:
     if (spec := METHODS.get(overrides.get("method.name", ""))) is not None:
         known = {f.name for f in fields(spec)}
         data["method"] = {name: value for name, value in data["method"].items() if name in known}
+    return from_dict(with_values(data, overrides))
+
+
+def with_values(data: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """``data`` itself, with ``section.field`` set to other values. Raises RecipeError where a section is none."""
     for key, value in overrides.items():
         _set(data, key.split("."), value)
-    return from_dict(data)
+    return data
 
 
 def phases_of(recipe: Recipe) -> tuple[Recipe, ...]:
@@ -102,8 +121,10 @@ def split_of(recipe: Recipe, name: str) -> SourceSpec:
 
 
 def _set(data: dict[str, Any], keys: Sequence[str], value: Any) -> None:
-    for key in keys[:-1]:
+    for number, key in enumerate(keys[:-1], 1):
         data = data.setdefault(key, {})
+        if not isinstance(data, dict):
+            raise RecipeError(f"{'.'.join(keys[:number])} is {data!r}, no section", "Set it whole, or another field")
     data[keys[-1]] = value
 
 

@@ -13,19 +13,17 @@ import gc
 import hashlib
 import json
 import logging
-import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from ov3d_perception.errors import CheckpointError, RecipeError
 from ov3d_perception.evaluation.metrics import scores_of
 from ov3d_perception.evaluation.score import STUDENT_ALL, STUDENT_IN_VIEW, TEACHER_IN_VIEW
+from ov3d_perception.evaluation.tables import Figure, Row, Table, summarise, to_markdown
 from ov3d_perception.recipes.load import changed, folds_of, split_of
 from ov3d_perception.recipes.specs import Recipe
 from ov3d_perception.recipes.unused_options import check_options
@@ -39,49 +37,6 @@ MODES = {"in view": STUDENT_IN_VIEW, "all points": STUDENT_ALL, "teacher, in vie
 
 Place = tuple[Path, str]
 """A run's folder, and a mode of its evaluation."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """mIoU of a row and seed over the points of all folds; folds: of each by itself."""
-
-    miou: float
-    folds: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Row:
-    """group: what the row ablates; set: the recipe's fields; paper: its mIoU in the paper, percent, by column."""
-
-    name: str
-    group: str = ""
-    set: dict[str, Any] = field(default_factory=dict)
-    pretrain: bool = True
-    paper: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Table:
-    """title: what it repeats; finetune: whether rows are fine-tuned on the recipe's splits."""
-
-    title: str
-    rows: tuple[Row, ...]
-    finetune: bool = False
-
-
-def load_table(path: Path, name: str) -> Table:
-    """Table ``name`` of a file. Raises RecipeError where there is none or a row has an unknown field."""
-    if not path.is_file():
-        raise RecipeError(f"There is no file of tables {path}", "Give one such as config/train/clip2scene_tables.yaml")
-    tables = yaml.safe_load(path.read_text())
-    if name not in tables:
-        raise RecipeError(f"{path} has no table {name!r}", f"It has {', '.join(tables)}")
-    data = tables[name]
-    try:
-        rows = tuple(Row(name=str(row), **(about or {})) for row, about in data["rows"].items())
-        return Table(data["title"], rows, bool(data.get("finetune", False)))
-    except (TypeError, KeyError, AttributeError) as error:
-        raise RecipeError(f"Table {name!r} of {path} is wrong: {error!r}", "See the shipped tables") from error
 
 
 def ablate(
@@ -145,46 +100,6 @@ def collect(
             if figure is not None:
                 found[row.name].setdefault(column, []).append(figure)
     return summarise(table, [row for row in table.rows if found[row.name]], found, seeds)
-
-
-def summarise(
-    table: Table, rows: Sequence[Row], found: dict[str, dict[str, list[Figure]]], seeds: Sequence[int]
-) -> dict[str, Any]:
-    """Mean, standard deviation over seeds (n - 1) and values of each row and column, with the paper's."""
-
-    def summary(figures: Sequence[Figure], paper: float | None) -> dict[str, Any]:
-        values = [figure.miou for figure in figures]
-        spread = statistics.stdev(values) if len(values) > 1 else None
-        about = {"mean": statistics.fmean(values), "std": spread, "values": values, "paper": paper}
-        return about | ({"folds": [figure.folds for figure in figures]} if len(figures[0].folds) > 1 else {})
-
-    figures = {
-        row.name: {column: summary(values, row.paper.get(column)) for column, values in found[row.name].items()}
-        for row in rows
-    }
-    groups = {row.name: row.group for row in rows}
-    return {"title": table.title, "seeds": list(seeds), "groups": groups, "rows": figures}
-
-
-def to_markdown(summary: dict[str, Any]) -> str:
-    """One line a row: mIoU in percent, mean ± standard deviation, and the paper's figure in brackets."""
-    columns = list(dict.fromkeys(column for figures in summary["rows"].values() for column in figures))
-    lines = [f"{summary['title']}; mIoU (%), seeds {', '.join(map(str, summary['seeds']))}, paper in brackets", ""]
-    lines += [f"| | row | {' | '.join(columns)} |", "|---" * (len(columns) + 2) + "|"]
-    for name, figures in summary["rows"].items():
-        cells = [_cell(figures.get(column), len(summary["seeds"])) for column in columns]
-        lines.append(f"| {summary['groups'][name]} | {name} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _cell(figure: dict[str, Any] | None, seeds: int) -> str:
-    if figure is None:
-        return ""
-    count = len(figure["values"])
-    spread = "" if figure["std"] is None else f" ± {100 * figure['std']:.1f}"
-    paper = "" if figure["paper"] is None else f" ({figure['paper']})"
-    fewer = "" if count == seeds else f", {count} of {seeds} seeds"
-    return f"{100 * figure['mean']:.1f}{spread}{paper}{fewer}"
 
 
 def _run(recipe: Recipe, row: Row, splits: Sequence[str], out: Path, seed: int, device: str) -> None:

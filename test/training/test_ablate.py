@@ -8,9 +8,10 @@ import yaml
 from colour_scene import walls_recipe
 
 from ov3d_perception.errors import RecipeError
+from ov3d_perception.evaluation.tables import Figure, Row, Table, load_table, summarise, to_markdown
 from ov3d_perception.recipes.load import changed, folds_of, load_recipe, phases_of
 from ov3d_perception.training import ablate as tables
-from ov3d_perception.training.ablate import Figure, Row, Table, ablate, load_table, summarise, to_markdown
+from ov3d_perception.training.ablate import ablate
 
 FOLDER = Path(__file__).parents[2] / "config" / "train"
 SHIPPED = FOLDER / "clip2scene_tables.yaml"
