@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from ov3d_perception.errors import DatasetError, IdentityError, RecipeError
+from ov3d_perception.errors import DatasetError, IdentityError, Ov3dError, RecipeError
 from ov3d_perception.language.encoder import load_encoder
 from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.language.vocabulary import load_text_source
@@ -20,6 +22,9 @@ from ov3d_perception.mapping.save_load import MapInfo
 from ov3d_perception.mapping.session import MapSession, MapSettings
 from ov3d_perception.paths import cache_dir
 from ov3d_perception.recipes.specs import Recipe, SourceSpec
+from ov3d_perception.types import Frame
+
+_log = logging.getLogger(__name__)
 
 
 def map_from_images(recipe: Recipe, source: SourceSpec, out: Path, voxel_size: float = 0.2, frames: int = 0) -> MapInfo:
@@ -27,6 +32,7 @@ def map_from_images(recipe: Recipe, source: SourceSpec, out: Path, voxel_size: f
 
     recipe: teacher, association (``pairs``) and words; nothing else of it is used. source: of the frames. out: the map
     file. voxel_size: metres. frames: so many of them at most, evenly spread over the drive; 0: all.
+    One that cannot be read is told and left out.
 
     Raises RecipeError without words, DatasetError where no image sees a point, IdentityError for words of another
     encoder, and what opening the source raises.
@@ -38,7 +44,7 @@ def map_from_images(recipe: Recipe, source: SourceSpec, out: Path, voxel_size: f
     text = bank_of(recipe.vocabulary) or load_text_source(recipe.vocabulary.text)
     if not encoder.identity.compatible(text.identity):
         raise IdentityError(
-            f"The words of {recipe.vocabulary.text} belong to {text.identity}, the images' encoder is {encoder.identity}",
+            f"The words of {recipe.vocabulary.text} belong to {text.identity}, the teacher is {encoder.identity}",
             "Name a bank of the encoder: --set vocabulary.text=",
         )
     chosen = opened
@@ -52,8 +58,7 @@ def map_from_images(recipe: Recipe, source: SourceSpec, out: Path, voxel_size: f
         MapWords.of(text, LabelSet.load(recipe.vocabulary.labelset).prompts),
     )
     session.basis = Basis(directions.numpy().astype(np.float32), encoder.identity, encoder.logit_scale)
-    numbered = tqdm(enumerate(chosen), total=len(chosen), unit="frame")
-    for _, frame, found in consolidate(numbered, teacher, recipe.pairs, directions):
+    for _, frame, found in consolidate(_readable(chosen), teacher, recipe.pairs, directions):
         if len(found.point):
             xyz, features = placed(frame, found, recipe.pairs)
             sweep = frame.sweeps[0]
@@ -66,3 +71,14 @@ def map_from_images(recipe: Recipe, source: SourceSpec, out: Path, voxel_size: f
             "Look at the calibration: ov3d doctor, and at pairs.min_depth and max_depth",
         )
     return session.save(out)[0]
+
+
+def _readable(frames: Sequence[Frame]) -> Iterator[tuple[int, Frame]]:
+    """The frames by number; one that cannot be read is told and left out."""
+    for number in tqdm(range(len(frames)), unit="frame"):
+        try:
+            frame = frames[number]
+        except Ov3dError as error:
+            _log.warning("Left out: %s", error)
+            continue
+        yield number, frame
