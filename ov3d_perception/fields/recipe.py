@@ -22,11 +22,13 @@ from ov3d_perception.recipes.parse import structure
 @dataclass(frozen=True)
 class ImagesSpec:
     """downsample: of the images that rays go through (teachers see the images as they are). space: "auto", "box" or
-    "ndc". views: share of the training views that is used. psnr: least mean over test views (dB) below which words are
+    "ndc". box: x0, y0, z0, x1, y1, z1 of what to fill, metres in the frame of the poses; empty: as the scene says.
+    views: share of the training views that is used. psnr: least mean over test views (dB) below which words are
     not learnt, since poses or geometry are wrong; 0 asks for none."""
 
     downsample: float = 8.0
     space: str = "auto"
+    box: tuple[float, ...] = ()
     views: float = 1.0
     psnr: float = 18.0
 

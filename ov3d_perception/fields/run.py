@@ -73,7 +73,7 @@ def train(
     text = torch.from_numpy(models.text.embed(list(classes)))  # unknown words are told before anything is trained
     if not resume and any((out / name).exists() for name in (FIELD, GEOMETRY, STATE)):
         raise CheckpointError(f"{out} holds a training already", "Go on with --resume, or name another folder")
-    scene = scene.thinned(recipe.images.views)
+    scene = scene.thinned(recipe.images.views).boxed(recipe.images.box)
     small = scene.downsampled(recipe.images.downsample)
     space = space_of(scene, recipe.images.space)
     base = shared or out

@@ -67,6 +67,15 @@ class Scene:
         }
         return replace(self, views=views, masks=masks)
 
+    def boxed(self, corners: Sequence[float]) -> Scene:
+        """With another box: x0, y0, z0, x1, y1, z1, metres; itself where ``corners`` is empty. Raises DatasetError."""
+        if not corners:
+            return self
+        box = np.array(corners, np.float64)
+        if box.size != 6 or not (box[:3] < box[3:]).all():
+            raise DatasetError(f"images.box is {list(corners)}", "Write its least and its greatest corner, six numbers")
+        return replace(self, box=box.reshape(2, 3))
+
     def thinned(self, share: float) -> Scene:
         """A share of the training views, evenly spread; all test views."""
         training = self.training
@@ -145,7 +154,7 @@ def _looked_at(poses: Float64[np.ndarray, "v 4 4"]) -> np.ndarray:
     if np.linalg.cond(total) > 1e4:
         raise DatasetError(
             "The cameras look the same way, and nothing says how far they see",
-            "Name a box: --box x0,y0,z0,x1,y1,z1 in metres of the poses' frame",
+            "Name a box: --set images.box=[x0,y0,z0,x1,y1,z1], metres in the frame of the poses",
         )
     centre = np.linalg.solve(total, np.einsum("vij,vj->i", across, eyes))
     radius = np.linalg.norm(eyes - centre, axis=1).mean()

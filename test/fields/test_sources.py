@@ -181,6 +181,18 @@ def test_a_space_holds_what_the_cameras_see(folder: Path) -> None:
         space_of(scene, "ball")
 
 
+def test_a_box_can_be_named_where_nothing_says_how_far_cameras_see() -> None:
+    views = tuple(View(Camera("c", 4, 4, np.eye(3)), np.eye(4), np.zeros((4, 4, 3), np.uint8)) for _ in range(3))
+    ahead = Scene("ahead", views, ("a", "b", "c"))
+    with pytest.raises(DatasetError, match=r"look the same way.*--set images.box=\[x0"):
+        space_of(ahead)
+    assert ahead.boxed(()) is ahead
+    assert space_of(ahead.boxed((-1, -2, 0, 3, 2, 1))).box.tolist() == [[-1, -2, 0], [3, 2, 1]]
+    for wrong in ((0, 0, 0, 1, 1), (0, 0, 0, 1, 1, 0)):
+        with pytest.raises(DatasetError, match="six numbers"):
+            ahead.boxed(wrong)
+
+
 def test_smaller_images_see_the_same(folder: Path) -> None:
     scene = load_scene(folder)
     half = scene.downsampled(2)
