@@ -44,7 +44,9 @@ class PatchBatch:
 class Ovs3dOptions:
     """tau, b, positive, negative: tau of equation (10), b of (12), lambda_pos and lambda_neg of (14).
 
-    relevancy: weight of equation (8); logit_scale: of the cosines in equation (5), 1 as printed. selection: False is
+    relevancy: weight of equation (8); logit_scale: of the cosines in equation (5), 1 as printed.
+    free_length: in equation (5) products of F^ and T instead, as the release: F^ is as long as suits equation (8), and
+    its direction need turn less. selection: False is
     the ablation without a selection volume, all scales alike. form: of the patches' loss, "rebalanced", equation (14);
     "plain", equation (12) a pair and times ``positive``; "none".
     """
@@ -55,6 +57,7 @@ class Ovs3dOptions:
     negative: float = 0.2
     relevancy: float = 1.0
     logit_scale: float = 1.0
+    free_length: bool = False
     selection: bool = True
     form: str = "rebalanced"
 
@@ -74,7 +77,8 @@ def losses(
     found["feature"] = supervision_loss(rays.feature, scales, rays.teacher)
     # Section 3.2, relevancy-distribution alignment: equations (4) to (8)
     if options.relevancy > 0:
-        probability = F.softmax(options.logit_scale * logits(rays.feature, text), dim=-1)
+        z = rays.feature @ text.T if options.free_length else logits(rays.feature, text)
+        probability = F.softmax(options.logit_scale * z, dim=-1)
         wanted = F.softmax(selected(scales, rays.relevancy), dim=-1)
         found["rda"] = options.relevancy * js_divergence(probability, wanted).mean()
     # Section 3.3, feature-distribution alignment: equations (9) to (14)

@@ -56,11 +56,12 @@ def slow_supervision(rays: RayBatch) -> tuple[float, float]:
     return colours / 5, -cosines / 5
 
 
-def slow_rda(rays: RayBatch) -> float:
+def slow_rda(rays: RayBatch, free_length: bool = False) -> float:
     """Equations (4), (5) and (8)."""
     total = 0.0
     for r in range(5):
-        p = softmax([cosine(rays.feature[r].tolist(), TEXT[c].tolist()) for c in range(3)])
+        length = float(rays.feature[r].norm()) if free_length else 1.0
+        p = softmax([length * cosine(rays.feature[r].tolist(), TEXT[c].tolist()) for c in range(3)])
         q = softmax([sum(float(rays.scales[r, s] * rays.relevancy[r, s, c]) for s in range(2)) for c in range(3)])
         total += js(p, q)
     return total / 5
@@ -96,6 +97,13 @@ def test_losses_are_the_equations() -> None:
     assert float(found["feature"]) == pytest.approx(cosines, abs=1e-6)
     assert float(found["rda"]) == pytest.approx(0.7 * slow_rda(rays), abs=1e-6)
     assert float(found["fda"]) == pytest.approx(slow_fda(patches, options), rel=1e-4)
+
+
+def test_the_releases_probabilities_have_the_features_length() -> None:
+    rays, _ = batches()
+    found = losses(rays, None, TEXT, Ovs3dOptions(free_length=True))["rda"]
+    assert float(found) == pytest.approx(slow_rda(rays, free_length=True), abs=1e-6)
+    assert abs(slow_rda(rays, free_length=True) - slow_rda(rays)) > 1e-3
 
 
 def test_ablations_leave_out_what_they_say() -> None:
