@@ -24,7 +24,7 @@ from ov3d_perception.learning.learn import learn
 from ov3d_perception.learning.order import Order, Run
 from ov3d_perception.ledger import ACCEPTED, REJECTED, Site, file_hash
 from ov3d_perception.recipes.method_specs import OpenSceneSpec
-from ov3d_perception.recipes.specs import OptimiserSpec, SourceSpec
+from ov3d_perception.recipes.specs import OptimiserSpec, Recipe, SourceSpec
 from ov3d_perception.training.run import train
 from ov3d_perception.types import Frame
 
@@ -166,7 +166,7 @@ def test_mixed_up_words_never_get_through_the_two_phases_of_ggsd(order: Order, t
 def test_a_dark_camera_is_named_before_anything_is_trained(order: Order, tmp_path: Path, monkeypatch: Any) -> None:
     (tmp_path / "dark").mkdir()
     monkeypatch.setattr(module, "train", lambda *_, **__: pytest.fail("nothing is trained on black images"))
-    with pytest.raises(DatasetError, match="Most images of front in .* show nothing"):
+    with pytest.raises(DatasetError, match=r"Most images of front in .* show nothing"):
         learn(replace(order, bags=(tmp_path / "dark",)), lambda _: None)
 
 
@@ -182,6 +182,15 @@ def test_too_little_time_is_said_before_the_training(order: Order) -> None:
     with pytest.raises(ResourceError, match="The time does not suffice"):
         learn(replace(order, hours=1e-4), lambda _: None)
     assert Site(order.site).read().versions == ()
+
+
+def test_one_epoch_is_measured_whatever_the_recipe_says(order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[Recipe] = []
+    monkeypatch.setattr(module, "train", lambda recipe, _: trained.append(recipe))
+    monkeypatch.setattr(module.report, "step_seconds", lambda _: 1.0)
+    with pytest.raises(ResourceError, match=r"a step 1\.00 s"):
+        learn(replace(order, recipe=(*order.recipe, "optimiser.epochs=7"), hours=1e-4), lambda _: None)
+    assert [recipe.optimiser.epochs for recipe in trained] == [1]
 
 
 def test_the_running_network_is_never_written_to(order: Order, tmp_path: Path) -> None:
