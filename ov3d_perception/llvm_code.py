@@ -18,7 +18,8 @@ from llvmlite import binding, ir
 
 from ov3d_perception.code_cache import cached
 
-FLOAT, HALF, WORD, LONG = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64)
+FLOAT, DOUBLE = ir.FloatType(), ir.DoubleType()
+HALF, WORD, LONG = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 """HALF: the bits of a bfloat16."""
 LONGS = LONG.as_pointer()
 """An argument that is an array of 64-bit integers; LONG is one such integer."""
@@ -165,6 +166,10 @@ class Code(ir.IRBuilder):
     def multiply_add(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         """``a * b + c`` of float vectors."""
         return self.intrinsic(f"llvm.fmuladd.v{a.type.count}f32", a, b, c)
+
+    def square_root(self, value: ir.Value) -> ir.Value:
+        """Of double precision vectors."""
+        return self.intrinsic(f"llvm.sqrt.v{value.type.count}f64", value)
 
 
 def compiled(name: str, kinds: Sequence[ir.Type], write: Callable[[Code], None]) -> Callable[..., None]:

@@ -10,7 +10,8 @@ from ov3d_perception.networks.folding import fold_batch_norm
 from ov3d_perception.networks.registry import Network
 from ov3d_perception.sparse import SparseTensor
 from ov3d_perception.sparse.coordinates import CoordinateManager
-from ov3d_perception.sparse.plan import Plan, UntraceableError
+from ov3d_perception.sparse.plan import Plan
+from ov3d_perception.sparse.recording import UntraceableError
 
 
 class LiveNetwork:

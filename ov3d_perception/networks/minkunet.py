@@ -21,6 +21,7 @@ from ov3d_perception.sparse import (
     cat,
     convolve_normalised,
     multiply,
+    planned_in_training,
 )
 
 
@@ -120,6 +121,7 @@ class MinkUNet(nn.Module):
         self.final = Conv3d(p[7] + head_bias, out_channels, kernel_size=1)
         self.relu = ReLU(inplace=True)
 
+    @planned_in_training
     def forward(self, x: SparseTensor) -> SparseTensor:
         """(N, in_channels) -> point features z (N, feature_dim) on the same voxels."""
         x.manager.expect(_STENCILS, x.feats)

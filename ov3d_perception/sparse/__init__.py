@@ -8,6 +8,7 @@ from ov3d_perception.sparse.point_voxel import Points
 from ov3d_perception.sparse.pooling import GlobalPool, Pool3d
 from ov3d_perception.sparse.quantize import quantize
 from ov3d_perception.sparse.tensor import SparseTensor, cat
+from ov3d_perception.sparse.training_plan import planned_in_training
 
 __all__ = [
     "BatchNorm",
@@ -22,5 +23,6 @@ __all__ = [
     "cat",
     "convolve_normalised",
     "multiply",
+    "planned_in_training",
     "quantize",
 ]

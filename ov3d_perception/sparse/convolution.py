@@ -20,11 +20,13 @@ from torch.nn.functional import embedding_bag
 from ov3d_perception.sparse import kernels
 from ov3d_perception.sparse.blocks import Block
 from ov3d_perception.sparse.epilogue import Epilogue
+from ov3d_perception.sparse.kernel_gradient import kernel_gradient
 from ov3d_perception.sparse.kernel_map import KernelMap
-from ov3d_perception.sparse.layer_code import layer, packed, runner, step_of
+from ov3d_perception.sparse.layer_code import layer, packed, step_of
 from ov3d_perception.sparse.runtime import arena
 from ov3d_perception.sparse.runtime.memory import as_resource_error, require
 from ov3d_perception.sparse.runtime.workers import run_on_threads
+from ov3d_perception.sparse.steps import run_steps
 
 _PAIRS = {"cpu": 1 << 14, "cuda": 1 << 22}
 """Pairs a block: on a CPU its sums fit the inner cache; a GPU is faster with few large products."""
@@ -118,14 +120,7 @@ def _run_layer(feats: Tensor, kernel: Tensor, kernel_map: KernelMap, out: Tensor
         panels, kind = packed(matrix[None]), "projected"
         rest |= {"shortcut_channels": beside.shape[1], "matrix": panels.data_ptr()}
     step = step_of(layer(columns, feats.dtype, kind, epilogue.relu), kernel_map, cut, place, weights, bias, **rest)
-    table, counters, run = torch.tensor(step), torch.zeros(2, dtype=torch.int64), runner()
-
-    def work(threads: Iterable[int]) -> None:
-        sums = _scratch("sums", (cut.most, columns), torch.float32, feats.device)
-        for _ in threads:
-            run(table.data_ptr(), counters.data_ptr(), sums.data_ptr(), 1)
-
-    run_on_threads(work, list(range(min(torch.get_num_threads(), step.blocks))), feats.device)
+    run_steps([step], cut.most * columns)
 
 
 def _even(rows: Tensor) -> Tensor:
@@ -149,24 +144,14 @@ def _bag_sums(feats: Tensor, kernel: Tensor, kernel_map: KernelMap, block: Block
 
 
 def _by_kernel(feats: Tensor, grad: Tensor, kernel: Tensor, kernel_map: KernelMap) -> Tensor:
-    """The kernel's gradient: of each offset's matrix the sum of its pairs' outer products, largest offsets first.
-
-    One thread makes a matrix, so that sums are the same to the bit from run to run.
-    """
+    """The kernel's gradient: of each offset's matrix the sum of its pairs' outer products."""
     feats, grad = feats.contiguous(), grad.to(feats.dtype).contiguous()
+    if kernels.fits(feats, kernel.shape[2]):
+        return kernel_gradient(feats, grad, kernel_map).to(kernel.dtype)
     wide = torch.promote_types(kernel.dtype, torch.float32)
     sums = torch.zeros(kernel.shape, dtype=wide, device=kernel.device)
-    if kernels.fits(feats, kernel.shape[2]):
-        rows = kernel_map.in_rows, kernel_map.out_rows
-
-        def work(shares: Iterable[tuple[Tensor, Tensor, Tensor]]) -> None:
-            for begins, ends, slots in shares:
-                kernels.add_outer_products(sums, feats, grad, rows, (begins, ends), slots)
-
-        run_on_threads(work, kernel_map.shares(torch.get_num_threads()), feats.device)
-    else:
-        for slot, (ins, outs) in zip(kernel_map.slots, kernel_map.pairs(), strict=True):
-            sums[slot] = feats.index_select(0, ins).T @ grad.index_select(0, outs)
+    for slot, (ins, outs) in zip(kernel_map.slots, kernel_map.pairs(), strict=True):
+        sums[slot] = feats.index_select(0, ins).T @ grad.index_select(0, outs)
     return sums.to(kernel.dtype)
 
 

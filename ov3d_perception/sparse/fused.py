@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ov3d_perception.sparse import batch_norm as batch_norm_
 from ov3d_perception.sparse.epilogue import Epilogue
 from ov3d_perception.sparse.modules import BatchNorm, Conv3d, ConvTranspose3d, ReLU
-from ov3d_perception.sparse.plan import Traced
+from ov3d_perception.sparse.recording import Traced, UntraceableError
 from ov3d_perception.sparse.tensor import SparseTensor
 
 Affine = tuple[Float[Tensor, " c"] | None, Float[Tensor, " c"] | None]
@@ -29,21 +29,15 @@ def convolve_normalised(
     projection: a pointwise convolution and its norm, the identity if absent. In training, and for activations other
     than ReLU, the layers run one after the other; else they run block by block while the rows are in the cache.
     """
+    if isinstance(x, Traced):
+        if not isinstance(activation, ReLU):
+            raise UntraceableError(f"no compiled layer with {activation}")
+        return x.convolve(conv, norm, shortcut, None if projection is None else (projection[0], projection[1]))
     plain = torch.is_grad_enabled() or torch.is_autocast_enabled(x.feats.device.type) or norm.training
     if plain or not isinstance(activation, ReLU):
         return _one_by_one(conv(x), norm, activation, shortcut, projection)
-    (scale, shift), matrix = _affine(conv, norm), None
-    if projection is not None:
-        pointwise, its_norm = projection
-        assert isinstance(pointwise, Conv3d) and pointwise.pointwise
-        its_scale, its_shift = _affine(pointwise, its_norm)
-        matrix = pointwise.kernel if its_scale is None else (pointwise.kernel * its_scale).to(pointwise.kernel.dtype)
-        shift = its_shift if shift is None else shift if its_shift is None else shift + its_shift
-    if isinstance(x, Traced):
-        return x.convolve(conv, scale, shift, shortcut, matrix)
-    feats = None if shortcut is None else shortcut.feats
-    result = conv(x, Epilogue(scale, shift, feats, matrix, relu=True))
-    return result
+    scale, shift, matrix = affine(conv, norm, None if projection is None else (projection[0], projection[1]))
+    return conv(x, Epilogue(scale, shift, None if shortcut is None else shortcut.feats, matrix, relu=True))
 
 
 def _one_by_one(
@@ -74,6 +68,22 @@ def _normalised(
     if beside is not None:
         out = out.replace(out.feats + beside)
     return out if activation is None else activation(out)
+
+
+def affine(
+    conv: Conv3d | ConvTranspose3d, norm: nn.Module, projection: tuple[nn.Module, nn.Module] | None = None
+) -> tuple[Tensor | None, Tensor | None, Float[Tensor, "i c"] | None]:
+    """Scale and shift of the convolution's result by bias and norm in evaluation mode, the projection's shift among it;
+    the projection's matrix, its norm among it."""
+    scale, shift = _affine(conv, norm)
+    if projection is None:
+        return scale, shift, None
+    pointwise, its_norm = projection
+    assert isinstance(pointwise, Conv3d) and pointwise.pointwise
+    its_scale, its_shift = _affine(pointwise, its_norm)
+    matrix = pointwise.kernel if its_scale is None else (pointwise.kernel * its_scale).to(pointwise.kernel.dtype)
+    shift = its_shift if shift is None else shift if its_shift is None else shift + its_shift
+    return scale, shift, matrix
 
 
 def _affine(conv: Conv3d | ConvTranspose3d, norm: nn.Module) -> Affine:

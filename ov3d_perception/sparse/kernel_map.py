@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -63,7 +64,6 @@ class KernelMap:
     symmetric: bool = False
     ordered: bool = False
     _cuts: dict[int, Cut] = field(default_factory=dict, repr=False, compare=False)
-    _shares: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def from_pairs(
@@ -72,6 +72,12 @@ class KernelMap:
         """From the pairs of each offset in the kernel's order."""
         rows = (pairs.in_rows, pairs.out_rows) if ordered else _ascending(*pairs)
         return cls(*rows, pairs.sizes, tuple(range(len(pairs.sizes))), n_in, n_out, symmetric, ordered)
+
+    @classmethod
+    def of_each_row(cls, count: int) -> KernelMap:
+        """Each row with itself, of a pointwise kernel."""
+        rows = torch.arange(count, dtype=torch.int32)
+        return cls(rows, rows, (count,), (0,), count, count, symmetric=True, ordered=True)
 
     def pairs(self) -> list[tuple[Tensor, Tensor]]:
         """(input rows, output rows) of each segment."""
@@ -84,7 +90,7 @@ class KernelMap:
             pairs = self.out_rows, self.in_rows
             pairs = pairs if self.ordered else _ascending(*pairs, self.sizes)
             return KernelMap(*pairs, self.sizes, self.slots, self.n_out, self.n_in, ordered=self.ordered)
-        return replace(self, slots=self.slots[::-1], _shares={})
+        return replace(self, slots=self.slots[::-1])
 
     @cached_property
     def row_segments(self) -> RowSegments:
@@ -98,6 +104,11 @@ class KernelMap:
         columns = (np.arange(len(self.out_rows), dtype=np.int32), self.out_rows.numpy(), starts)
         rows = scipy.sparse.csc_array(columns, shape=(self.n_out, len(self.sizes))).tocsr()
         return RowSegments(*(torch.from_numpy(part) for part in (rows.data, rows.indices, rows.indptr)))
+
+    @cached_property
+    def starts(self) -> Int32[Tensor, " t"]:
+        """Where each segment begins among the pairs, and the end, in main memory."""
+        return torch.tensor([0, *accumulate(self.sizes)], dtype=torch.int32)
 
     @cached_property
     def kernel_rows(self) -> Int32[Tensor, " s"]:
@@ -116,18 +127,6 @@ class KernelMap:
     def blocks(self, pairs: int, threads: int | None = None) -> list[Block]:
         """The blocks of the :meth:`cut`."""
         return self.cut(pairs, threads).blocks()
-
-    def shares(self, threads: int) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Begin and end among the pairs, and kernel row, of segments of about the same number of pairs in all, largest
-        first; a few shares for each thread, one for one thread. Kept."""
-        if threads not in self._shares:
-            end = torch.tensor(self.sizes, dtype=torch.int32).cumsum(0, dtype=torch.int32)
-            begin = end - torch.tensor(self.sizes, dtype=torch.int32)
-            order = torch.argsort(end - begin, descending=True, stable=True)
-            count = 4 * threads if threads > 1 else 1
-            parts = [order[first::count] for first in range(min(count, len(order)))]
-            self._shares[threads] = [(begin[part], end[part], self.kernel_rows[part]) for part in parts]
-        return self._shares[threads]
 
 
 def _ascending(in_rows: Tensor, out_rows: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,5 @@
-"""Parts of a layer's compiled code (:mod:`~ov3d_perception.sparse.layer_code`), and the kernel's gradient.
+"""Parts of the compiled code of layers (:mod:`~ov3d_perception.sparse.layer_code`) and of their kernels' gradients
+(:mod:`~ov3d_perception.sparse.kernel_gradient`).
 
 Loops keep a tile of results in the vector registers, eight rows by up to three vectors, while they go through the
 kernel map. They read rows in place and add results in place, so that neither gathered rows nor products are stored.
@@ -10,19 +11,14 @@ channels are multiplied at a time; else they are converted to float32.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Float32, Int32
 from llvmlite import ir
 from torch import Tensor
 
-from ov3d_perception.llvm_code import FLOAT, HALF, LONG, WORD, Code, compiled, host
-
-_PAIRS = 64
-"""Pairs whose rows fit the inner cache while they are added to the kernel's gradient of one offset."""
+from ov3d_perception.llvm_code import FLOAT, HALF, LONG, WORD, Code, host
 
 
 class Tile(NamedTuple):
@@ -57,29 +53,6 @@ def tile_for(channels: int) -> Tile:
     lanes = next(n for n in (lanes, 8, 4) if n <= lanes and channels % n == 0)
     vectors = next(n for n in (3, 2, 1) if channels % (n * lanes) == 0)
     return Tile(8 if registers >= 32 else 12 // vectors, vectors, lanes)
-
-
-def add_outer_products(
-    sums: Float32[Tensor, "k i o"],
-    feats: Float[Tensor, "n i"],
-    grads: Float[Tensor, "m o"],
-    rows: tuple[Int32[Tensor, " p"], Int32[Tensor, " p"]],
-    bounds: tuple[Int32[Tensor, " s"], Int32[Tensor, " s"]],
-    slots: Int32[Tensor, " s"],
-) -> None:
-    """``sums[slots[s]] += feats[p].T @ grads[q]`` over the pairs (p, q) of each segment s: the kernel's gradient.
-
-    rows: p and q of all pairs; bounds: where each segment begins and ends in them. All contiguous.
-    """
-    channels, columns = sums.shape[1:]
-    _add_outer_products(tile_for(columns), form_of(feats.dtype))(
-        *_addresses(sums, feats, grads, *rows, *bounds, slots), len(slots), channels, columns
-    )
-
-
-def _addresses(*tensors: Tensor) -> list[int]:
-    assert all(tensor.is_contiguous() for tensor in tensors)
-    return [tensor.data_ptr() for tensor in tensors]
 
 
 def form_of(dtype: torch.dtype) -> Form:
@@ -123,7 +96,7 @@ def sum_over_channels(
             for weight, place in zip(matrix, vectors, strict=True):
                 known = code.load(place)
                 code.store(
-                    _dot(code, spread, weight, known) if form.step == 2 else code.multiply_add(spread, weight, known),
+                    dot(code, spread, weight, known) if form.step == 2 else code.multiply_add(spread, weight, known),
                     place,
                 )
     return [[code.load(place) for place in vectors] for vectors in sums]
@@ -142,7 +115,7 @@ class _BFloat(ir.Type):
         return hash("bfloat")
 
 
-def _dot(code: Code, a: ir.Value, b: ir.Value, known: ir.Value) -> ir.Value:
+def dot(code: Code, a: ir.Value, b: ir.Value, known: ir.Value) -> ir.Value:
     """``known + a0 * b0 + a1 * b1`` of pairs of bfloat16."""
     lanes = known.type.count
     pairs = ir.VectorType(_BFloat(), 2 * lanes)
@@ -156,85 +129,3 @@ def add_to(code: Code, place: ir.Value, vectors: list[ir.Value]) -> None:
         lanes = vector.type.count
         there = code.at(place, number * lanes)
         code.write(code.fadd(code.read(there, lanes), vector), there)
-
-
-@cache
-def _add_outer_products(tile: Tile, form: Form) -> Callable[..., None]:
-    kinds = [FLOAT, form.kind, form.kind, *[WORD] * 5, *[LONG] * 3]
-    name = f"add_outer_products_{tile.rows}_{tile.vectors}_{tile.lanes}_{form.kind}_{form.step}"
-    return compiled(name, kinds, lambda code: _write_outer_products(code, tile, form))
-
-
-def _write_outer_products(code: Code, tile: Tile, form: Form) -> None:
-    """For each segment, part after part of its pairs, each tile of its matrix: sum over pairs, then add. Input channels
-    that do not fill a tile are handled one by one."""
-    kernel, _, _, _, _, begins, ends, slots, segments, channels, columns = code.fn.args
-    whole = code.mul(code.sdiv(channels, LONG(tile.rows)), LONG(tile.rows))
-    with code.loop(0, segments) as segment:
-        sums = code.at(kernel, (code.long(code.at(slots, segment)), code.mul(channels, columns)))
-        first, last = (code.long(code.at(side, segment)) for side in (begins, ends))
-        with code.loop(first, last, _PAIRS) as begin:
-            _add_part(code, tile, form, sums, whole, (begin, code.least(code.add(begin, LONG(_PAIRS)), last), last))
-
-
-def _add_part(
-    code: Code, tile: Tile, form: Form, sums: ir.Value, whole: ir.Value, span: tuple[ir.Value, ir.Value, ir.Value]
-) -> None:
-    """The pairs of the span's first two; those up to its last come next."""
-    begin, end, last = span
-    _, feats, grads, in_rows, out_rows, _, _, _, _, channels, columns = code.fn.args
-    ahead = end, code.least(code.add(end, LONG(_PAIRS)), last)
-    fetch_rows(code, feats, in_rows, ahead, channels)
-    fetch_rows(code, grads, out_rows, ahead, columns)
-    for low, high, height in ((LONG(0), whole, tile.rows), (whole, channels, 1)):
-        with code.loop(low, high, height) as channel, code.loop(0, columns, tile.columns) as column:
-            places = [code.at(sums, (code.add(channel, LONG(n)), columns), column) for n in range(height)]
-            added = _sum_over_pairs(code, tile._replace(rows=height), form, (begin, end), channel, column)
-            for place, vectors in zip(places, added, strict=True):
-                add_to(code, place, vectors)
-
-
-def _sum_over_pairs(
-    code: Code, tile: Tile, form: Form, span: tuple[ir.Value, ir.Value], channel: ir.Value, column: ir.Value
-) -> list[list[ir.Value]]:
-    """The tile. Where bfloat16 is multiplied two at a time, those are of two pairs; an odd one is left, and widened."""
-    _, feats, grads, in_rows, out_rows, _, _, _, _, channels, columns = code.fn.args
-    floats = ir.VectorType(FLOAT, tile.lanes)
-    zero = ir.Constant(floats, [0.0] * tile.lanes)
-    sums = [[code.variable(floats, zero) for _ in range(tile.vectors)] for _ in range(tile.rows)]
-
-    def sides(pair: ir.Value) -> tuple[ir.Value, list[ir.Value]]:
-        """Where the pair's input channels are, and its row of gradients."""
-        row = code.at(feats, (code.long(code.at(in_rows, pair)), channels), channel)
-        other = code.at(grads, (code.long(code.at(out_rows, pair)), columns), column)
-        return row, [code.read(code.at(other, n * tile.lanes), tile.lanes) for n in range(tile.vectors)]
-
-    def add(left: list[ir.Value], right: list[ir.Value], product: Callable[..., ir.Value]) -> None:
-        for value, vectors in zip(left, sums, strict=True):
-            spread = code.splat(value, tile.lanes)
-            for vector, place in zip(right, vectors, strict=True):
-                code.store(product(spread, vector, code.load(place)), place)
-
-    begin, end = span
-    if form.step == 2:
-        even = code.sub(end, code.and_(code.sub(end, begin), LONG(1)))
-        with code.loop(begin, even, 2) as pair:
-            (row, right), (next_row, next_right) = (sides(code.add(pair, LONG(n))) for n in range(2))
-            left = _side_by_side(code, *(code.read(place, tile.rows) for place in (row, next_row)))
-            both = [_side_by_side(code, *vectors) for vectors in zip(right, next_right, strict=True)]
-            add([code.extract_element(left, WORD(n)) for n in range(tile.rows)], both, partial(_dot, code))
-        begin = even
-    with code.loop(begin, end) as pair:
-        row, right = sides(pair)
-        values = [code.load(code.at(row, number)) for number in range(tile.rows)]
-        if form.kind is HALF:
-            values, right = ([code.widened(value) for value in side] for side in (values, right))
-        add(values, right, code.multiply_add)
-    return [[code.load(place) for place in vectors] for vectors in sums]
-
-
-def _side_by_side(code: Code, low: ir.Value, high: ir.Value) -> ir.Value:
-    """Two vectors of 16 bits as one of 32, whose lower halves are the first's."""
-    words = ir.VectorType(WORD, low.type.count)
-    below, above = (code.zext(half, words) for half in (low, high))
-    return code.or_(below, code.shl(above, ir.Constant(words, [16] * words.count)))

@@ -1,15 +1,12 @@
-"""Compiled code that runs a network's layers one after the other, without Python in between.
+"""A layer as compiled code: a block of output rows at a time.
 
-A layer is a record of addresses and sizes (:class:`Step`). One function computes a block of a layer's output rows: sums
-that begin with the bias and the shortcut, the products of every kernel offset and of the shortcut's own matrix, ReLU,
-and the result in the features' type. Another goes through the records (:func:`runner`); each thread that runs it takes
-blocks until there are none, and then waits only for blocks that other threads have begun. So a thread that the system
-lets wait delays none but its own block.
+A layer is a record of addresses and sizes (:class:`Step`, one of :mod:`~ov3d_perception.sparse.steps`). Its function
+computes a block of the output rows: sums that begin with the bias and the shortcut, the products of every kernel offset
+and of the shortcut's own matrix, ReLU, and the result in the features' type.
 """
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
@@ -19,7 +16,7 @@ from jaxtyping import Float
 from llvmlite import ir
 from torch import Tensor
 
-from ov3d_perception.llvm_code import FLOAT, HALF, LONG, LONGS, WORD, Code, address_of, compiled
+from ov3d_perception.llvm_code import FLOAT, HALF, LONG, WORD, Code
 from ov3d_perception.sparse.blocks import Cut
 from ov3d_perception.sparse.kernel_map import KernelMap
 from ov3d_perception.sparse.kernels import (
@@ -31,11 +28,10 @@ from ov3d_perception.sparse.kernels import (
     sum_over_channels,
     tile_for,
 )
+from ov3d_perception.sparse.steps import Record, step_function
 
 _LARGE = 1 << 20
 """Bytes of features that do not fit a core's cache: their rows are fetched ahead."""
-_LOOKS = 64
-"""Times that a thread looks whether the others are done before it lets another thread have the core."""
 
 
 class Step(NamedTuple):
@@ -87,8 +83,7 @@ def layer(columns: int, dtype: torch.dtype, shortcut: str = "none", relu: bool =
 @cache
 def _layer(tile: Tile, form: Form, shortcut: str, relu: bool) -> int:
     name = f"layer_{tile.rows}_{tile.vectors}_{tile.lanes}_{form.kind}_{form.step}_{shortcut}_{relu}"
-    made = compiled(name, [LONGS, LONG, FLOAT], lambda code: _write_layer(code, tile, form, shortcut, relu))
-    return address_of(made)
+    return step_function(name, lambda code: _write_layer(code, tile, form, shortcut, relu))
 
 
 def step_of(
@@ -123,22 +118,9 @@ def step_of(
     )
 
 
-class _Record:
-    """A step's fields as values of the function."""
-
-    def __init__(self, code: Code, record: ir.Value) -> None:
-        self._code, self._record = code, record
-
-    def number(self, name: str) -> ir.Value:
-        return self._code.load(self._code.at(self._record, Step._fields.index(name)))
-
-    def array(self, name: str, kind: ir.Type) -> ir.Value:
-        return self._code.inttoptr(self.number(name), kind.as_pointer())
-
-
 def _write_layer(code: Code, tile: Tile, form: Form, shortcut: str, relu: bool) -> None:
     record, block, sums = code.fn.args
-    step = _Record(code, record)
+    step = Record(code, record, Step._fields)
     rows, columns = step.array("rows", WORD), step.number("columns")
     first, end = (code.long(code.at(rows, at)) for at in (block, code.add(block, LONG(1))))
     _begin(code, step, (first, end), sums, tile, form, shortcut == "same")
@@ -158,7 +140,7 @@ def _write_layer(code: Code, tile: Tile, form: Form, shortcut: str, relu: bool) 
 
 
 def _begin(
-    code: Code, step: _Record, span: tuple[ir.Value, ir.Value], sums: ir.Value, tile: Tile, form: Form, shortcut: bool
+    code: Code, step: Record, span: tuple[ir.Value, ir.Value], sums: ir.Value, tile: Tile, form: Form, shortcut: bool
 ) -> None:
     """Bias, and the shortcut's rows."""
     columns, bias = step.number("columns"), step.array("bias", FLOAT)
@@ -172,7 +154,7 @@ def _begin(
 
 
 def _add_pairs(
-    code: Code, step: _Record, block: ir.Value, first: ir.Value, sums: ir.Value, tile: Tile, form: Form
+    code: Code, step: Record, block: ir.Value, first: ir.Value, sums: ir.Value, tile: Tile, form: Form
 ) -> None:
     """The products of each segment's pairs in this block."""
     segments, columns, channels = (step.number(name) for name in ("segments", "columns", "channels"))
@@ -229,7 +211,7 @@ def _add_tiles(
 
 
 def _finish(
-    code: Code, step: _Record, span: tuple[ir.Value, ir.Value], sums: ir.Value, tile: Tile, form: Form, relu: bool
+    code: Code, step: Record, span: tuple[ir.Value, ir.Value], sums: ir.Value, tile: Tile, form: Form, relu: bool
 ) -> None:
     """ReLU, and the features' type."""
     out, wide, columns = step.array("out", form.kind), step.number("out_wide"), step.number("columns")
@@ -239,33 +221,3 @@ def _finish(
             zero = ir.Constant(value.type, [0.0] * tile.lanes)
             value = code.select(code.fcmp_ordered("<=", value, zero), zero, value)
         code.write(code.narrowed(value) if form.kind is HALF else value, code.at(out, (row, wide), at))
-
-
-@cache
-def runner() -> Callable[..., None]:
-    """A function of: the records, two counters for each (blocks begun and blocks done, zero before), room for a block's
-    sums, the number of records. To be called in each thread with room of its own."""
-    give_way = ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value
-    assert give_way is not None
-    return compiled("run_steps", [LONGS, LONGS, FLOAT, LONG], lambda code: _write_runner(code, give_way))
-
-
-def _write_runner(code: Code, give_way: int) -> None:
-    records, counters, sums, steps = code.fn.args
-    kind = ir.FunctionType(ir.VoidType(), [LONGS, LONG, FLOAT.as_pointer()])
-    let_go = code.inttoptr(LONG(give_way), ir.FunctionType(WORD, []).as_pointer())
-    with code.loop(0, steps) as number:
-        record = code.at(records, (number, LONG(len(Step._fields))))
-        step = _Record(code, record)
-        blocks, function = step.number("blocks"), step.array("function", kind)
-        begun, done = (code.at(counters, (number, LONG(2)), which) for which in (0, 1))
-        block = code.variable(LONG, code.atomic_rmw("add", begun, LONG(1), "seq_cst"))
-        with code.loop_while(lambda: code.icmp_signed("<", code.load(block), blocks)):
-            code.call(function, [record, code.load(block), sums])
-            code.atomic_rmw("add", done, LONG(1), "seq_cst")
-            code.store(code.atomic_rmw("add", begun, LONG(1), "seq_cst"), block)
-        looks = code.variable(LONG, LONG(0))
-        with code.loop_while(lambda: code.icmp_signed("<", code.load_atomic(done, "acquire", 8), blocks)):
-            code.increment(looks)
-            with code.if_then(code.icmp_signed(">", code.load(looks), LONG(_LOOKS))):
-                code.call(let_go, [])

@@ -12,7 +12,8 @@ from ov3d_perception.networks.folding import fold_batch_norm
 from ov3d_perception.networks.live import LiveNetwork
 from ov3d_perception.networks.registry import Network, build_network
 from ov3d_perception.sparse import SparseTensor
-from ov3d_perception.sparse.plan import Plan, UntraceableError
+from ov3d_perception.sparse.plan import Plan
+from ov3d_perception.sparse.recording import UntraceableError
 
 
 def network(arch: str = "MinkUNet14A", channels: int = 3, head_bias: bool = False) -> Network:
@@ -102,8 +103,7 @@ def test_buffers_of_one_memory_are_not_needed_at_once() -> None:
     for slot in set(plan.slots.values()):
         spans = []
         for buffer in (b for b, s in plan.slots.items() if s == slot):
-            uses = [n for n, made in enumerate(plan.layers) for b in (made.source, made.target, made.shortcut)
-                    if b is not None and b.place()[0] is buffer]  # fmt: skip
+            uses = [n for n, made in enumerate(plan.layers) if buffer in made.recorded.buffers]
             spans.append((min(uses), max(uses), buffer.stride))
         spans.sort()
         assert len({stride for _, _, stride in spans}) == 1
