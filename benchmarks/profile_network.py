@@ -2,9 +2,10 @@
 
 The shipped network (models/street_minkunet.safetensors) on clouds of about 8,000, 20,000, 32,000 and 60,000 voxels: a
 simulated street at 20 and 10 cm and a SemanticKITTI scan at 20 and 10 cm. Of a live scan: the voxels' keys, the kernel
-maps, the table of layers, the layers together and, with one thread, each by itself. Of a training step, with AdamW and
-a cosine loss on 6,000 voxels: each kind of work, and the rest. The least of some rounds is taken, so that other
-processes disturb little; with one thread all times are the processor's, in which other processes do not count.
+maps, the table of layers and its memory, the layers together and, with one thread, each by itself. Of a training step,
+with AdamW and a cosine loss on 6,000 voxels: each kind of work, and the rest. The least of some rounds is taken, so
+that other processes disturb little; with one thread all times are the processor's, in which other processes do not
+count.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -28,10 +29,10 @@ from torch import Tensor, nn
 from ov3d_perception.networks.checkpoint import load_checkpoint
 from ov3d_perception.networks.live import LiveNetwork
 from ov3d_perception.networks.registry import Network
-from ov3d_perception.sparse import SparseTensor, batch_norm, convolution, plan
+from ov3d_perception.sparse import SparseTensor, plan, training_plan
 from ov3d_perception.sparse.coordinates import CoordinateManager
-from ov3d_perception.sparse.layer_code import Step
-from ov3d_perception.sparse.plan import Layer, Plan
+from ov3d_perception.sparse.recording import Recorded
+from ov3d_perception.sparse.steps import run_steps
 
 CLOUDS = {
     "8k": ("simulated", 0.2, 0.6),
@@ -40,15 +41,13 @@ CLOUDS = {
     "60k": ("semantickitti", 0.1, 1.0),
 }
 """Data, voxel [m], and the share of the cloud's x range that is kept."""
-KINDS: dict[str, tuple[Any, str]] = {
-    "kernel maps": (CoordinateManager, "_build"),
-    "convolution: forward and gradient of features": (convolution, "_forward"),
-    "convolution: gradient of kernels": (convolution, "_by_kernel"),
-    "norm, sum, ReLU: forward": (batch_norm, "normalise"),
-    "norm, sum, ReLU: gradient": (batch_norm._Normalise, "backward"),
-    "optimiser": (torch.optim.AdamW, "step"),
+KINDS = {
+    "Step": "convolution: forward and gradient of features",
+    "KernelGradientStep": "convolution: gradient of kernels",
+    "PackStep": "kernels laid out",
+    "NormStep": "norm, sum, ReLU: forward and gradient",
 }
-"""Where each kind of work of a training step is done."""
+"""What each kind of record of a training step does."""
 Times = dict[str, float]
 
 
@@ -70,42 +69,37 @@ def live(network: LiveNetwork, coords: Tensor, feats: Tensor) -> Times:
     x = SparseTensor(feats, coords)
     found["voxels"] = clock() - start
 
-    def timed(name: str) -> Any:
-        run = getattr(Plan, name)
+    maps, layers = plan.maps_of, dict[str, float]()
 
-        def instead(*arguments: object) -> object:
-            began = clock()
-            result = run(*arguments)
-            found[name] = clock() - began
-            return result
-
-        return patch.object(Plan, name, instead)
-
-    run, layers = plan.runner(), dict[str, float]()
-
-    def one_call(*arguments: int) -> None:
+    def timed_maps(*arguments: Any) -> Any:
         began = clock()
-        run(*arguments)
+        result = maps(*arguments)
+        found["kernel maps"] = clock() - began
+        return result
+
+    def one_call(records: Sequence[tuple[int, ...]], room: int) -> None:
+        began = clock()
+        run_steps(records, room)
         found["layers"] = clock() - began
 
-    def call_for_each(table: int, counters: int, sums: int, count: int) -> None:
-        for number in range(count):
+    def call_for_each(records: Sequence[tuple[int, ...]], room: int) -> None:
+        assert network.plan is not None
+        for number, (record, made) in enumerate(zip(records, network.plan.layers, strict=True)):
             began = clock()
-            run(table + 8 * number * len(Step._fields), counters + 16 * number, sums, 1)
-            layers[f"{number}: {_named(network.plan.layers[number])}"] = clock() - began
+            run_steps([record], room)
+            layers[f"{number}: {_named(made.recorded)}"] = clock() - began
 
-    with patch.object(plan, "runner", lambda: one_call), timed("_maps"), timed("_run"):
+    with patch.object(plan, "run_steps", one_call), patch.object(plan, "maps_of", timed_maps):
         network(x)
     total = clock() - start
     if torch.get_num_threads() == 1:
-        with patch.object(plan, "runner", lambda: call_for_each):
+        with patch.object(plan, "run_steps", call_for_each):
             network(x)
-    parts = {"voxels": found["voxels"], "kernel maps": found["_maps"], "table": found["_run"] - found["layers"]}
-    parts["layers"] = found["layers"]
-    return parts | {"all": total} | layers
+    parts = {name: found[name] for name in ("voxels", "kernel maps", "layers")}
+    return parts | {"table, memory": total - sum(parts.values()), "all": total} | layers
 
 
-def _named(made: Layer) -> str:
+def _named(made: Recorded) -> str:
     fine, coarse, size, _ = made.stencil
     way = f"{coarse} to {fine}" if made.transposed else f"{fine} to {coarse}"
     return f"{size}x{size}x{size}, stride {way}, {made.source.channels} to {made.target.channels} channels"
@@ -130,16 +124,36 @@ class Training:
         self.optimiser.step()
 
     def profile(self) -> Times:
-        """Seconds by kind of work; the rest is 1x1 convolutions, joining, head, loss, autograd and Python."""
-        found = dict.fromkeys(KINDS, 0.0)
-        clock = a_clock()
+        """Seconds by kind of work. With one thread each record is a call of its own; the rest is head, loss, autograd
+        and Python."""
+        clock, split = a_clock(), torch.get_num_threads() == 1
+        found = dict.fromkeys(["kernel maps", *(KINDS.values() if split else ["layers"]), "optimiser"], 0.0)
+
+        def call_for_each(records: Sequence[tuple[int, ...]], room: int) -> None:
+            for record in records:
+                _timed(run_steps, KINDS[type(record).__name__], found, clock)([record], room)
+
+        places: list[tuple[Any, str, str]] = [
+            (CoordinateManager, "_build", "kernel maps"),
+            (torch.optim.AdamW, "step", "optimiser"),
+        ]
+        places += [] if split else [(training_plan, "run_steps", "layers")]
         with ExitStack() as stack:
-            for kind, (owner, name) in KINDS.items():
+            for owner, name, kind in places:
                 stack.enter_context(patch.object(owner, name, _timed(getattr(owner, name), kind, found, clock)))
+            if split:
+                stack.enter_context(patch.object(training_plan, "run_steps", call_for_each))
             start = clock()
             self.step()
             total = clock() - start
         return found | {"the rest": total - sum(found.values()), "all": total}
+
+    def whole(self) -> Times:
+        """Seconds of a step whose records are run in one call."""
+        clock = a_clock()
+        start = clock()
+        self.step()
+        return {"all": clock() - start}
 
 
 def _timed(run: Callable[..., Any], kind: str, found: Times, clock: Callable[[], float]) -> Any:
@@ -196,7 +210,8 @@ def main() -> None:
         coords, feats = voxels_of(cloud)
         name = f"{len(coords)} voxels"
         scans[name] = least(partial(live, folded, coords, feats.to(dtype)), options.rounds)
-        steps[name] = least(Training(network, coords, feats).profile, options.rounds)
+        training = Training(network, coords, feats)
+        steps[name] = least(training.profile, options.rounds) | least(training.whole, options.rounds)
     print(table(f"live scan, {options.precision}, {options.threads} threads", scans))
     print()
     print(table(f"training step, {options.threads} threads", steps))

@@ -66,24 +66,15 @@ def norm_step(
     beside: tuple[int, int] = (0, 0),
     beside_terms: int = 0,
 ) -> NormStep:
-    """The record of a norm. feats: address and rows; out, beside: address and distance of rows; places: parts, terms."""
+    """The record of a norm. feats: address and rows; out, beside: address and distance of rows; places: of parts and
+    terms."""
     assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
     held = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
     address, rows = feats
-    return NormStep(
-        0,
-        0,
-        rows,
-        norm.num_features,
-        address,
-        *out,
-        *beside,
-        beside_terms,
-        *places,
-        *(tensor.data_ptr() for tensor in held),
-        bits_of(norm.momentum),
-        bits_of(norm.eps),
-    )
+    weights = (tensor.data_ptr() for tensor in held)
+    head = (0, 0, rows, norm.num_features, address, *out, *beside, beside_terms, *places, *weights)
+    gradients = (0,) * (len(NormStep._fields) - len(head) - 2)
+    return NormStep._make((*head, bits_of(norm.momentum), bits_of(norm.eps), *gradients))
 
 
 class _Normalise(torch.autograd.Function):

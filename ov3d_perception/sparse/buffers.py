@@ -65,8 +65,7 @@ def allocate(slots: dict[Buffer, int], rows: dict[int, int], like: Float[Tensor,
     require(sum(most.values()) * like.element_size(), rows[1], like.device)
     held = {slot: arena.empty(1, size, like).flatten() for slot, size in most.items()}
     return {
-        buffer: held[slot][: sizes[buffer]].view(rows[buffer.stride], buffer.channels)
-        for buffer, slot in slots.items()
+        buffer: held[slot][: sizes[buffer]].view(rows[buffer.stride], buffer.channels) for buffer, slot in slots.items()
     }
 
 

@@ -119,7 +119,9 @@ def _run_layer(feats: Tensor, kernel: Tensor, kernel_map: KernelMap, out: Tensor
     if beside is not None and matrix is not None:
         panels, kind = packed(matrix[None]), "projected"
         rest |= {"shortcut_channels": beside.shape[1], "matrix": panels.data_ptr()}
-    step = step_of(layer(columns, feats.dtype, kind, epilogue.relu), kernel_map, cut, place, weights, bias, **rest)
+    step = step_of(
+        layer(columns, feats.dtype, kind, epilogue.relu), kernel_map, cut, place, weights.data_ptr(), bias, **rest
+    )
     run_steps([step], cut.most * columns)
 
 

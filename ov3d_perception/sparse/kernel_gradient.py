@@ -54,8 +54,8 @@ def kernel_gradient_step(
     """The record. feats, grads: address, elements from row to row, channels, of this type; sums: address."""
     arrays = (kernel_map.starts, kernel_map.kernel_rows, kernel_map.in_rows, kernel_map.out_rows)
     function = _function(tile_for(grads[2]), form_of(dtype))
-    places = [array.data_ptr() for array in arrays]
-    return KernelGradientStep(function, len(kernel_map.sizes), *places, *feats, *grads, sums)
+    places = (*(array.data_ptr() for array in arrays), *feats, *grads, sums)
+    return KernelGradientStep._make((function, len(kernel_map.sizes), *places))
 
 
 def kernel_gradient(
@@ -66,8 +66,8 @@ def kernel_gradient(
     assert feats.is_contiguous() and grads.is_contiguous()
     channels, columns = feats.shape[1], grads.shape[1]
     sums = torch.empty(len(kernel_map.sizes), channels, columns)
-    sides = ((rows.data_ptr(), rows.shape[1], rows.shape[1]) for rows in (feats, grads))
-    run_steps([kernel_gradient_step(kernel_map, *sides, feats.dtype, sums.data_ptr())], 0)
+    left, right = ((rows.data_ptr(), rows.shape[1], rows.shape[1]) for rows in (feats, grads))
+    run_steps([kernel_gradient_step(kernel_map, left, right, feats.dtype, sums.data_ptr())], 0)
     return sums
 
 

@@ -12,7 +12,7 @@ from functools import cache
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from llvmlite import ir
 from torch import Tensor
 
@@ -74,6 +74,46 @@ def packed(kernel: Float[Tensor, "k i o"]) -> Float[Tensor, "k p h w"]:
     return pairs.permute(0, 3, 1, 4, 2).flatten(3).contiguous()
 
 
+class PackStep(NamedTuple):
+    """A record that packs a float32 kernel, in the time of a step. A block is an offset's matrix."""
+
+    function: int
+    blocks: int
+    kernel: int
+    panels: int
+    channels: int
+    columns: int
+
+
+def pack_step(kernel: Float32[Tensor, "k i o"], panels: int, transposed: bool) -> PackStep:
+    """What :func:`packed` does, for the kernel or, transposed, for that of its features' gradient. The kernel is
+    contiguous; panels: address of as many floats."""
+    channels, columns = kernel.shape[:0:-1] if transposed else kernel.shape[1:]
+    return PackStep(_pack(tile_for(columns), transposed), len(kernel), kernel.data_ptr(), panels, channels, columns)
+
+
+@cache
+def _pack(tile: Tile, transposed: bool) -> int:
+    def write(code: Code) -> None:
+        record, block, _ = code.fn.args
+        step = Record(code, record, PackStep._fields)
+        channels, columns = step.number("channels"), step.number("columns")
+        size = code.mul(channels, columns)
+        kernel, panels = (code.at(step.array(name, FLOAT), (block, size)) for name in ("kernel", "panels"))
+        with code.loop(0, columns, tile.columns) as column, code.loop(0, channels) as row:
+            target = code.at(panels, (column, channels), (row, LONG(tile.columns)))
+            if transposed:
+                with code.loop(0, LONG(tile.columns)) as at:
+                    source = code.at(kernel, (code.add(column, at), channels), row)
+                    code.store(code.load(source), code.at(target, at))
+            else:
+                for at in range(0, tile.columns, tile.lanes):
+                    source = code.at(kernel, (row, columns), column, at)
+                    code.write(code.read(source, tile.lanes), code.at(target, at))
+
+    return step_function(f"pack_{tile.vectors}_{tile.lanes}_{transposed}", write)
+
+
 def layer(columns: int, dtype: torch.dtype, shortcut: str = "none", relu: bool = False) -> int:
     """Address of the function of a layer with so many output channels; shortcut: none, same or projected."""
     tile, form = tile_for(columns), form_of(dtype)
@@ -91,14 +131,15 @@ def step_of(
     kernel_map: KernelMap,
     cut: Cut,
     feats: tuple[int, int, int],
-    kernel: Tensor,
+    kernel: int,
     bias: Tensor,
     **rest: int,
 ) -> Step:
-    """The record of a layer without a shortcut. feats: address, elements from row to row, channels; kernel: packed."""
+    """The record of a layer without a shortcut. feats: address, elements from row to row, channels; kernel: address of
+    the packed one."""
     place, wide, channels = feats
-    arrays = (cut.rows, cut.edges, kernel_map.kernel_rows, kernel_map.in_rows, kernel_map.out_rows, kernel, bias)
-    rows, edges, slots, in_rows, out_rows, weights, start = (array.data_ptr() for array in arrays)
+    arrays = (cut.rows, cut.edges, kernel_map.kernel_rows, kernel_map.in_rows, kernel_map.out_rows, bias)
+    rows, edges, slots, in_rows, out_rows, start = (array.data_ptr() for array in arrays)
     return Step(
         function=function,
         blocks=len(cut.rows) - 1,
@@ -111,7 +152,7 @@ def step_of(
         feats=place,
         feats_wide=wide,
         channels=channels,
-        kernel=weights,
+        kernel=kernel,
         bias=start,
         ahead=int(4 * kernel_map.n_in * wide > _LARGE),
         **rest,

@@ -1,8 +1,8 @@
 """Batch normalisation in training, with the sum and the ReLU that follow it, as records of compiled code.
 
 Forward the rows are read twice (moments; result), backward, too (sums of the gradient; gradient). Between the two, one
-block turns the sums into a factor and a term for each channel. With ``kept`` statistics (a norm in evaluation mode whose
-weights are trained) there are no moments, and the gradient does not pass through them.
+block turns the sums into a factor and a term for each channel. With ``kept`` statistics (a norm in evaluation mode
+whose weights are trained) there are no moments, and the gradient does not pass through them.
 """
 
 from __future__ import annotations

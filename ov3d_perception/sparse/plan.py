@@ -130,7 +130,7 @@ def _step(made: Layer, kernel_map: KernelMap, memory: Memory, pairs: int, thread
         kernel_map,
         cut,
         (feats, wide, recorded.source.channels),
-        made.kernel,
+        made.kernel.data_ptr(),
         made.bias,
         out=out,
         out_wide=out_wide,

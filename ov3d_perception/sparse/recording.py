@@ -26,7 +26,10 @@ class UntraceableError(Exception):
 
 
 class Recorded(NamedTuple):
-    """``target = relu(norm(conv(source)) + projection(shortcut))``; projection: a pointwise convolution and its norm."""
+    """``target = relu(norm(conv(source)) + projection(shortcut))``.
+
+    projection: a pointwise convolution and its norm.
+    """
 
     stencil: Stencil
     source: Buffer

@@ -1,9 +1,9 @@
 """A network in training as records that compiled code runs through, once forward and once backward.
 
 Of each layer, forward: the products of its convolution; moments of their rows; norm, shortcut and ReLU. Backward, layer
-after layer from the last to the first: the norm's gradient, over the products; that of the kernel; that of the features,
-added to what later layers have put there. All features of a step are in one piece of memory, gradients of features in
-another, where those that are not needed at the same time overlap. To autograd the network is one operation.
+after layer from the last to the first: the norm's gradient, which takes the memory of the products; that of the kernel;
+that of the features, added to what later layers have put there. Gradients of features that are not needed at the same
+time share their memory. To autograd the network is one operation.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ov3d_perception.sparse.convolution import pairs_in_a_block
 from ov3d_perception.sparse.coordinates import CoordinateManager
 from ov3d_perception.sparse.kernel_gradient import kernel_gradient_step
 from ov3d_perception.sparse.kernel_map import KernelMap
-from ov3d_perception.sparse.layer_code import Step, layer, packed, step_of
+from ov3d_perception.sparse.layer_code import layer, pack_step, step_of
 from ov3d_perception.sparse.modules import BatchNorm, Conv3d, ConvTranspose3d
 from ov3d_perception.sparse.norm_code import TERMS, NormStep, parts_of
 from ov3d_perception.sparse.plan import maps_of
@@ -174,7 +174,7 @@ class TrainingPlan:
     def __call__(self, x: SparseTensor) -> SparseTensor | None:
         """(N, in) -> (N, out). None where weights are fixed or of another type, or for voxels so few that there is
         nothing to normalise at some stride."""
-        if not all(p.requires_grad and p.dtype == torch.float32 for p in self.parameters):
+        if not all(p.requires_grad and p.dtype == torch.float32 and p.is_contiguous() for p in self.parameters):
             return None
         with as_resource_error(len(x)):
             maps = maps_of([made.recorded for made in self.layers], x.manager)
@@ -185,7 +185,7 @@ class TrainingPlan:
 
     def forward(self, x: SparseTensor, maps: Sequence[KernelMap]) -> tuple[Tensor, _Pass]:
         """The result, and what :meth:`backward` needs."""
-        left, held = self._memory(x), list[Tensor]()
+        left, packs = self._memory(x), _Kernels(self.products)
         each_row = {stride: KernelMap.of_each_row(count) for stride, count in left.rows.items()}
         steps: list[tuple[int, ...]] = []
         for made, own_map in zip(self.layers, maps, strict=True):
@@ -193,7 +193,8 @@ class TrainingPlan:
             left.maps += [each_row[recorded.target.stride]] * (len(made.products) - 1) + [own_map]
             for product in made.products:
                 feats, out = place(product.source, left.memory), _whole(left.raw[product.number])
-                steps.append(_products(left, left.maps[product.number], product.conv, feats, out, held))
+                its, room = packs.steps(product.conv, left.maps[product.number], feats, out)
+                steps, left.room = [*steps, *its], max(left.room, room)
             *projection, own = made.products
             beside, terms, kind = (0, 0), 0, "none"
             for other in projection:  # its result has no place, since the layer's own norm adds it
@@ -229,20 +230,19 @@ class TrainingPlan:
 
     def backward(self, grad: Float32[Tensor, "n c"], left: _Pass) -> list[Tensor]:
         """Gradients of the parameters."""
-        gradients, held = [torch.empty_like(parameter) for parameter in self.parameters], list[Tensor]()
+        gradients, packs = [torch.empty_like(parameter) for parameter in self.parameters], _Kernels(self.products)
         memory = allocate(self.gradient_slots, left.rows, grad)
         memory[self.target] = grad.contiguous()
         steps: list[tuple[int, ...]] = []
         for made, passed, adds in self.backward_order:
             target = made.recorded.target
             for product in made.products:
-                now = passed if product is made.products[-1] else "none"
-                assert passed == "none" or made.plain_shortcut is not None
-                into = (0, 0) if now == "none" else place(made.plain_shortcut, memory)
+                shortcut = made.plain_shortcut if passed != "none" else None
+                into = (0, 0) if shortcut is None else place(shortcut, memory)
                 ways = place(target, left.memory), place(target, memory), into
                 _, *by_norm = (one.data_ptr() for one in gradients[3 * product.number : 3 * product.number + 3])
                 step = _with_gradients(left.norms[product.number], left.raw[product.number], ways, by_norm)
-                steps += norm_code.backward_steps(step, True, left.kept[product.number], now)
+                steps += norm_code.backward_steps(step, True, left.kept[product.number], passed)
             for product, add in reversed(list(zip(made.products, adds, strict=True))):
                 pairs, by_raw = left.maps[product.number], _whole(left.raw[product.number])
                 feats = (*place(product.source, left.memory), product.conv.in_channels)
@@ -250,13 +250,14 @@ class TrainingPlan:
                 steps.append(kernel_gradient_step(pairs, feats, (*by_raw, by_raw[1]), torch.float32, by_kernel))
                 if add is not None:
                     into = place(product.source, memory)
-                    steps.append(_products(left, pairs.transposed, product.conv, by_raw, into, held, True, add))
+                    its, room = packs.steps(product.conv, pairs.transposed, by_raw, into, (True, add))
+                    steps, left.room = [*steps, *its], max(left.room, room)
         run_steps(steps, left.room)
         return gradients
 
 
 def _layer(made: Recorded, source: Buffer, numbers: Iterator[int]) -> _Layer:
-    parts = [(made.source, made.conv, made.norm)]
+    parts: list[tuple[Buffer, nn.Module, nn.Module]] = [(made.source, made.conv, made.norm)]
     if made.projection is not None and made.shortcut is not None:
         parts.insert(0, (made.shortcut, *made.projection))
     return _Layer(made, [_product(*part, source, numbers) for part in parts])
@@ -277,27 +278,34 @@ def _whole(rows: Tensor) -> tuple[int, int]:
     return rows.data_ptr(), rows.shape[1]
 
 
-def _products(
-    left: _Pass,
-    pairs: KernelMap,
-    conv: Conv3d | ConvTranspose3d,
-    feats: tuple[int, int],
-    out: tuple[int, int],
-    held: list[Tensor],
-    backward: bool = False,
-    add: bool = False,
-) -> Step:
-    """The record of the convolution's products, or of its features' gradient; add: to what is there. held: tensors that
-    have to live until the record is run."""
-    kernel = conv.kernel.detach() if conv.kernel.dim() == 3 else conv.kernel.detach()[None]
-    kernel = kernel.transpose(1, 2) if backward else kernel
-    cut, (channels, columns) = pairs.cut(pairs_in_a_block(_FLOATS)), kernel.shape[1:]
-    held += [packed(kernel), torch.zeros(columns)]
-    left.room = max(left.room, cut.most * columns)
-    function = layer(columns, torch.float32, "same" if add else "none")
-    rest = {"out": out[0], "out_wide": out[1], "columns": columns}
-    rest |= {"shortcut": out[0], "shortcut_wide": out[1]} if add else {}
-    return step_of(function, pairs, cut, (*feats, channels), *held[-2:], **rest)
+class _Kernels:
+    """Packed kernels of one way, and the terms that their products begin with: none."""
+
+    def __init__(self, products: Sequence[_Product]) -> None:
+        self._panels = arena.empty(1, sum(product.conv.kernel.numel() for product in products), _FLOATS)
+        self._used, self._zeros = 0, torch.zeros(max(max(p.conv.in_channels, p.conv.out_channels) for p in products))
+
+    def steps(
+        self,
+        conv: Conv3d | ConvTranspose3d,
+        pairs: KernelMap,
+        feats: tuple[int, int],
+        out: tuple[int, int],
+        way: tuple[bool, bool] = (False, False),
+    ) -> tuple[list[tuple[int, ...]], int]:
+        """Records of the convolution's products, and floats that a block of them needs. way: whether it is the gradient
+        of its features, and whether it is added to what is there."""
+        (backward, add), (place_, wide) = way, out
+        kernel = conv.kernel.detach() if conv.kernel.dim() == 3 else conv.kernel.detach()[None]
+        panels = self._panels.data_ptr() + 4 * self._used
+        self._used += kernel.numel()
+        pack = pack_step(kernel, panels, backward)
+        columns, cut = pack.columns, pairs.cut(pairs_in_a_block(_FLOATS))
+        rest = {"out": place_, "out_wide": wide, "columns": columns}
+        function = layer(columns, torch.float32, "same" if add else "none")
+        step = step_of(function, pairs, cut, (*feats, pack.channels), panels, self._zeros, **rest)
+        step = step._replace(shortcut=place_, shortcut_wide=wide) if add else step
+        return [pack, step], cut.most * columns
 
 
 def _with_gradients(norm: NormStep, raw: Tensor, ways: Sequence[tuple[int, int]], by_norm: list[int]) -> NormStep:

@@ -10,11 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ov3d_perception.llvm_code import LONG, WORD, Code, Host, compiled, host
-from ov3d_perception.sparse import kernels
+from ov3d_perception.sparse import kernel_gradient as kernel_gradient_
+from ov3d_perception.sparse import kernels, layer_code
 from ov3d_perception.sparse.convolution import convolve
 from ov3d_perception.sparse.coordinates import CoordinateManager
 from ov3d_perception.sparse.epilogue import Epilogue
-from ov3d_perception.sparse.kernels import add_outer_products, fits, tile_for
+from ov3d_perception.sparse.kernel_gradient import kernel_gradient
+from ov3d_perception.sparse.kernel_map import KernelMap
+from ov3d_perception.sparse.kernels import fits, tile_for
 
 SIZES = st.integers(1, 40)
 DTYPES = st.sampled_from([torch.float32, torch.bfloat16])
@@ -76,22 +79,20 @@ def test_outer_products_are_summed(sizes: list[int], channels: int, fours: int, 
     feats = torch.randn(20, channels, generator=made).to(dtype)
     grads = torch.randn(250, columns, generator=made).to(dtype)
     ins, outs = pairs(sizes, 20, 250, made)
-    ends = torch.tensor(sizes, dtype=torch.int32).cumsum(0, dtype=torch.int32)
-    begins = ends - torch.tensor(sizes, dtype=torch.int32)
-    slots = torch.arange(len(sizes), dtype=torch.int32).flip(0)
-    expected = torch.randn(len(sizes), channels, columns, generator=made)
-    sums = expected.clone()
-    add_outer_products(sums, feats, grads, (ins, outs), (begins, ends), slots)
-    for begin, end, slot in zip(begins, ends, slots, strict=True):
-        expected[slot] += feats[ins[begin:end].long()].float().T @ grads[outs[begin:end].long()].float()
-    torch.testing.assert_close(sums, expected, atol=1e-4, rtol=1e-4)
+    slots = tuple(reversed(range(len(sizes))))
+    kernel_map = KernelMap(ins, outs, tuple(sizes), slots, 20, 250)
+    found = kernel_gradient(feats, grads, kernel_map)
+    expected = torch.zeros(len(sizes), channels, columns)
+    for slot, (p, q) in zip(slots, kernel_map.pairs(), strict=True):
+        expected[slot] += feats[p.long()].float().T @ grads[q.long()].float()
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("machine", [Host(16, 32, False), Host(8, 16, False), Host(4, 32, False), Host(4, 16, False)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_as_other_processors_would(monkeypatch: pytest.MonkeyPatch, machine: Host, dtype: torch.dtype) -> None:
     monkeypatch.setattr(kernels, "host", lambda: machine)
-    for known in (kernels.tile_for, kernels._add_outer_products):
+    for known in (kernels.tile_for, kernel_gradient_._function, layer_code._layer):
         known.cache_clear()
     try:
         for columns in (96, 32, 24, 4):
@@ -104,7 +105,7 @@ def test_as_other_processors_would(monkeypatch: pytest.MonkeyPatch, machine: Hos
                 )
             test_outer_products_are_summed.hypothesis.inner_test([70, 0, 3], 10, columns // 4, dtype, 1)
     finally:
-        for known in (kernels.tile_for, kernels._add_outer_products):
+        for known in (kernels.tile_for, kernel_gradient_._function, layer_code._layer):
             known.cache_clear()
 
 
@@ -117,7 +118,7 @@ def test_what_there_are_kernels_for() -> None:
 
 def test_threads_may_ask_at_once() -> None:
     tile = tile_for(20)
-    kernels._add_outer_products.cache_clear()
+    kernel_gradient_._function.cache_clear()
     with ThreadPoolExecutor(4) as pool:
         list(
             pool.map(

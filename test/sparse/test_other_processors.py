@@ -15,7 +15,16 @@ from ov3d_perception import llvm_code
 from ov3d_perception.llvm_code import Host
 from ov3d_perception.networks.live import LiveNetwork
 from ov3d_perception.networks.registry import build_network
-from ov3d_perception.sparse import SparseTensor, batch_norm, blocks, kernels, layer_code, neighbours, unique
+from ov3d_perception.sparse import (
+    SparseTensor,
+    blocks,
+    kernel_gradient,
+    kernels,
+    layer_code,
+    neighbours,
+    norm_code,
+    unique,
+)
 
 
 class Machine(NamedTuple):
@@ -39,7 +48,7 @@ MACHINES = {
 
 def forget() -> None:
     """All compiled functions are written anew."""
-    for room in (batch_norm, blocks, kernels, layer_code, neighbours, unique):
+    for room in (blocks, kernel_gradient, kernels, layer_code, neighbours, norm_code, unique):
         for name in vars(room):
             if hasattr(thing := getattr(room, name), "cache_clear"):
                 thing.cache_clear()
@@ -100,5 +109,5 @@ def test_compiles_to_vectors(programs: dict[str, str], machine: Machine) -> None
         assert not re.search(machine.too_wide, made), name
         calls = re.findall(r"\s(?:callq?|bl)\s+(\w+)", made)
         assert set(calls) <= {"memset", "memcpy"}, (name, calls)
-        if name in layers or "outer" in name:
+        if name in layers or "kernel_gradient" in name:
             assert len(re.findall(machine.multiply, made)) >= 8, name
