@@ -90,6 +90,7 @@ class OpenSceneSpec(MethodSpec):
             "pairs.basis",
             "pairs.targets",
             "augment.mix",
+            "augment.swap",
         }
     )
 

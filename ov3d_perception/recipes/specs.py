@@ -116,6 +116,8 @@ class AugmentSpec:
     around the sensor that is kept, towards a random supervised point; a third makes a step three times as cheap.
     context: metres; points in no column of that edge with a supervised point, or beside one, are dropped (None: off).
     mix: probability that a second cloud, augmented by itself, is laid over the first (Mix3D, Nekrasov et al. 2021).
+    swap: probability that it takes the place of half of the circle instead (scene-level swap of PolarMix, Xiao et al.
+    2022).
     image_flip, image_crop: of the images, with ``teacher.online``: mirrored with probability 1/2; cropped to a random
     part of at least this share of the area. A crop without ``online`` only leaves out what lies outside it.
     """
@@ -130,6 +132,7 @@ class AugmentSpec:
     wedge: float = 1.0
     context: float | None = None
     mix: float = 0.0
+    swap: float = 0.0
     image_flip: bool = False
     image_crop: float = 1.0
 

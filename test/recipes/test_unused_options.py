@@ -17,6 +17,7 @@ RECIPE = Recipe("r", SourceSpec("bag", "drive"), TeacherSpec("ViT-B-16"))
         ("clip2scene", "pairs.sweeps", 3),
         ("kl", "pairs.view_window", 2),
         ("slidr", "augment.mix", 0.5),
+        ("kl", "augment.swap", 0.5),
         ("openscene", "teacher.online", True),
         ("openscene", "augment.image_flip", True),
         ("openscene", "augment.image_crop", 0.5),
@@ -72,7 +73,13 @@ def test_passes_say_otherwise_what_a_single_look_says():
 
 
 def test_options_that_the_method_reads_pass():
-    openscene = {"pairs.sweeps": 3, "pairs.view_window": 2, "augment.mix": 0.5, "method.agreement": 1.0}
+    openscene = {
+        "pairs.sweeps": 3,
+        "pairs.view_window": 2,
+        "augment.mix": 0.5,
+        "augment.swap": 0.5,
+        "method.agreement": 1.0,
+    }
     assert unused_options(changed(RECIPE, openscene)) == {}
     clip2scene = {"method.name": "clip2scene", "method.tau": 0.1, "method.denoise": 0.2, "augment.image_crop": 0.5}
     assert unused_options(changed(RECIPE, clip2scene)) == {}

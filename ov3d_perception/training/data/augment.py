@@ -35,12 +35,19 @@ def in_wedge(
     xyz: Float32[np.ndarray, "n 3"], supervised: Int64[np.ndarray, " m"], share: float, rng: np.random.Generator
 ) -> Bool[np.ndarray, " n"]:
     """Which points lie in a sector of ``share`` of the circle, centred on a degree that has a supervised point."""
-    turn = np.arctan2(xyz[:, 1], xyz[:, 0]) / (2 * np.pi)
-    degrees = np.unique(np.floor(turn[supervised] * 360))
+    degrees = np.unique(np.floor(_turns(xyz[supervised]) * 360))
     if len(degrees) == 0:
         return np.ones(len(xyz), bool)
-    start = (rng.choice(degrees) + rng.random()) / 360 - share / 2
-    return (turn - start) % 1 < share
+    return in_sector(xyz, (rng.choice(degrees) + rng.random()) / 360 - share / 2, share)
+
+
+def in_sector(xyz: Float32[np.ndarray, "n 3"], start: float, share: float) -> Bool[np.ndarray, " n"]:
+    """Which points lie in a sector of ``share`` of the circle around z that begins at ``start`` turns from x."""
+    return (_turns(xyz) - start) % 1 < share
+
+
+def _turns(xyz: Float32[np.ndarray, "n 3"]) -> Float32[np.ndarray, " n"]:
+    return np.arctan2(xyz[:, 1], xyz[:, 0]) / np.float32(2 * np.pi)
 
 
 def near(xyz: np.ndarray, point: np.ndarray, size: float) -> Bool[np.ndarray, " n"]:

@@ -25,7 +25,7 @@ from ov3d_perception.lifting.image_teacher import read_map
 from ov3d_perception.networks.inputs import point_inputs
 from ov3d_perception.recipes.specs import Recipe
 from ov3d_perception.sparse import quantize
-from ov3d_perception.training.data.augment import augment, in_wedge, near
+from ov3d_perception.training.data.augment import augment, in_sector, in_wedge, near
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,13 +198,16 @@ class CloudDataset(Dataset[CloudBatch]):
         raise DatasetError(f"None of {len(self)} frames can be used; {skipped[0]}", "Check the data set")
 
     def _frame(self, index: int, rng: np.random.Generator) -> CloudBatch:
-        """One frame, or two of them laid over each other (Mix3D)."""
+        """One frame, or two of them laid over each other (Mix3D), or side by side (PolarMix)."""
         recipe = self.recipe
         clouds = [self.reader.read(index, rng)]
         parts = _augmented(clouds[0], 0, recipe, rng)
-        if self.columns.targets and rng.random() < recipe.augment.mix:
+        if self.columns.targets and (chance := rng.random()) < recipe.augment.mix + recipe.augment.swap:
             clouds.append(self.reader.read(int(rng.integers(len(self))), rng))
             parts += _augmented(clouds[1], 1, recipe, rng)
+            if chance >= recipe.augment.mix:
+                start = rng.random()
+                parts = [_in_half(part, start + 0.5 * part.cloud) for part in parts]
         coords, feats, row = quantize(
             torch.cat([part.points for part in parts]),
             recipe.network.voxel_size,
@@ -264,6 +267,12 @@ def _augmented(cloud: Cloud, number: int, recipe: Recipe, rng: np.random.Generat
         inputs = point_inputs(network.inputs, points, torch.from_numpy(intensity[kept]), network.voxel_size)
         parts.append(_Part(number, part, rows[kept], points, inputs))
     return parts
+
+
+def _in_half(part: _Part, start: float) -> _Part:
+    """What of a part lies in the half circle from ``start`` turns on around the sensor."""
+    kept = np.flatnonzero(in_sector(part.points.numpy(), start, 0.5))
+    return replace(part, rows=part.rows[kept], points=part.points[kept], inputs=part.inputs[kept])
 
 
 def _targets(

@@ -12,7 +12,7 @@ from ov3d_perception.errors import ImageError
 from ov3d_perception.lifting.frames import prepare_samples, sample_path
 from ov3d_perception.lifting.image_teacher import ImageTeacher
 from ov3d_perception.recipes.specs import NetworkSpec, PairSpec, Recipe, SourceSpec, TeacherSpec
-from ov3d_perception.training.data.augment import near
+from ov3d_perception.training.data.augment import in_sector, near
 from ov3d_perception.training.data.clouds import Cloud, CloudDataset, Columns, collate
 from ov3d_perception.training.data.readers import SampleReader
 from ov3d_perception.training.data.sampler import EpochSampler
@@ -107,6 +107,24 @@ def test_mixing_lays_a_second_cloud_over_the_first(samples):
     red = both.targets.feature[clear].argmax(1) == 0
     assert (red == (both.feats[both.targets.voxel[clear], 1] > 0.5)).float().mean() > 0.97
     torch.testing.assert_close(both.targets.feature.norm(dim=1), torch.ones(len(both.targets.voxel)))
+
+
+def test_a_swap_takes_half_of_the_circle_from_another_cloud(samples):
+    """No more voxels than a cloud has, each half of the circle from one of the two."""
+    spec = dataclasses.replace(RECIPE.augment, rotate=False, flip=False, mix=0.0)
+    plain = dataclasses.replace(RECIPE, augment=spec)
+    halves = dataclasses.replace(RECIPE, augment=dataclasses.replace(spec, swap=1.0))
+    alone, both = clouds(samples, plain)[2, 0], clouds(samples, halves)[2, 0]
+    assert 0.6 < len(both.coords) / len(alone.coords) < 1.4
+    assert len(both.voxel) < 1.4 * len(alone.voxel)
+    assert 0 < len(both.targets.voxel) < 1.4 * len(alone.targets.voxel)
+
+
+def test_a_sector_is_counted_from_x_towards_y():
+    xyz = np.array([[1, 0.1, 5], [-0.1, 1, 0], [-1, -0.1, 0], [0.1, -1, 2]], np.float32)
+    np.testing.assert_array_equal(in_sector(xyz, 0.0, 0.5), [True, True, False, False])
+    np.testing.assert_array_equal(in_sector(xyz, 0.75, 0.5), [True, False, False, True])
+    np.testing.assert_array_equal(in_sector(xyz, 0.75, 0.5), ~in_sector(xyz, 0.25, 0.5))
 
 
 def test_the_confidence_of_a_voxel_is_the_mean_of_its_points(samples):

@@ -1,4 +1,0 @@
-"""Former place of `ros.tools.bag_recorder`; the next release knows the new one only."""
-
-from ov3d_perception.ros.tools.bag_recorder import record as record
-from ov3d_perception.ros.tools.bag_recorder import record_bag as record_bag
