@@ -8,7 +8,7 @@ given to it. Mean and range over several draws of the pictures. The other classe
 
 street: worlds 0-5 teach, worlds 1000-1004 are labelled (every fifth of 15 frames), with the models shipped.
 kitti: SemanticKITTI with real CLIP; half of the sequences teach "vehicle", the others are labelled, and the other way
-round. Needs SEMANTICKITTI, CLIP_VITB16 and COCO_STUFF_BANK as config/train/openscene_semantickitti.yaml does.
+round. Teacher and words of config/train/ggsd_semantickitti.yaml, which says what it needs.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from ov3d_perception.lifting.image_teacher import ImageTeacher
 from ov3d_perception.lifting.pairs import fused_teacher, image_size, pair
 from ov3d_perception.models import shipped_bank, shipped_checkpoint
 from ov3d_perception.paths import cache_dir
+from ov3d_perception.recipes.load import load_recipe
 from ov3d_perception.recipes.specs import PairSpec, TeacherSpec
 from ov3d_perception.street_clip.captions import street_words
 from ov3d_perception.teach_tool import teach_from_pictures
@@ -45,6 +46,7 @@ from ov3d_perception.types import Frame
 
 WORD = "taught thing"
 STREET_CLASSES = ("car", "bus", "construction_vehicle", "traffic_cone", "barrier", "truck", "trailer", "pedestrian")
+LIKE_VEHICLES = ("train", "minibike", "bicycle")
 HALVES = (("00", "01", "02", "03"), ("05", "06", "09", "10"))
 
 
@@ -157,18 +159,19 @@ def things(source: Simulated, number: int, folder: Path, smallest: int = 300) ->
 
 
 def kitti(options: argparse.Namespace) -> Iterator[str]:
-    spec = TeacherSpec("ViT-B-16-quickgelu", os.environ["CLIP_VITB16"], (224, 736), flip=True, key_smoothing=20)
-    spec, pairs = replace(spec, precision="float32"), PairSpec(max_depth=60)
-    encoder = load_encoder(spec.model, spec.pretrained, device="cpu", precision="float32")
+    recipe = load_recipe(Path("config/train/ggsd_semantickitti.yaml"))
+    assert recipe.vocabulary is not None
+    spec, pairs = recipe.teacher, replace(recipe.pairs, view_window=0)
+    encoder = load_encoder(spec.model, spec.pretrained, device="cpu", precision=spec.precision)
     teacher = ImageTeacher(encoder, spec, cache_dir() / "teacher")
     segmenter = Segmenter.load(options.checkpoint, device="cpu") if options.checkpoint else None
-    labels = LabelSet.load("semantickitti_coarse9")
-    source = SemanticKitti(os.environ["SEMANTICKITTI"], labelset=labels.name)
+    labels = LabelSet.load(recipe.vocabulary.labelset)
+    source = SemanticKitti(os.environ["SEMANTICKITTI"], labelset="semantickitti_coarse9")
     tested = set(options.sequences or [name for half in HALVES for name in half])
     rows = [row for row in range(len(source)) if source[row].name.partition("/")[0] in tested]
     scenes = [scene(source[row], pairs, teacher, segmenter, options.every) for row in rows]
-    bank = TextBank.load(Path(os.environ["COCO_STUFF_BANK"]), key="cocostuff171_multi")
-    dropped = [*labels.prompts["vehicle"], "train"]
+    bank = TextBank.load(Path(recipe.vocabulary.text))
+    dropped = [*labels.prompts["vehicle"], *LIKE_VEHICLES]
     with tempfile.TemporaryDirectory() as folder:
         for taught_by, labelled in (HALVES, HALVES[::-1]):
             mine = [one for one in scenes if one.sequence in labelled]

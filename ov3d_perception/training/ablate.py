@@ -13,8 +13,9 @@ import gc
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Sequence
-from itertools import product
+from itertools import product, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from ov3d_perception.errors import CheckpointError, RecipeError
 from ov3d_perception.evaluation.metrics import scores_of
 from ov3d_perception.evaluation.score import STUDENT_ALL, STUDENT_IN_VIEW, TEACHER_IN_VIEW
 from ov3d_perception.evaluation.tables import Figure, Row, Table, summarise, to_markdown
-from ov3d_perception.recipes.load import changed, folds_of, split_of
+from ov3d_perception.recipes.load import changed, folds_of, phases_of, split_of
+from ov3d_perception.recipes.parse import from_dict
 from ov3d_perception.recipes.specs import Recipe
 from ov3d_perception.recipes.unused_options import check_options
 from ov3d_perception.training.finetune import finetune
@@ -51,7 +53,8 @@ def ablate(
 ) -> dict[str, Any]:
     """Run the table's rows for each seed, and write ``<out>/ablation.{json,md}`` after each run.
 
-    A run that is done is not repeated, one that was interrupted goes on, and rows of the same settings share a run.
+    A run that is done is not repeated, one that was interrupted goes on, rows of the same settings share a run, and
+    rows that begin with the same phases share those.
     What is written and returned holds every row of the table of which ``out`` has a seed's runs.
     rows, splits, folds: names of the rows to run, of the recipe's splits to fine-tune them on and of its folds; all by
     default.
@@ -106,6 +109,7 @@ def _run(recipe: Recipe, row: Row, splits: Sequence[str], out: Path, seed: int, 
     """Run what is not there yet."""
     tuned, folder = _tuned(recipe, row, out, seed)
     if row.pretrain and not _done(folder):
+        take_over_phases(tuned, folder)
         train(tuned, folder, resume=True, device=device)
     if not splits:
         return
@@ -113,6 +117,23 @@ def _run(recipe: Recipe, row: Row, splits: Sequence[str], out: Path, seed: int, 
     for split, (place, _) in _places(recipe, row, splits, out, seed).items():
         if not _done(place):
             finetune(tuned, place, split, init, resume=True, device=device)
+
+
+def take_over_phases(recipe: Recipe, folder: Path) -> None:
+    """Copy into a run's folder, unless it is begun, the first phases that a finished run beside it has in common."""
+    if folder.exists():
+        return
+    mine, best = phases_of(recipe), (0, folder)
+    for other in sorted(path.parent for path in folder.parent.glob("*/recipe.yaml") if _done(path.parent)):
+        theirs = phases_of(from_dict(yaml.safe_load((other / "recipe.yaml").read_text())))
+        alike = takewhile(lambda pair: pair[0] == pair[1], zip(mine, theirs, strict=False))
+        common = min(len(list(alike)), len(mine) - 1, len(theirs) - 1)
+        best = max(best, (common, other))
+    for number in range(1, best[0] + 1):
+        copy = folder / f"phase{number}.copy"
+        shutil.copytree(best[1] / f"phase{number}", copy)
+        copy.rename(folder / f"phase{number}")
+        log.info("Phase %d is that of %s", number, best[1].name)
 
 
 def _places(recipe: Recipe, row: Row, splits: Sequence[str], out: Path, seed: int) -> dict[str, Place]:

@@ -124,7 +124,7 @@ def test_the_variables_of_the_recipes_are_explained():
 
 def test_the_recipe_for_a_bag_names_words_of_its_teacher():
     """Without words the checkpoint could neither label nor be evaluated."""
-    recipe = load_recipe(FOLDER / "openscene_bag.yaml")
+    recipe = load_recipe(FOLDER / "ggsd_bag.yaml")
     assert recipe.vocabulary is not None and LabelSet.load(recipe.vocabulary.labelset).names
     assert recipe.vocabulary.text == f"{recipe.teacher.model},{recipe.teacher.pretrained}"
 

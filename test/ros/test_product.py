@@ -58,7 +58,7 @@ def trained(bag: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "network": NETWORK.removeprefix("network="),
     }
     given = [word for name, value in changes.items() for word in ("--set", f"{name}={value}")]
-    recipe = SHARE / "config" / "train" / "openscene_bag.yaml"
+    recipe = SHARE / "config" / "train" / "ggsd_bag.yaml"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OV3D_CACHE", str(cache))
         run("train", str(recipe), "--out", str(out), "--fast-dev-run", *given)

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from colour_scene import walls_recipe
+from safetensors.torch import load_file
 
 from ov3d_perception.errors import RecipeError
 from ov3d_perception.evaluation.tables import Figure, Row, Table, load_table, summarise, to_markdown
@@ -90,6 +92,22 @@ def test_rows_of_one_setting_share_a_run_and_done_runs_are_not_repeated(recipe, 
     assert written["rows"] == summary["rows"]
     assert written["recipe"]["name"] == "walls"
     assert "| full |" in (tmp_path / "out" / "ablation.md").read_text()
+
+
+def test_rows_that_begin_alike_share_their_first_phases(recipe, tmp_path, monkeypatch):
+    """And end as they would have by themselves."""
+    phases = [{"optimiser.learning_rate": 0.003}, {"optimiser.learning_rate": 0.001}]
+    last = {"phases": [phases[0], {"optimiser.learning_rate": 0.002}]}
+    table = Table("Test", (Row("short", set={"phases": phases}), Row("long", set=last)))
+    apart = ablate(recipe, table, tmp_path / "apart", [1], rows=["long"], device="cpu")
+    seen, real = [], tables.train
+    monkeypatch.setattr(tables, "train", lambda *a, **k: (seen.append((a[1] / "phase1").exists()), real(*a, **k)))
+    together = ablate(recipe, table, tmp_path / "together", [1], device="cpu")
+    assert seen == [False, True]
+    assert together["rows"]["long"] == apart["rows"]["long"]
+    name = next((tmp_path / "apart" / "runs").iterdir()).name
+    one, other = (load_file(tmp_path / out / "runs" / name / "student.safetensors") for out in ("apart", "together"))
+    assert all(torch.equal(one[key], other[key]) for key in one)
 
 
 def test_fine_tuned_rows(recipe, tmp_path):
