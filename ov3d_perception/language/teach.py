@@ -7,15 +7,11 @@ The direction is that of a balanced logistic regression, as a linear probe of CL
 x: an example's mean unit feature; the rest: patches of other things, and a small share of the other words themselves.
 
 Image features lie closer to a vector made of image features than to any text (the gap between the modalities, Liang et
-al., 2022), so w, beside words, would win nearly everywhere: it is too *loud*. A taught word is to answer as a word of
-the bank does: other things have with it the cosine that they have with any word, its own thing has the cosine of a word
-that wins. Then what makes a network's features duller than its teacher's changes it as it changes the other words::
+al., 2022), so w, beside words, would win nearly everywhere: it is too *loud*. Words have no bias that could lower it,
+and unit length is their only length. So w is mixed with a direction q that the images hardly have and the words share::
 
-    t = a w + b u + c q
-    mean of f . t over other things    = mean cosine of other things with a word of the bank
-    mean of f . t over unseen examples = loudness * mean cosine of other things with the word that wins them
-    u ~ (S + ridge)^-1 (mean of all features): every feature has about as much of it as any other
-    q ~ (S + ridge)^-1 (mean of the other words), less its parts along w and u; c makes t a unit vector
+    t = b w + sqrt(1 - b^2) q        q ~ (S + ridge)^-1 (mean of the other words), less its part along w
+    b = loudness * (mean cosine of other things with the word that wins them) / (mean cosine of unseen examples with w)
 
 S: second moments of all patches seen. Unseen: each example is scored by a w that was fitted without it.
 """
@@ -31,11 +27,10 @@ from jaxtyping import Float, Float32, Float64
 from ov3d_perception.errors import TeachingError
 from ov3d_perception.language.pictures import Patches
 
-LOUDNESS = 1.0
+LOUDNESS = 0.75
 """Cosine of a taught word with its thing, in units of a winning word's (chosen on the data of docs/taught_words.md)."""
 _C = 100.0
 _WORDS_SHARE = 0.2  # of the weight of what is not the thing
-_HEARD = 0.98  # of a word's length at most lies in w and u
 _OPTIMISM = 0.9  # an only example's cosine with its own w, to that of an unseen one
 _RIDGE = 1e-3  # of the largest second moment
 _MOST = 4000  # patches of other things
@@ -82,30 +77,22 @@ def teach(
     text = words.astype(np.float64)
     direction = _direction(means, rest, text)
     unseen = [direction] if len(examples) == 1 else [_without(i, means, rest, text) for i in range(len(examples))]
-    inside = np.concatenate([example.inside for example in examples]).astype(np.float64)
-    seen = np.concatenate([inside, rest])
-    moments = seen.T @ seen / len(seen)
-    even = quiet_direction(moments, seen.mean(axis=0))
-    quiet = quiet_direction(moments, text.mean(axis=0))
-    optimism = _OPTIMISM if len(examples) == 1 else 1.0
-    found_w = optimism * float(np.mean([(e.inside @ w).mean() for e, w in zip(examples, unseen, strict=True)]))
-    rest_w = float(np.mean([(rest @ w).mean() for w in unseen]))
-    if found_w <= rest_w:
+    cosine = float(np.mean([(e.inside @ w).mean() for e, w in zip(examples, unseen, strict=True)]))
+    cosine *= _OPTIMISM if len(examples) == 1 else 1.0
+    if cosine <= 0.0:
         raise TeachingError(
             "The examples do not have more in common with each other than with what surrounds them",
             "Check that they show one thing, and that its boxes or masks are right",
         )
-    answers = rest @ text.T
-    wanted = np.array([answers.mean(), loudness * answers.max(axis=1).mean()])
-    a, b = np.linalg.solve([[rest_w, (rest @ even).mean()], [found_w, (inside @ even).mean()]], wanted)
+    winning = rest @ text.T
+    share = float(np.clip(loudness * winning.max(axis=1).mean() / cosine, 0.05, 1.0))
+    inside = np.concatenate([example.inside for example in examples]).astype(np.float64)
+    seen = np.concatenate([inside, rest])
+    quiet = quiet_direction(seen.T @ seen / len(seen), text.mean(axis=0))
 
     def mixed(w: Float64[np.ndarray, " d"]) -> Float64[np.ndarray, " d"]:
         """w at the right loudness."""
-        heard = a * w + b * even
-        if (length := np.linalg.norm(heard)) > _HEARD:
-            heard *= _HEARD / length
-        plane = np.linalg.qr(np.column_stack([w, even]))[0]
-        return heard + np.sqrt(1.0 - heard @ heard) * _unit(quiet - plane @ (plane.T @ quiet))
+        return share * w + np.sqrt(1.0 - share**2) * _unit(quiet - (quiet @ w) * w)
 
     word = mixed(direction)
     found = [_won(e.inside, mixed(w), text) for e, w in zip(examples, unseen, strict=True)]

@@ -115,9 +115,18 @@ def class_scores(psi: Float[Tensor, "n w"], word_class: Int64[Tensor, " w"], tau
     return torch.stack([(psi[:, word_class == number] / tau).logsumexp(1) for number in range(classes)], dim=1)
 
 
-def pseudo_labels(psi: Float[Tensor, "n w"], word_class: Int64[Tensor, " w"], tau: float = 0.01) -> Int64[Tensor, " n"]:
-    """Equation (5): the class of the highest score; psi is that of the averaged network (EMA)."""
-    return class_scores(psi, word_class, tau).argmax(1)
+def pseudo_labels(
+    psi: Float[Tensor, "n w"],
+    word_class: Int64[Tensor, " w"],
+    tau: float = 0.01,
+    offset: Float[Tensor, " l"] | None = None,
+) -> Int64[Tensor, " n"]:
+    """Equation (5): the class of the highest score; psi is that of the averaged network (EMA).
+
+    offset: added to each class's score, beyond the paper; None adds nothing.
+    """
+    scores = class_scores(psi, word_class, tau)
+    return (scores if offset is None else scores + offset).argmax(1)
 
 
 def vote(label: Int64[Tensor, " n"], superpoint: Int64[Tensor, " n"], classes: int) -> Int64[Tensor, " n"]:

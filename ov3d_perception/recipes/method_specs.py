@@ -108,11 +108,14 @@ class GgsdSpec(OpenSceneSpec):
     superpoint, self_distillation: weights of L_sp and L_sd beside L_p; 0 leaves one out. tau: of equation (6).
     voxel, seed: of the superpoints, in metres, as :class:`~ov3d_perception.geometry.superpoints.Vccs` takes them.
     near: metres beyond which superpoints grow with range; None: nowhere (RGB-D).
+    align: pseudo-labels keep the shares that classes had when self-distillation began (beyond the paper;
+    :mod:`ov3d_perception.training.alignment`).
     """
 
     name: str = "ggsd"
     superpoint: float = 1.0
     self_distillation: float = 1.0
+    align: bool = False
     tau: float = 0.01
     voxel: float = 0.1
     seed: float = 0.5

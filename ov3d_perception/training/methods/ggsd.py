@@ -22,6 +22,7 @@ from ov3d_perception.networks.registry import Network
 from ov3d_perception.recipes.method_specs import GgsdSpec
 from ov3d_perception.recipes.specs import Recipe
 from ov3d_perception.sparse import SparseTensor
+from ov3d_perception.training.alignment import Alignment
 from ov3d_perception.training.data.clouds import CloudBatch, CloudDataset, Columns
 from ov3d_perception.training.data.readers import SampleReader
 from ov3d_perception.training.data.superpoints import stored_superpoints, voxel_superpoints
@@ -69,6 +70,7 @@ class GgsdModule(OpenSceneModule):
         assert isinstance(method, GgsdSpec)
         self.options = ggsd.GgsdOptions(method.superpoint, method.self_distillation, method.tau)
         self.watch: LabelWatch | None = None
+        self.alignment = Alignment() if method.align else None
         if vocabulary is not None:
             self.register_buffer("word_class", torch.from_numpy(vocabulary.prompt_class).long(), persistent=False)
             if method.self_distillation > 0:
@@ -110,7 +112,10 @@ class GgsdModule(OpenSceneModule):
         self.average.eval()  # with the statistics of many clouds, not of this one
         teacher = self.student
         psi = ggsd.similarity(teacher(cloud).feats.float(), teacher.basis.float(), self.text)
-        label = ggsd.pseudo_labels(psi, self.word_class, self.options.tau)
+        offset = None
+        if self.alignment is not None:
+            offset = self.alignment.offset(ggsd.class_scores(psi, self.word_class, self.options.tau).softmax(1))
+        label = ggsd.pseudo_labels(psi, self.word_class, self.options.tau, offset)
         voted = ggsd.vote(label, superpoint, int(self.word_class.max()) + 1)
         if self.watch is not None:
             self.watch.add(label, voted)
@@ -128,13 +133,17 @@ class GgsdModule(OpenSceneModule):
             self.log(name, value, on_step=False, on_epoch=True, batch_size=1)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """As every training, and the shares of the classes in the first epoch."""
+        """As every training, and the shares of the classes in the first epoch and of late."""
         super().on_save_checkpoint(checkpoint)
+        if self.alignment is not None:
+            checkpoint["alignment"] = self.alignment.state()
         if self.watch is not None:
             checkpoint["label_watch"] = self.watch.first or self.watch.shares()  # this is called before the report
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put them back."""
         super().on_load_checkpoint(checkpoint)
+        if self.alignment is not None:
+            self.alignment.restore(checkpoint["alignment"])
         if self.watch is not None:
             self.watch.first = checkpoint["label_watch"]

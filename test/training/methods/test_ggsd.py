@@ -77,7 +77,7 @@ def test_two_stages_learn_from_colours_to_tell_shine(recipe, tmp_path, caplog):
 def test_a_run_killed_in_either_stage_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch):
     """Two steps an epoch, then three: killed in the last step of the first stage, and in the second epoch of the
     other."""
-    recipe = changed(recipe, {"method.balance": 0.5, "method.agreement": 0.3, "repeat": 1})
+    recipe = changed(recipe, {"method.balance": 0.5, "method.agreement": 0.3, "method.align": True, "repeat": 1})
     phases = [{**phase, "optimiser.epochs": 2} for phase in recipe.phases]
     assert_resumes(changed(recipe, {"phases": phases}), tmp_path, monkeypatch, (GgsdModule, 4), (GgsdModule, 9))
 
