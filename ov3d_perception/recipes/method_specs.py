@@ -75,12 +75,15 @@ class OpenSceneSpec(MethodSpec):
     :func:`~ov3d_perception.methods.kl.agreement_loss`).
     balance: power of the inverse frequency of the class of the word that teaches, as a weight of each voxel (0 = off).
     confidence: power of the teacher's confidence (:mod:`~ov3d_perception.lifting.consolidate`), likewise.
+    held: the head has only directions that the targets have (``pairs.basis``). Words, which lie apart from images, have
+    others, too, in which a network learns to tell the words of the training apart, and no others.
     """
 
     name: str = "openscene"
     agreement: float = 0.0
     balance: float = 0.0
     confidence: float = 0.0
+    held: bool = False
     reads: ClassVar = frozenset(
         {
             "pairs.sweeps",

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from ov3d_perception.errors import CheckpointError, RecipeError
 from ov3d_perception.evaluation.metrics import scores_of

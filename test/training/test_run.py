@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import torch
 from colour_scene import ColourEncoder, Walls, assert_resumes, walls_recipe
@@ -13,6 +14,7 @@ from ov3d_perception.evaluation.score import STUDENT_ALL, STUDENT_IN_VIEW, TEACH
 from ov3d_perception.inference import Segmenter
 from ov3d_perception.language.encoder import load_encoder
 from ov3d_perception.lifting import image_teacher
+from ov3d_perception.lifting.frames import BASIS
 from ov3d_perception.networks.checkpoint import load_checkpoint
 from ov3d_perception.paths import share_dir
 from ov3d_perception.recipes.load import changed
@@ -57,6 +59,26 @@ def test_student_learns_from_colours_to_tell_shine(recipe, tmp_path):
     assert (counts["used"], counts["unseen"], counts["corrupt"]) == (2, 1, 1)
     assert list((tmp_path / "out" / "logs").rglob("metrics.csv"))
     assert list((tmp_path / "out" / "logs").rglob("events.*"))
+
+
+@pytest.mark.parametrize("method", ["openscene", "ggsd"])
+def test_the_head_is_held_to_directions_that_images_have(recipe, tmp_path, method):
+    """Red and green walls span a plane; words reach out of it, and what agrees with them does not."""
+    changes = {"method.name": method, "method.agreement": 1.0, "method.held": True, "pairs.basis": 2}
+    recipe = changed(
+        recipe, {"optimiser.epochs": 2} | changes | ({"method.self_distillation": 0} if method == "ggsd" else {})
+    )
+    run.train(recipe, tmp_path / "out", device="cpu")
+    plane = np.load(tmp_path / "out/pairs" / BASIS)
+    assert plane.shape == (2, 3)
+    normal = np.linalg.svd(plane)[2][2]
+    state = torch.load(tmp_path / "out/last.ckpt", weights_only=False)["state_dict"]
+    head = state["network.final.kernel"].numpy()
+    assert np.abs(head @ normal).max() < 1e-5 < 0.1 < np.abs(head).max()
+    free = changed(recipe, {"method.held": False, "optimiser.epochs": 1})
+    run.train(free, tmp_path / "free", device="cpu")
+    state = torch.load(tmp_path / "free/last.ckpt", weights_only=False)["state_dict"]
+    assert np.abs(state["network.final.kernel"].numpy() @ normal).max() > 0.01
 
 
 def test_a_killed_run_resumes_to_the_same_weights(recipe, tmp_path, monkeypatch):

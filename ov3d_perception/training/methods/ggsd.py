@@ -53,7 +53,11 @@ def experiment(run: Run) -> Experiment:
     superpoints = partial(stored_superpoints, spec=method) if itself or method.superpoint > 0 else None
     reader = SampleReader(folder, prepared, superpoints)
     dataset = CloudDataset(reader, recipe, Columns(targets=True))
-    return Experiment(dataset, lambda steps: GgsdModule(run.network, recipe, steps, run.vocabulary), counts)
+
+    def module(steps: int) -> GgsdModule:
+        return GgsdModule(run.network, recipe, steps, run.vocabulary, reader.basis)
+
+    return Experiment(dataset, module, counts)
 
 
 class GgsdModule(OpenSceneModule):
@@ -64,8 +68,15 @@ class GgsdModule(OpenSceneModule):
 
     word_class: Tensor
 
-    def __init__(self, network: Network, recipe: Recipe, steps: int, vocabulary: Vocabulary | None = None) -> None:
-        super().__init__(network, recipe, steps, vocabulary)
+    def __init__(
+        self,
+        network: Network,
+        recipe: Recipe,
+        steps: int,
+        vocabulary: Vocabulary | None = None,
+        directions: Float[Tensor, "k d"] | None = None,
+    ) -> None:
+        super().__init__(network, recipe, steps, vocabulary, directions)
         method = recipe.method
         assert isinstance(method, GgsdSpec)
         self.options = ggsd.GgsdOptions(method.superpoint, method.self_distillation, method.tau)

@@ -30,7 +30,11 @@ def experiment(run: Run) -> Experiment:
     )
     reader = SampleReader(folder, prepared)
     dataset = CloudDataset(reader, recipe, Columns(targets=True))
-    return Experiment(dataset, lambda steps: OpenSceneModule(run.network, recipe, steps, run.vocabulary), counts)
+
+    def module(steps: int) -> OpenSceneModule:
+        return OpenSceneModule(run.network, recipe, steps, run.vocabulary, reader.basis)
+
+    return Experiment(dataset, module, counts)
 
 
 class OpenSceneModule(Student):
@@ -40,19 +44,41 @@ class OpenSceneModule(Student):
         network, steps: as for :class:`~ov3d_perception.training.student.Student`.
         recipe: method and optimiser.
         vocabulary: needed where the method balances the teacher's classes or asks for agreement over words.
+        directions: orthogonal unit rows that the targets lie in; a method that holds the head holds it to them.
     """
 
     text: Tensor
+    directions: Tensor | None
 
-    def __init__(self, network: Network, recipe: Recipe, steps: int, vocabulary: Vocabulary | None = None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        recipe: Recipe,
+        steps: int,
+        vocabulary: Vocabulary | None = None,
+        directions: Float[Tensor, "k d"] | None = None,
+    ) -> None:
         super().__init__(network, recipe.optimiser, steps)
         assert isinstance(recipe.method, OpenSceneSpec)
         self.method = recipe.method
+        self.register_buffer("directions", directions if recipe.method.held else None, persistent=False)
+        self._hold()
         if vocabulary is not None:
             self.logit_scale = vocabulary.logit_scale
             self.register_buffer("text", torch.from_numpy(vocabulary.embeddings), persistent=False)
             if self.method.balance > 0:
                 self.balance = Balance(vocabulary.prompt_class, self.method.balance)
+
+    def follow(self) -> None:
+        """Hold the head where it is held, then as every training."""
+        self._hold()
+        super().follow()
+
+    @torch.no_grad()
+    def _hold(self) -> None:
+        if self.directions is not None:
+            head = self.network.basis
+            head.copy_(head @ self.directions.T @ self.directions)
 
     def weights(self, targets: Targets) -> Float[Tensor, " m"] | None:
         """Weight of each target by its class and its confidence; None where neither counts."""
