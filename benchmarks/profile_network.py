@@ -32,7 +32,7 @@ from ov3d_perception.networks.registry import Network
 from ov3d_perception.sparse import SparseTensor, plan, training_plan
 from ov3d_perception.sparse.coordinates import CoordinateManager
 from ov3d_perception.sparse.recording import Recorded
-from ov3d_perception.sparse.steps import run_steps
+from ov3d_perception.sparse.steps import run_steps, runner, table_of
 
 CLOUDS = {
     "8k": ("simulated", 0.2, 0.6),
@@ -130,8 +130,11 @@ class Training:
         found = dict.fromkeys(["kernel maps", *(KINDS.values() if split else ["layers"]), "optimiser"], 0.0)
 
         def call_for_each(records: Sequence[tuple[int, ...]], room: int) -> None:
-            for record in records:
-                _timed(run_steps, KINDS[type(record).__name__], found, clock)([record], room)
+            table, counters = table_of(records), torch.zeros(2 * len(records), dtype=torch.int64)
+            sums, run = torch.empty(room), runner()
+            for number, record in enumerate(records):
+                places = table[number].data_ptr(), counters[2 * number :].data_ptr(), sums.data_ptr()
+                _timed(run, KINDS[type(record).__name__], found, clock)(*places, 1)
 
         places: list[tuple[Any, str, str]] = [
             (CoordinateManager, "_build", "kernel maps"),

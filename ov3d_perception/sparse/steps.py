@@ -13,7 +13,9 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 import torch
+from jaxtyping import Int64
 from llvmlite import ir
+from torch import Tensor
 
 from ov3d_perception.llvm_code import DOUBLE, FLOAT, LONG, LONGS, Code, address_of, compiled
 from ov3d_perception.sparse.runtime import arena
@@ -55,10 +57,15 @@ def step_function(name: str, write: Callable[[Code], None]) -> int:
     return address_of(compiled(name, [LONGS, LONG, FLOAT], write))
 
 
+def table_of(steps: Sequence[tuple[int, ...]]) -> Int64[Tensor, "s n"]:
+    """The records one after the other, all of one length."""
+    return torch.tensor([(*step, *(0,) * (LENGTH - len(step))) for step in steps])
+
+
 def run_steps(steps: Sequence[tuple[int, ...]], room: int) -> None:
     """Run all records on PyTorch's number of threads. room: floats that a block of any of them may ask for."""
     threads = max(1, min(torch.get_num_threads(), max(step[1] for step in steps)))
-    table = torch.tensor([(*step, *(0,) * (LENGTH - len(step))) for step in steps])
+    table = table_of(steps)
     counters = torch.zeros(2 * len(steps), dtype=torch.int64)
     sums, run = arena.empty(threads, max(room, 1), _FLOATS), runner()
 
