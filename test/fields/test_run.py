@@ -180,7 +180,7 @@ def test_a_reconstruction_goes_on_to_the_bit(scene: Scene) -> None:
 
 def test_a_segmentation_goes_on_to_the_bit(scene: Scene, out: Path, tmp_path: Path) -> None:
     known = models(scene)
-    teachers = teach(scene, known.encoder, edges, RECIPE.teacher, tmp_path, "colours")
+    teachers = teach(scene, known.encoder, edges, RECIPE.teacher, out / "teacher", "colours")
     text = torch.from_numpy(known.text.embed(list(scene.classes)))
 
     def begin() -> Segmentation:
@@ -203,7 +203,7 @@ def test_a_segmentation_goes_on_to_the_bit(scene: Scene, out: Path, tmp_path: Pa
 
 def test_the_first_steps_leave_the_field_alone(scene: Scene, out: Path, tmp_path: Path) -> None:
     known, content = models(scene), load_field(out / GEOMETRY)
-    teachers = teach(scene, known.encoder, edges, RECIPE.teacher, tmp_path, "colours")
+    teachers = teach(scene, known.encoder, edges, RECIPE.teacher, out / "teacher", "colours")
     text = torch.from_numpy(known.text.embed(list(scene.classes)))
     run = Segmentation(
         scene, content.space, content.field, teachers, text, BranchSettings(4, 2, (4, 4, 4), 8), RECIPE.segmentation,
