@@ -45,6 +45,7 @@ from ov3d_perception.training.data.sampler import EpochSampler
 from ov3d_perception.training.experiment import Experiment, Run, experiment_of
 from ov3d_perception.training.frozen_norm import FrozenNorm
 from ov3d_perception.training.initialise import network_of
+from ov3d_perception.training.kept_memory import keep_freed_memory
 from ov3d_perception.training.processes import Processes, synchronise
 from ov3d_perception.training.student import Student
 from ov3d_perception.training.times import StepTimes
@@ -119,6 +120,7 @@ def fit(recipe: Recipe, out: Path, experiment: Experiment, callback: CheckpointC
     )
     steps = math.ceil(math.ceil(len(sampler) / spec.batch) / spec.accumulate)
     torch.set_float32_matmul_precision("high")
+    keep_freed_memory()
     module = experiment.module(steps * spec.epochs).train()  # the phase before may have left normalisation frozen
     if processes.world > 1:
         synchronise(module.network)
