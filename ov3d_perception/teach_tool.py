@@ -25,7 +25,10 @@ from ov3d_perception.paths import cache_dir
 from ov3d_perception.recipes.former import of_checkpoint
 from ov3d_perception.recipes.parse import from_dict
 from ov3d_perception.recipes.specs import TeacherSpec
+from ov3d_perception.types import EncoderIdentity
 
+_OF_PUBLISHED = 1.5
+"""Loudness of words taught by pictures to a published CLIP: with less, the networks that learn from it find nothing."""
 _ENOUGH = 5  # examples, from which on none is asked for
 _ALIKE = 0.98  # cosine between the two examples that differ most
 _ODD = 0.25  # times the median share found: an example below it is unlike the others
@@ -89,11 +92,12 @@ def teach_from_pictures(
 ) -> Lesson:
     """The bank with a word that means what the pictures show; ``negatives`` show other things alone.
 
-    sources, masks: see :func:`read_picture`; loudness: see :func:`teach`, 0 for the default.
+    sources, masks: see :func:`read_picture`; loudness: see :func:`teach`, 0 for :func:`default_loudness`.
     Raises ImageError, EncoderError, IdentityError (encoder and bank differ), VocabularyError (the word is there),
     TeachingError.
     """
     bank.require_new(word, replaced)
+    loudness = loudness or default_loudness(bank.identity)
     pictures, repeated = _distinct([read_picture(source, masks) for source in sources])
     others = [read_picture(source) for source in negatives]
     encoder = load_encoder(spec.model, spec.pretrained, device="auto", precision=spec.precision)
@@ -102,7 +106,7 @@ def teach_from_pictures(
     examples = [patches_of(picture, _encode(image_teacher, picture), framed=not others) for picture in pictures]
     dim = bank.identity.dim
     rest = [_encode(image_teacher, picture).reshape(dim, -1).T for picture in others]
-    taught = teach(examples, _stacked(rest, dim), _rivals(bank, word), loudness or LOUDNESS)
+    taught = teach(examples, _stacked(rest, dim), _rivals(bank, word), loudness)
     origin = {
         "from": "pictures",
         "files": {picture.name: picture.sha256 for picture in pictures},
@@ -113,6 +117,11 @@ def teach_from_pictures(
     }
     notes = [f"{len(repeated)} pictures are copies of others and were left out: {', '.join(repeated)}"] * bool(repeated)
     return _lesson(bank, word, taught, origin, loudness, replaced, [p.name for p in pictures], notes)
+
+
+def default_loudness(identity: EncoderIdentity) -> float:
+    """Of words taught by pictures: what docs/taught_words.md measured for a published CLIP, or for a small one."""
+    return LOUDNESS if identity.pretrained == "local" else _OF_PUBLISHED
 
 
 def teach_from_map(

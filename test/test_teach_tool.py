@@ -27,7 +27,7 @@ from ov3d_perception.mapping.semantic_map import SemanticMap
 from ov3d_perception.models import shipped_bank, shipped_checkpoint
 from ov3d_perception.networks.checkpoint_info import load_info
 from ov3d_perception.street_clip.captions import street_words
-from ov3d_perception.teach_tool import teach_from_pictures, teacher_spec
+from ov3d_perception.teach_tool import default_loudness, teach_from_pictures, teacher_spec
 from ov3d_perception.types import EncoderIdentity
 
 
@@ -211,3 +211,10 @@ def test_five_pictures_find_a_class_that_the_bank_does_not_know(tmp_path: Path) 
                 elsewhere[name] = max(elsewhere[name], float(said.mean()))
     assert hits["taught"] / union["taught"] >= 0.7 * hits["true"] / union["true"] > 0.1
     assert elsewhere["taught"] <= elsewhere["true"] + 0.02, "images without a car, but with a bus"
+
+
+def test_words_of_a_published_clip_are_louder_than_those_of_a_small_one():
+    """docs/taught_words.md has what both are worth."""
+    small = TextBank.load(shipped_bank()).identity
+    assert small.pretrained == "local" and default_loudness(small) == 0.75
+    assert default_loudness(EncoderIdentity("ViT-B-16-quickgelu", "openai", 512)) == 1.5
