@@ -35,7 +35,8 @@ class GateSpec:
     more on any place is refused, not surely less on the mean of all old ones is a question.
     passes: greatest loss of agreement with itself. absent: greatest growth of what absent words find. calibration:
     greatest growth of the error of its probabilities. sure: least share of points in view where the teacher is sure.
-    collapse: a class that had a hundredth of the sure teacher's points must keep this part of its share.
+    collapse: a class that had a hundredth of the sure teacher's points must keep this part of its share, or be better
+    found where the teacher is sure: one that was seen where it is not may shrink.
     teacher: least accuracy of the sure teacher where there are labels; below, the teacher or its words are broken.
     sure_of: probability from which on the teacher is sure.
     """
@@ -167,7 +168,8 @@ def _points(change: Change) -> str:
 def _collapsed(place: Comparison, spec: GateSpec) -> Iterator[_Finding]:
     for name, share in place.after.agreement.share.items():
         was, now = place.before.share.get(name, 0.0), place.after.share.get(name, 0.0)
-        if share >= 0.01 and was >= 0.005 and now < spec.collapse * was:
+        better = place.after.agreement.iou.get(name, 0.0) > place.before.agreement.iou.get(name, 0.0)
+        if share >= 0.01 and was >= 0.005 and now < spec.collapse * was and not better:
             yield _Finding(
                 ASK, f"{place.name}: hardly any {name} is left ({_percent(was)} of the points, now {_percent(now)})"
             )

@@ -55,6 +55,18 @@ CASES = {
 }
 
 
+def test_a_class_that_was_seen_where_it_is_not_may_shrink() -> None:
+    """Nine tenths of the points were terrain, by mistake; now a fiftieth are, and more of the true ones among them."""
+
+    def of(agreement: float, terrain: float, iou: float) -> Measures:
+        known = replace(scores(agreement, terrain=0.05, road=0.95), iou={"terrain": iou})
+        return replace(measures(agreement), agreement=known, share={"terrain": terrain, "road": 1 - terrain})
+
+    assert judge([place(of(0.1, 0.9, 0.02), of(0.5, 0.02, 0.3))]).verdict == ACCEPTED
+    worse = judge([place(of(0.1, 0.9, 0.02), of(0.5, 0.02, 0.01))])
+    assert worse.verdict == ASK and "hardly any terrain" in str(worse.reasons)
+
+
 def test_better_where_it_was_made_for_and_no_worse_elsewhere() -> None:
     verdict = judge([GOOD, place(measures(0.5, 0.60), measures(0.5, 0.59), new=False)])
     assert verdict.verdict == ACCEPTED
