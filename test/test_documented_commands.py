@@ -56,11 +56,14 @@ def take(line: str) -> None:
             raise ValueError(f"{name} has no command {words[:1]}")
         command, name, words = command.commands[words[0]], f"{name} {words[0]}", words[1:]
     try:
-        command.make_context(name, words)
+        values = command.make_context(name, words).params.values()
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
         raise ValueError(f"{line}: {error.format_message()}") from error
+    shipped = [str(value) for value in values if str(value).startswith(("config/", "models/"))]
+    if missing := [path for path in shipped if not (ROOT / path).exists()]:
+        raise ValueError(f"{line}: {missing}, given or by default, is not shipped")
 
 
 def take_launch(file: str, *settings: str) -> None:
@@ -97,6 +100,7 @@ def test_pages_are_read() -> None:
         "ov3d bag repeat drive",
         "ov3d query car --nearset",
         "ov3d show models/street.safetensors",
+        "ov3d train config/train/street.yaml --out runs/street",
         f"{LAUNCH}record.launch.py",
         f"{LAUNCH}lidar.launch.py cloud:=/points",
     ],

@@ -114,7 +114,7 @@ def from_images(
     root: Annotated[Path, typer.Argument(help="A bag with LiDAR, cameras and TF, or the folder of a data set")],
     out: Annotated[Path, typer.Option("--map", help="The .ov3dmap file to write")],
     recipe: Annotated[Path, typer.Option(help="Whose teacher, words and association are used")] = Path(
-        "config/train/openscene_bag.yaml"
+        "config/train/ggsd_bag.yaml"
     ),
     dataset: Annotated[str, typer.Option(help="A name of docs/datasets.md")] = "bag",
     voxel: Annotated[float, typer.Option(help="Edge of the map's voxels, metres")] = 0.2,
