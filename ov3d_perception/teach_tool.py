@@ -29,6 +29,8 @@ from ov3d_perception.types import EncoderIdentity
 
 _OF_PUBLISHED = 1.5
 """Loudness of words taught by pictures to a published CLIP: with less, the networks that learn from it find nothing."""
+_OF_SMALL = 0.6
+"""To an encoder of one's own, chosen on worlds 1000 to 1004 of the simulated street (docs/taught_words.md)."""
 _ENOUGH = 5  # examples, from which on none is asked for
 _ALIKE = 0.98  # cosine between the two examples that differ most
 _ODD = 0.25  # times the median share found: an example below it is unlike the others
@@ -121,7 +123,7 @@ def teach_from_pictures(
 
 def default_loudness(identity: EncoderIdentity) -> float:
     """Of words taught by pictures: what docs/taught_words.md measured for a published CLIP, or for a small one."""
-    return LOUDNESS if identity.pretrained == "local" else _OF_PUBLISHED
+    return _OF_SMALL if identity.pretrained == "local" else _OF_PUBLISHED
 
 
 def teach_from_map(
@@ -135,7 +137,8 @@ def teach_from_map(
     semantic_map = load_map(path)
     bank.require(semantic_map.identity, f"features of {path}")
     here = examples_at(semantic_map, place)
-    taught = teach([here], here.outside[:0], _rivals(bank, word), loudness or LOUDNESS)
+    loudness = loudness or LOUDNESS
+    taught = teach([here], here.outside[:0], _rivals(bank, word), loudness)
     channels, dim = semantic_map.basis.shape
     origin = {
         "from": "map",
@@ -167,7 +170,7 @@ def _lesson(
     origin |= {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "encoder": str(bank.identity),
-        "loudness": loudness or LOUDNESS,
+        "loudness": loudness,
         "found": [round(float(share), 3) for share in taught.found],
         "mistaken": round(taught.mistaken, 4),
     }

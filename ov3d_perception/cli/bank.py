@@ -93,7 +93,8 @@ def teach(
     loudness: Annotated[
         float,
         typer.Option(
-            help="More finds more, and takes more from other words; 0: 1.5 for pictures and a published CLIP, else 0.75"
+            help="More finds more, and takes more from other words; 0: 1.5 for pictures and a published CLIP, 0.6 for "
+            "another encoder, 0.75 for a map"
         ),
     ] = 0.0,
     replace: Annotated[bool, typer.Option(help="Take the place of what the word means now")] = False,

@@ -7,7 +7,7 @@ from dataclasses import MISSING, Field, fields
 from typing import Any
 
 from ov3d_perception.errors import RecipeError
-from ov3d_perception.recipes.method_specs import METHODS
+from ov3d_perception.recipes.method_specs import METHODS, OpenSceneSpec
 from ov3d_perception.recipes.specs import Recipe
 
 
@@ -18,6 +18,8 @@ def unused_options(recipe: Recipe) -> dict[str, str]:
     reasons = dict.fromkeys(sorted(unread), f"method {method.name!r} does not read it")
     if recipe.optimiser.schedule != "onecycle":
         reasons["optimiser.warmup"] = f"optimiser.schedule {recipe.optimiser.schedule!r} does not read it"
+    if isinstance(method, OpenSceneSpec) and not recipe.pairs.basis:
+        reasons["method.held"] = "there are no directions to hold the head to: pairs.basis is 0"
     if recipe.teacher.passes:
         sizes = ("teacher.size", "teacher.scales", "teacher.key_smoothing")
         reasons |= dict.fromkeys(sizes, "teacher.passes say it otherwise")

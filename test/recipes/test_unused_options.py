@@ -72,6 +72,13 @@ def test_passes_say_otherwise_what_a_single_look_says():
             check_options(changed(RECIPE, passes | {f"teacher.{option}": value}))
 
 
+@pytest.mark.parametrize("method", ["openscene", "ggsd"])
+def test_a_head_is_held_to_the_directions_of_a_basis_alone(method):
+    held = {"method.name": method, "method.held": True}
+    assert "method.held" not in unused_options(changed(RECIPE, held))
+    assert "pairs.basis is 0" in unused_options(changed(RECIPE, {**held, "pairs.basis": 0}))["method.held"]
+
+
 def test_options_that_the_method_reads_pass():
     openscene = {
         "pairs.sweeps": 3,
