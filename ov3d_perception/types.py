@@ -67,12 +67,17 @@ class Camera:
 
 @dataclass(frozen=True)
 class View:
-    """A camera at the moment of its own exposure. ``T_world_camera`` is the optical frame's pose at ``stamp``."""
+    """A camera at the moment of its own exposure. ``T_world_camera`` is the optical frame's pose at ``stamp``.
+
+    depth: of an RGB-D camera, metres along the optical axis, 0 where nothing was measured; any size, for it is
+    registered to the image. None: there is none.
+    """
 
     camera: Camera
     T_world_camera: Pose
     image: UInt8[np.ndarray, "h w 3"]
     stamp: int = 0
+    depth: Float32[np.ndarray, "_ _"] | None = None
 
 
 @dataclass(frozen=True)

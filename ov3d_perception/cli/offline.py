@@ -59,8 +59,16 @@ def simulate(
     nuscenes: Annotated[
         tuple[str, str] | None, typer.Option(help="nuScenes' format; training and validation seeds: 0-7 1000-1001")
     ] = None,
+    scannet: Annotated[
+        tuple[str, str] | None, typer.Option(help="Furnished rooms in ScanNet's format; seeds likewise: 0-7 1000-1001")
+    ] = None,
 ) -> None:
     """Drive through a simulated street and write a standard bag, with ground truth for each point."""
+    if scannet:
+        from ov3d_perception.datasets.simulated_rooms import write_rooms
+
+        print(write_rooms(out, *scannet))
+        return
     if nuscenes:
         from ov3d_perception.datasets.simulated_nuscenes import write_street
 

@@ -16,6 +16,7 @@ SOURCES = {
     "pandaset": ("ov3d_perception.datasets.pandaset", "PandaSet"),
     "nuscenes": ("ov3d_perception.datasets.nuscenes", "NuScenes"),
     "nuscenes_keyframe": ("ov3d_perception.datasets.nuscenes_keyframe", "NuScenesKeyframe"),
+    "scannet": ("ov3d_perception.datasets.scannet", "ScanNet"),
     "simulated": ("ov3d_perception.datasets.simulated", "Simulated"),
     "bag": ("ov3d_perception.datasets.bag", "Bag"),
     "kept": ("ov3d_perception.datasets.kept", "Kept"),

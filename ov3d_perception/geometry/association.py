@@ -50,7 +50,8 @@ def associate(
 
     min_depth, max_depth: metres, exclusive, along the optical axis (along the ray for a fisheye, as is the depth that
     is returned). border: pixels left out along each image edge (see :class:`Limits`). occlusion: drops points hidden
-    behind nearer points of the same view; None, as in the papers, lets every point through.
+    behind nearer points of the same view, or that are not where the view's measured depth is; None, as in the LiDAR
+    papers, lets every point through.
 
     A point's index counts through all sweeps in their order. Cameras must be valid (see ``validate_camera``).
     """
@@ -100,7 +101,10 @@ def _one_view(
         offset += xyz.shape[1]
     point, sweep, uv, depth = (np.concatenate(columns) for columns in zip(*parts or [_nothing()], strict=True))
     if occlusion is not None:
-        keep = occlusion.visible(view.camera, uv, depth)
+        if view.depth is None:
+            keep = occlusion.visible(view.camera, uv, depth)
+        else:
+            keep = occlusion.agrees(view.camera, view.depth, uv, depth)
         point, sweep, uv, depth = point[keep], sweep[keep], uv[keep], depth[keep]
     return point, sweep, uv, depth
 

@@ -1,4 +1,4 @@
-"""Which of the points that project into an image are hidden behind nearer ones: a depth buffer for sparse points."""
+"""Which of the points that project into an image are hidden: by a depth buffer of the points, or by measured depth."""
 
 from __future__ import annotations
 
@@ -26,12 +26,16 @@ class OcclusionTest:
     resolution_px: side of a cell of the buffer. radius_px: reach (horizontal, vertical) over the gaps between beams;
     for a beam spacing of a radians about f * a / 2 (64 beams: 5, 32 beams: 15). relative_tolerance: depth noise, as a
     part of the depth. surface_clearance: c, metres.
+
+    measured_tolerance: where the view has measured depth, a point is seen if its depth is that of its pixel but for
+    this part of it (OpenScene's test; it allows 0.25 in ScanNet, more than stands between many a thing and its wall).
     """
 
     resolution_px: int = 4
     radius_px: tuple[float, float] = (6.0, 6.0)
     relative_tolerance: float = 0.03
     surface_clearance: float = 1.2
+    measured_tolerance: float = 0.05
 
     def visible(
         self,
@@ -52,3 +56,16 @@ class OcclusionTest:
         rho = np.hypot(reach_u + 1, reach_v + 1) * self.resolution_px
         slope = rho / (camera.K[0, 0] * self.surface_clearance)
         return nearest - inverse <= slope + self.relative_tolerance * inverse
+
+    def agrees(
+        self,
+        camera: Camera,
+        measured: Float32[np.ndarray, "h w"],
+        uv: Float32[np.ndarray, "n 2"],
+        depth: Float32[np.ndarray, " n"],
+    ) -> Bool[np.ndarray, " n"]:
+        """True for each point that lies where the image's measured depth says; False where none was measured."""
+        scale = np.array([measured.shape[1] / camera.width, measured.shape[0] / camera.height])
+        column, row = np.rint((uv + 0.5) * scale - 0.5).astype(np.int64).T
+        there = measured[np.clip(row, 0, measured.shape[0] - 1), np.clip(column, 0, measured.shape[1] - 1)]
+        return (there > 0) & (np.abs(depth - there) <= self.measured_tolerance * there)

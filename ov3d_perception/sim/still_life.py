@@ -71,7 +71,7 @@ def carried_camera(count: int, size: tuple[int, int], all_round: bool = False) -
     azimuth = np.pi + turn * (np.radians(70) if all_round else np.radians(30))
     radius, up = 6.3 + 0.5 * np.sin(5.1 * turn), 2.3 + 0.8 * np.sin(7.3 * turn + 0.4)
     eyes = np.column_stack([radius * np.cos(azimuth), radius * np.sin(azimuth), up])
-    return Camera("hand", width, height, K), np.stack([_looking(eye, _CENTRE) for eye in eyes])
+    return Camera("hand", width, height, K), np.stack([looking(eye, _CENTRE) for eye in eyes])
 
 
 def photograph(life: StillLife, camera: Camera, T_world_camera: Pose, seed: int) -> tuple[Picture, np.ndarray]:
@@ -102,7 +102,7 @@ def _places(rng: np.random.Generator, radii: list[float]) -> list[tuple[float, f
     return [found[n] for n in range(len(radii))]
 
 
-def _looking(eye: np.ndarray, at: np.ndarray) -> Pose:
+def looking(eye: np.ndarray, at: np.ndarray) -> Pose:
     """The optical frame of a camera at ``eye`` that looks at a point, with its picture upright."""
     forward = (at - eye) / np.linalg.norm(at - eye)
     right = np.cross(forward, [0.0, 0.0, 1.0])
