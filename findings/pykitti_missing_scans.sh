@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # pykitti 0.3.1, raw: get_velo(i), get_cam2(i), oxts[i] and timestamps[i] are each the i-th FILE of their own folder, whatever
 # the files are called. In KITTI's raw data frames are missing here and there: 2011_09_26_drive_0009_sync has images and poses
-# 0 to 446 and no scans 177 to 180. From there on every scan goes with the image, the pose and the time of four frames before it,
-# 0.4 s, metres of the road at a vehicle's speed; the first 177 frames, the ones that one looks at, are right. `frames`
+# 0 to 446 and no scans 177 to 180. From there on every scan goes with the image, the pose and the time of four frames before
+# it, 0.4 s, metres of the road at a vehicle's speed; the first 177 frames, the ones that one looks at, are right. `frames`
 # counts files, too. Nothing is raised before the end of the drive.
 # Seen here, frames 0 to 4 without scan 2: images 0, 1, 2, 3 with scans 0, 1, 3, 4; frames=range(1, 4): 1, 2, 3 with 1, 3, 4.
 # Exit status: 0 if this is still so, 1 if it changed.

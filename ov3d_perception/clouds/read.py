@@ -19,6 +19,8 @@ _FAR = 1e5
 _OTHER_INTENSITIES = ("scalar_intensity", "reflectance", "i")
 """CloudCompare's name in PLY, and others that stand beside :data:`INTENSITY_FIELDS` in files."""
 
+_MOST_COLUMNS = 32
+"""Of an array without names; more are points in columns (nuScenes' devkit has them so)."""
 
 _LAS_NAN = -(2**31)
 """What laspy stores for a coordinate that is NaN: LAS has integers only."""
@@ -67,6 +69,8 @@ def read_cloud(path: str | Path) -> CloudFile:
 def _cloud(path: Path, columns: dict[str, np.ndarray]) -> CloudFile:
     if missing := [axis for axis in "xyz" if axis not in columns]:
         raise PointCloudError(f"{path} has the fields {', '.join(columns)}, without {missing}", "Export x, y and z")
+    if words := [name for name, values in columns.items() if name in set("xyz") and values.dtype.kind not in "fiu"]:
+        raise PointCloudError(f"{path} has {', '.join(words)} that are no numbers", "Export x, y and z as numbers")
     xyz = np.stack([columns[axis] for axis in "xyz"], 1)
     offset = np.zeros(3)
     finite = np.isfinite(xyz).all(1)
@@ -81,7 +85,13 @@ def _cloud(path: Path, columns: dict[str, np.ndarray]) -> CloudFile:
 def _pcd(path: Path) -> dict[str, np.ndarray]:
     from pypcd4 import PointCloud
 
-    data = PointCloud.from_path(path).pc_data
+    cloud = PointCloud.from_path(path)
+    data = np.atleast_1d(cloud.pc_data)  # a single point of text comes without an axis
+    if len(data) != cloud.metadata.points:
+        raise PointCloudError(
+            f"{path} was cut short: it holds {len(data)} of the {cloud.metadata.points} points of its header",
+            "Copy it again; what is there can be read with POINTS, WIDTH and HEIGHT set to it",
+        )
     return {name: data[name] for name in data.dtype.names or ()}
 
 
@@ -131,9 +141,10 @@ def _npy(path: Path) -> dict[str, np.ndarray]:
     values: Any = np.load(path, allow_pickle=False)
     if values.dtype.names:
         return {name: values[name].reshape(-1) for name in values.dtype.names}
-    if values.ndim != 2 or values.shape[1] < 3:
+    if values.ndim != 2 or values.shape[1] < 3 or values.shape[1] > _MOST_COLUMNS:
         raise PointCloudError(
-            f"{path} holds an array of shape {values.shape}", "Save (n, 3) or (n, 4): x y z intensity"
+            f"{path} holds an array of shape {values.shape}",
+            "Save (n, 3) or (n, 4): x y z intensity, a row a point",
         )
     return dict(zip(("x", "y", "z", "intensity"), values.T[:4], strict=False))
 

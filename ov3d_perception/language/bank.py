@@ -206,7 +206,12 @@ class TextBank:
                 f"{path} is not a text bank of this package: it lacks {sorted(missing)}",
                 f"Name the array to read with key=; it holds {sorted(arrays)}",
             )
-        identity = EncoderIdentity(**json.loads(str(arrays["identity"])))
-        words = [str(word) for word in arrays["words"]]
-        origins = json.loads(str(arrays["origins"])) if "origins" in arrays else {}
-        return cls(words, arrays["embeddings"], identity, float(arrays["logit_scale"]), origins)
+        words = [str(word) for word in np.atleast_1d(arrays["words"])]
+        try:
+            identity = EncoderIdentity(**json.loads(str(arrays["identity"])))
+            origins = json.loads(str(arrays["origins"])) if "origins" in arrays else {}
+            return cls(words, arrays["embeddings"], identity, float(arrays["logit_scale"]), origins)
+        except (TypeError, ValueError) as error:
+            raise EncoderError(
+                f"The text bank {path} does not say whose embeddings it holds ({error})", "Store the bank again"
+            ) from error

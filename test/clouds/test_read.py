@@ -115,6 +115,35 @@ def test_a_damaged_file_is_one_line_that_names_it(ending: str, tmp_path: Path) -
         read_cloud(path)
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "binary"])
+def test_a_pcd_file_that_was_cut_short_is_refused(encoding: str, tmp_path: Path) -> None:
+    """A full disk leaves whole points less than the header says, which pypcd4 reads without a word."""
+    path = write_pcd(encoding)(tmp_path)
+    head, _, body = path.read_bytes().partition(b"DATA " + encoding.encode() + b"\n")
+    rest = body.splitlines(True)[0] if encoding == "ascii" else body[:16]
+    path.write_bytes(head + b"DATA " + encoding.encode() + b"\n" + rest)
+    with pytest.raises(PointCloudError, match="cut short: it holds 1 of the 3 points"):
+        read_cloud(path)
+
+
+def test_one_point_of_text_is_a_cloud(tmp_path: Path) -> None:
+    pypcd4.PointCloud.from_xyzi_points(POINTS[:1]).save(tmp_path / "a.pcd", encoding=pypcd4.Encoding.ASCII)
+    assert read_cloud(tmp_path / "a.pcd").points.tolist() == [[1.5, -2.0, 0.25, 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (np.zeros((4, 5000)), r"shape \(4, 5000\).*a row a point"),
+        (np.array([["x", "y", "z"]]), "x, y, z that are no num"),
+    ],
+)
+def test_an_array_of_no_points_is_refused(values: np.ndarray, said: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", values)
+    with pytest.raises(PointCloudError, match=said):
+        read_cloud(tmp_path / "a.npy")
+
+
 def test_what_is_no_cloud(tmp_path: Path) -> None:
     with pytest.raises(PointCloudError, match="no ending of a point cloud"):
         read_cloud(tmp_path / "a.txt")

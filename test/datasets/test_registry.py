@@ -8,7 +8,7 @@ import pytest
 
 from ov3d_perception.datasets.registry import SOURCES, open_dataset, parse_options
 from ov3d_perception.datasets.source import FrameSource, require
-from ov3d_perception.errors import DatasetError
+from ov3d_perception.errors import BagError, DatasetError
 from ov3d_perception.types import Frame
 
 
@@ -37,6 +37,37 @@ def test_every_source_is_a_frame_source():
         assert issubclass(getattr(import_module(module), cls), FrameSource)
 
 
+@pytest.mark.parametrize(
+    ("name", "option", "said"),
+    [
+        (
+            "pandaset",
+            "sequences=[001, 040]",
+            r"sequences is \[1, 32\], not Sequence\[str\] \| None.*'001'",
+        ),  # YAML's octal
+        ("semantickitti", "sequences=00", "sequences is 0, not Sequence"),
+        ("semantickitti", "sequences='00'", "sequences is '00', not Sequence"),
+        ("semantickitti", "sweeps=three", "sweeps is 'three', not int"),
+        ("semantickitti", "sweeps=true", "sweeps is True, not int"),
+        ("bag", "time_offset=1e-3", "time_offset is '1e-3', not float"),
+        ("bag", "camera_axes=both", "camera_axes is 'both', not"),
+        ("bag", "stretch=[0.5]", r"stretch is \[0.5\], not tuple"),
+        ("simulated", "image_size=[64, 48.5]", "image_size is"),
+    ],
+)
+def test_an_option_of_another_type_is_refused_before_files_are_looked_for(tmp_path, name, option, said):
+    with pytest.raises(DatasetError, match=said):
+        open_dataset(name, tmp_path, **parse_options([option]))
+
+
+def test_options_of_the_right_type_reach_the_source(tmp_path):
+    options = ["sequences=[0, '01']", "images=0", "labels=false", "sweeps=2", "split="]
+    with pytest.raises(DatasetError, match="sequences/01/velodyne"):
+        open_dataset("semantickitti", tmp_path, **parse_options(options))
+    with pytest.raises(BagError, match="There is no bag"):
+        open_dataset("bag", tmp_path / "none", **parse_options(["stretch=[0, 0.25]", "max_lag=1", "imu=", "tf=x"]))
+
+
 def test_options_as_typed():
     assert parse_options(["sweeps=3", "split=val", "cameras=[CAM_FRONT]", "root="]) == {
         "sweeps": 3,
@@ -46,6 +77,8 @@ def test_options_as_typed():
     }
     with pytest.raises(DatasetError, match=r"'sweeps' has no '='"):
         parse_options(["sweeps"])
+    with pytest.raises(DatasetError, match=r"'stretch=\[0' is no YAML"):
+        parse_options(["stretch=[0"])
 
 
 class Three(FrameSource):

@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 from ov3d_perception.bags import messages
 from ov3d_perception.bags.images import encode_jpeg
 from ov3d_perception.bags.writer import BagWriter
+from ov3d_perception.clouds.write import write_cloud
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.fields.rays import camera_rays
 from ov3d_perception.fields.scene import Scene, space_of
@@ -103,6 +104,54 @@ def test_transforms_with_a_lens_are_undistorted(folder: Path) -> None:
     path.write_text("{")
     with pytest.raises(DatasetError, match="cannot be read"):
         load_scene(folder)
+
+
+def test_every_coefficient_of_a_lens_bends_the_image(folder: Path) -> None:
+    """k3 bends r^6 as OpenCV's fifth coefficient does: Metashape and COLMAP's FULL_OPENCV have it."""
+    path = folder / "transforms.json"
+    content = json.loads(path.read_text())
+    plain = load_scene(folder).views[0]
+    path.write_text(json.dumps(content | {"k1": -0.1, "k3": 0.8, "p1": 0.01}))
+    bent = cv2.undistort(plain.image, plain.camera.K, np.array([-0.1, 0, 0.01, 0, 0.8]))
+    assert (load_scene(folder).views[0].image == bent).all()
+    for fisheye in ({"camera_model": "OPENCV_FISHEYE"}, {"is_fisheye": True}):
+        path.write_text(json.dumps(content | fisheye | {"k1": -0.1, "k4": 0.2}))
+        K, D = plain.camera.K, np.array([-0.1, 0, 0, 0.2])
+        assert (load_scene(folder).views[0].image == cv2.fisheye.undistortImage(plain.image, K, D, Knew=K)).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"camera_model": "EQUIRECTANGULAR"}, "camera_model EQUIRECTANGULAR, which is not read"),
+        ({"k4": 0.1}, "k4 = 0.1, which is not read"),
+        ({"frames": [{"file_path": 3}]}, "no file_path"),
+        ({"frames": ["images/00.png"]}, "no file_path"),
+        ({"frames": [{"file_path": "images/00.png", "transform_matrix": (2 * np.eye(4)).tolist()}]}, "no rigid"),
+    ],
+)
+def test_transforms_that_would_be_read_wrongly_are_refused(folder: Path, change: dict, said: str) -> None:
+    path = folder / "transforms.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(DatasetError, match=said):
+        load_scene(folder)
+
+
+def test_points_of_a_survey_stay_in_the_frame_of_the_poses(folder: Path) -> None:
+    path, site = folder / "transforms.json", np.array([500123.25, 5300123.5, 12.0])
+    content = json.loads(path.read_text())
+    points = site + np.random.default_rng(0).uniform(-1, 1, (10, 3))
+    rgb, columns = np.zeros((10, 3), np.uint8), {}
+    write_cloud(folder / "points.ply", points, rgb, columns)
+    frames = [
+        frame
+        | {"transform_matrix": (np.array(frame["transform_matrix"]) + np.pad(site[:, None], ((0, 1), (3, 0)))).tolist()}
+        for frame in content["frames"]
+    ]
+    path.write_text(json.dumps(content | {"ply_file_path": "points.ply", "frames": frames}))
+    scene = load_scene(folder)
+    assert scene.points is not None
+    np.testing.assert_allclose(scene.points, points, atol=1e-6)
 
 
 def test_seven_scenes_poses_are_of_the_colour_camera(tmp_path: Path) -> None:

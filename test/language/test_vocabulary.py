@@ -61,6 +61,11 @@ def test_broken_banks(tmp_path: Path):
         TextBank.load(tmp_path / "foreign.npz")
     with pytest.raises(EncoderError, match="no arrays 'b'"):
         TextBank.load(tmp_path / "foreign.npz", key="b")
+    good = {"words": np.array(["x"]), "embeddings": np.ones((1, 4)), "logit_scale": np.float32(50)}
+    for identity, origins in (("no JSON", "{}"), ('{"model": "m"}', "{}"), ("[1]", "{}"), (str(IDENTITY), "no JSON")):
+        np.savez(tmp_path / "own.npz", **good, identity=np.array(identity), origins=np.array(origins))
+        with pytest.raises(EncoderError, match="does not say whose embeddings"):
+            TextBank.load(tmp_path / "own.npz")
     with pytest.raises(EncoderError, match="shape"):
         TextBank(["one"], np.ones((2, 4), np.float32), IDENTITY)
     with pytest.raises(EncoderError, match="zero or not finite"):
