@@ -33,11 +33,11 @@ _SAVE_EVERY = 120.0  # seconds
 
 @dataclass(frozen=True)
 class Models:
-    """The encoder, what embeds words, and what says where things end, called ``edges_name``."""
+    """The encoder, what embeds words, and what says where things end, called ``edges_name`` (None: see ``teach``)."""
 
     encoder: Encoder
     text: TextSource
-    edges: Edges
+    edges: Edges | None
     edges_name: str
 
 
@@ -48,6 +48,8 @@ def open_models(recipe: FieldRecipe) -> Models:
     text = load_text_source(recipe.words.text) if recipe.words.text else TextTower(encoder)
     if recipe.words.dino:
         return Models(encoder, text, load_dino(recipe.words.dino, encoder.device), recipe.words.dino)
+    if recipe.teacher.pyramid == "dense":
+        return Models(encoder, text, None, "finest scale")
     return Models(encoder, text, encoder_edges(encoder, recipe.teacher.cell), "encoder")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from ov3d_perception.errors import EncoderError
+from ov3d_perception.language.windows import dense_in_windows
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """Of the paper's size, 256 pixels; every place is in four of them, but at the border."""
+
+    window: int = 256
+    stride: int = 128
+    batch: int = 8
 
 
 class Dino:
@@ -42,14 +53,20 @@ class Dino:
 
     @torch.inference_mode()
     def __call__(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "gh gw e"]:
-        """The last block's patch features, a row a patch of the image (its border cut to whole patches), on the CPU."""
+        """The last block's patch features, a row a patch of the image (its border cut to whole patches), on the CPU.
+
+        Seen in windows, since a network that attends to all of a large image takes the square of its size.
+        """
         height, width = (side // self.patch * self.patch for side in image.shape[:2])
         pixels = torch.from_numpy(np.ascontiguousarray(image[:height, :width])).permute(2, 0, 1)[None].float() / 255
         mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (_MEAN, _STD))
-        tokens = self._network.forward_features(((pixels - mean) / std).to(self._device))
-        features = tokens[:, self._network.num_prefix_tokens :]
-        grid = functional.normalize(features[0].float().cpu(), dim=1)
-        return grid.unflatten(0, (height // self.patch, width // self.patch))
+        grid = dense_in_windows(self._see, ((pixels - mean) / std).to(self._device), (self.patch,) * 2, _Windows())
+        return grid[0].float().cpu().permute(1, 2, 0)
+
+    def _see(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b e gh gw"]:
+        tokens = self._network.forward_features(pixels)[:, self._network.num_prefix_tokens :]
+        grid = functional.normalize(tokens, dim=2).transpose(1, 2)
+        return grid.unflatten(2, (pixels.shape[2] // self.patch, pixels.shape[3] // self.patch))
 
 
 def load_dino(spec: str, device: str | torch.device = "cpu") -> Dino:

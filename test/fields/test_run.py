@@ -24,12 +24,13 @@ from ov3d_perception.fields.export import export_map
 from ov3d_perception.fields.field import FieldSettings
 from ov3d_perception.fields.field_file import load_field
 from ov3d_perception.fields.language_branch import BranchSettings
+from ov3d_perception.fields.rays import Rays
 from ov3d_perception.fields.recipe import FieldRecipe, ImagesSpec, WordsSpec, load_recipe
 from ov3d_perception.fields.reconstruct import Reconstruction, ReconstructionSettings
 from ov3d_perception.fields.run import FIELD, GEOMETRY, STATE, Models, train
 from ov3d_perception.fields.scene import Scene, space_of
 from ov3d_perception.fields.segment import Segmentation, SegmentationSettings
-from ov3d_perception.fields.teachers import Teachers, TeacherSettings, teach
+from ov3d_perception.fields.teachers import Teachers, TeacherSettings, finest_edges, teach
 from ov3d_perception.fields.to_map import map_of
 from ov3d_perception.language.vocabulary import TextBank
 from ov3d_perception.mapping.basis import Basis
@@ -230,6 +231,55 @@ def test_teachers_are_read_where_they_lie(scene: Scene, tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == files and first.nbytes == again.nbytes
     for number in scene.training:
         np.testing.assert_array_equal(first.clip[number], again.clip[number])
+
+
+def test_edges_without_dino_are_the_finest_scale_less_its_mean(scene: Scene, tmp_path: Path) -> None:
+    clip = torch.tensor([[[[1.0, 0.0], [0.6, 0.8]]], [[[0.0, 1.0], [0.8, 0.6]]]])
+    found = finest_edges(clip, (2, 1))  # the first is the finest: windows of half the shorter side
+    torch.testing.assert_close(found[0, 0], -found[0, 1])
+    torch.testing.assert_close(found[0, 0], torch.tensor([0.2, -0.4]) / 0.2**0.5)
+    taught = teach(scene, models(scene).encoder, None, RECIPE.teacher, tmp_path, "finest")
+    clip_1 = torch.from_numpy(taught.clip[1]).float()
+    np.testing.assert_allclose(taught.edges[1], finest_edges(clip_1, RECIPE.teacher.scales), atol=2e-3)
+
+
+def test_edges_see_a_smaller_image(scene: Scene, tmp_path: Path) -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def watched(image: np.ndarray) -> torch.Tensor:
+        seen.append(image.shape)
+        return edges(image)
+
+    settings = dataclasses.replace(RECIPE.teacher, edges_downsample=2.0)
+    teach(scene, models(scene).encoder, watched, settings, tmp_path, "colours")
+    height, width = scene.views[0].image.shape[:2]
+    assert set(seen) == {(height // 2, width // 2, 3)}
+
+
+def test_places_of_a_patch_are_apart_and_have_the_edges_of_their_rays(scene: Scene, out: Path) -> None:
+    """Here the edges of a place are its row, its column and its view."""
+    content, (height, width) = load_field(out / GEOMETRY), scene.views[0].image.shape[:2]
+    rows, columns = np.meshgrid(np.arange(height // 6), np.arange(width // 6), indexing="ij")
+    where = {n: np.stack([rows, columns, np.full_like(rows, n)], -1).astype(np.float16) for n in scene.training}
+    teachers = Teachers({n: np.ones((2, 3, 3, 4), np.float16) for n in scene.training}, where)
+    settings = dataclasses.replace(RECIPE.segmentation, patches=2, patch=3, every=2)
+    run = Segmentation(
+        scene, content.space, content.field, teachers, torch.eye(4), BranchSettings(4, 2, (4, 4, 4), 8), settings,
+        RECIPE.losses,
+    )  # fmt: skip
+    seen: list[Rays] = []
+    look = run._look
+    run._look = lambda rays: (seen.append(rays), look(rays))[1]  # type: ignore[method-assign,func-returns-value]
+    patches = run._patch_batch(np.random.default_rng(0))
+    assert patches is not None and patches.feature.shape == (2, 9, 4)
+    places = patches.dino.unflatten(1, (3, 3))
+    torch.testing.assert_close(places.diff(dim=1), torch.tensor([2.0, 0, 0]).expand(2, 2, 3, 3))
+    torch.testing.assert_close(places.diff(dim=2), torch.tensor([0.0, 2, 0]).expand(2, 3, 2, 3))
+    for ray, (row, column, view) in enumerate(patches.dino.flatten(0, 1).int().tolist()):
+        camera = content.space.rays(scene.views[view].camera, scene.views[view].T_world_camera)
+        at = int((row + 0.5) * height / (height // 6)) * width + int((column + 0.5) * width / (width // 6))
+        torch.testing.assert_close(seen[0].directions[ray], camera.directions[at])
+        torch.testing.assert_close(seen[0].origins[ray], camera.origins[at])
 
 
 @pytest.mark.parametrize("name", ["small", "quick", "room", "paper"])
