@@ -15,6 +15,7 @@ ScenePath = Annotated[
     Path, typer.Argument(help="poses_bounds.npy, transforms.json, COLMAP, 7-Scenes: their folder; or a bag")
 ]
 FieldPath = Annotated[Path, typer.Argument(help="A field (field.safetensors)")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1: of the encoder and of the field's training")]
 Camera = Annotated[list[str] | None, typer.Option(help="A bag's camera, by namespace or topic; default: its first")]
 
 
@@ -45,16 +46,18 @@ def train(
     word: Annotated[list[str] | None, typer.Option(help="A class, once for each; default: the scene's own")] = None,
     override: Annotated[list[str] | None, typer.Option("--set", help="section.field=value, in YAML")] = None,
     camera: Camera = None,
+    device: Device = "auto",
     resume: Annotated[bool, typer.Option(help="Go on where the run in --out stopped")] = False,
 ) -> None:
     """Reconstruct a scene, then teach it words (3D-OVS). No labels are used."""
     from ov3d_perception.fields.recipe import load_recipe
-    from ov3d_perception.fields.run import FIELD
+    from ov3d_perception.fields.run import FIELD, open_models
     from ov3d_perception.fields.run import train as run
     from ov3d_perception.fields.sources import load_scene
 
     loaded = load_recipe(recipe, override or [])
-    result = run(load_scene(scene, tuple(camera or ())), loaded, out, word or (), resume=resume)
+    posed = load_scene(scene, tuple(camera or ()))
+    result = run(posed, loaded, out, word or (), open_models(loaded, device), resume)
     figures = ", ".join(f"{name} {value:.1f}" for name, value in result.figures.items())
     print(f"{out / FIELD}: {', '.join(result.words)}; {figures}")
 
@@ -92,17 +95,20 @@ def ablate(
     recipe: Annotated[Path, typer.Option(help="A YAML file of config/field")] = Path("config/field/small.yaml"),
     row: Annotated[list[str] | None, typer.Option(help="Only this row, by name; may be given several times")] = None,
     override: Annotated[list[str] | None, typer.Option("--set", help="section.field=value, in YAML")] = None,
+    device: Device = "auto",
 ) -> None:
     """Repeat a table of 3D-OVS on scenes: mean and spread over them. Goes on where it was killed."""
     from ov3d_perception.evaluation.tables import load_table, to_markdown
     from ov3d_perception.fields.ablate import ablate as repeat
     from ov3d_perception.fields.recipe import load_recipe
+    from ov3d_perception.fields.run import open_models
     from ov3d_perception.fields.sources import load_scene
     from ov3d_perception.paths import shipped
 
     chosen = load_table(Path(shipped(tables)), table)
     loaded = load_recipe(recipe, override or [])
-    print(to_markdown(repeat([load_scene(scene) for scene in scenes], loaded, chosen, out, row or ())))
+    found = repeat([load_scene(scene) for scene in scenes], loaded, chosen, out, row or (), open_models(loaded, device))
+    print(to_markdown(found))
 
 
 @group.command("render")

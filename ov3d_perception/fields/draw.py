@@ -12,7 +12,7 @@ from PIL import Image
 
 from ov3d_perception.errors import CheckpointError
 from ov3d_perception.fields.field_file import FieldFile
-from ov3d_perception.fields.language_branch import render_narrow
+from ov3d_perception.fields.language_branch import render
 from ov3d_perception.fields.reconstruct import draw
 from ov3d_perception.fields.scene import Scene
 from ov3d_perception.files import replacing
@@ -51,15 +51,16 @@ def picture_of(content: FieldFile, view: View, asked: torch.Tensor | None = None
     """Panels side by side. asked: embeddings of words, one more panel each."""
     shape = view.image.shape
     rays = content.space.rays(view.camera, view.T_world_camera)
-    shades, depth = draw(content.field, rays, content.background)
-    panels = [view.image, _bytes(shades.numpy()).reshape(shape), _grey(depth.numpy(), shape)]
-    if content.branch is not None and content.text is not None:
-        narrow, _, _ = render_narrow(content.field, content.branch, rays)
-        embedded = narrow @ content.branch.basis
-        label = ovs3d.logits(embedded, content.text).argmax(1).int().numpy()
-        panels.append(_over(view.image, colourise(label, content.words).reshape(shape)))
-        for value in () if asked is None else ovs3d.logits(embedded, asked).T.numpy():
-            panels.append(_over(view.image, _grey(value, shape)))
+    if content.branch is None or content.text is None:
+        shades, depth = draw(content.field, rays, content.background)
+        return np.concatenate([view.image, _bytes(shades.numpy()).reshape(shape), _grey(depth.numpy(), shape)], 1)
+    seen = render(content.field, content.branch, rays, content.background)
+    embedded = seen.narrow @ content.branch.basis
+    panels = [view.image, _bytes(seen.colour.numpy()).reshape(shape), _grey(seen.depth.numpy(), shape)]
+    label = ovs3d.logits(embedded, content.text).argmax(1).int().numpy()
+    panels.append(_over(view.image, colourise(label, content.words).reshape(shape)))
+    for value in () if asked is None else ovs3d.logits(embedded, asked).T.numpy():
+        panels.append(_over(view.image, _grey(value, shape)))
     return np.concatenate(panels, 1)
 
 

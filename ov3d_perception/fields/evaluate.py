@@ -16,8 +16,8 @@ from torch import Tensor
 from ov3d_perception.errors import CheckpointError, DatasetError
 from ov3d_perception.evaluation.metrics import Confusion
 from ov3d_perception.fields.field_file import FieldFile, settings_from
-from ov3d_perception.fields.language_branch import render_narrow
-from ov3d_perception.fields.reconstruct import draw, psnr
+from ov3d_perception.fields.language_branch import render
+from ov3d_perception.fields.reconstruct import psnr
 from ov3d_perception.fields.scene import Scene
 from ov3d_perception.fields.teachers import TeacherSettings, pyramid_of
 from ov3d_perception.files import replacing
@@ -118,11 +118,10 @@ def look_at(
     """A view's classes (equation 4), the probability of each class (with the encoder's scale), and its colours."""
     assert content.branch is not None and content.text is not None
     rays = content.space.rays(view.camera, view.T_world_camera).to(content.field.box.device)
-    narrow, _, _ = render_narrow(content.field, content.branch, rays)
-    z = ovs3d.logits(narrow @ content.branch.basis, content.text.to(narrow.device)).cpu()
-    colours, _ = draw(content.field, rays, content.background)
+    seen = render(content.field, content.branch, rays, content.background)
+    z = ovs3d.logits(seen.narrow @ content.branch.basis, content.text.to(seen.narrow.device)).cpu()
     label = z.argmax(1).int().numpy().reshape(view.camera.height, view.camera.width)
-    return label, torch.softmax(content.logit_scale * z, 1).numpy(), colours.cpu()
+    return label, torch.softmax(content.logit_scale * z, 1).numpy(), seen.colour.cpu()
 
 
 def teacher_labels(

@@ -112,9 +112,9 @@ class RadianceField(nn.Module):
     def _depth_of_step(self) -> float:
         return self.step * self.settings.thickness / float(self.unit)
 
-    def look(self, rays: Rays, jitter: bool = False) -> Looked:
+    def look(self, rays: Rays, jitter: bool = False, weight: float = 0.0) -> Looked:
         """Samples of the rays and their weights, differentiable by the density. jitter: begin at a random part of a
-        step, as in training."""
+        step, as in training. weight: of a sample that is kept; the settings' where that is more."""
         scale = self._last / self.extent
         lines = ((rays.origins - self.box[0]) * scale, rays.directions * scale)
         offsets = (
@@ -126,12 +126,12 @@ class RadianceField(nn.Module):
         marching = MarchSettings(self.step, settings.shift, self._depth_of_step)
         samples = march(self.density, self.occupied, lines, spans(rays, self.box, settings.near), offsets, marching)
         depth = self.optical_depth(self.density.sum(samples.points, samples.sums))
-        weight = composite.weights(depth, samples.ray, samples.rays)
-        both = torch.stack([weight, weight.detach() * samples.t], 1)
+        weights = composite.weights(depth, samples.ray, samples.rays)
+        both = torch.stack([weights, weights.detach() * samples.t], 1)
         total = composite.over_rays(both, samples.ray, samples.rays)
-        matter = torch.nonzero(weight.detach() > settings.weight)[:, 0]
+        matter = torch.nonzero(weights.detach() > max(weight, settings.weight))[:, 0]
         kept = replace(samples, **{name: getattr(samples, name)[matter] for name in ("points", "t", "ray", "sums")})
-        return Looked(kept, weight[matter], total[:, 0], total[:, 1].detach())
+        return Looked(kept, weights[matter], total[:, 0], total[:, 1].detach())
 
     def features(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n f"]:
         """Appearance features at points in cells."""

@@ -37,13 +37,14 @@ class ImagesSpec:
 class WordsSpec:
     """encoder: "<model>,<pretrained>" as ``load_encoder``. text: bank or model for the words; the encoder where empty.
     dino: "<timm model>:<file>" with DINO's weights; where empty the encoder's dense features take their place.
-    branch_hidden, selection: of the language branch."""
+    branch_hidden, selection: of the language branch. precision: of the encoder, as ``load_encoder``."""
 
     encoder: str = "ViT-B-16-quickgelu,openai"
     text: str = ""
     dino: str = ""
     branch_hidden: int = 128
     selection: tuple[int, int, int] = (16, 4, 4)
+    precision: str = "auto"
 
 
 @dataclass(frozen=True)

@@ -41,10 +41,10 @@ class Models:
     edges_name: str
 
 
-def open_models(recipe: FieldRecipe) -> Models:
-    """The recipe's models. Raises EncoderError, IdentityError."""
+def open_models(recipe: FieldRecipe, device: str = "auto") -> Models:
+    """The recipe's models. device: theirs, and of the field that is trained. Raises EncoderError, IdentityError."""
     model, _, pretrained = recipe.words.encoder.partition(",")
-    encoder = load_encoder(model, pretrained or None)
+    encoder = load_encoder(model, pretrained or None, device, recipe.words.precision)
     text = load_text_source(recipe.words.text) if recipe.words.text else TextTower(encoder)
     if recipe.words.dino:
         return Models(encoder, text, load_dino(recipe.words.dino, encoder.device), recipe.words.dino)
@@ -64,7 +64,8 @@ def train(
 ) -> FieldFile:
     """Train a field and write it to ``out``; each stage that is done already is read from there with ``resume``.
 
-    words: classes, instead of the scene's own. shared: where the reconstruction and the teachers' features lie, which
+    words: classes, instead of the scene's own. models: the recipe's where None; the field is trained on the device of
+    their encoder. shared: where the reconstruction and the teachers' features lie, which
     several runs use; ``out`` where it is None. Raises DatasetError where the reconstruction fails its check,
     UnknownWordError for words that the text source lacks, VocabularyError where there are none.
     """
@@ -79,20 +80,22 @@ def train(
     small = scene.downsampled(recipe.images.downsample)
     space = space_of(scene, recipe.images.space)
     base = shared or out
-    geometry = reconstruct(small, space, recipe, base)
+    geometry = reconstruct(small, space, recipe, base, models.encoder.device)
     teachers = teach(
         scene, models.encoder, models.edges, recipe.teacher, base / "teacher", models.edges_name, recipe.seed
     )
     return segment(small, geometry, teachers, text, classes, models, recipe, out)
 
 
-def reconstruct(scene: Scene, space: Space, recipe: FieldRecipe, out: Path) -> FieldFile:
+def reconstruct(
+    scene: Scene, space: Space, recipe: FieldRecipe, out: Path, device: str | torch.device = "cpu"
+) -> FieldFile:
     """The first training, or its result where ``out`` has it; scene: at the size of the rays' images."""
     if (out / GEOMETRY).is_file():
-        found = load_field(out / GEOMETRY)
+        found = load_field(out / GEOMETRY, device)
         _require_recipe(found, recipe, out / GEOMETRY)
         return found
-    run = Reconstruction(scene, space, recipe.field, recipe.reconstruction, recipe.seed)
+    run = Reconstruction(scene, space, recipe.field, recipe.reconstruction, recipe.seed, device)
     state = _read_state(out, "reconstruction")
     if state is not None:
         run.restore(state, load_field(out / "unfinished.safetensors").field)

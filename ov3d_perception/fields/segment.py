@@ -27,6 +27,9 @@ class SegmentationSettings:
     does. rays: at random pixels a step; patches: of ``patch`` places a side, ``every`` cells of the edges' apart, for
     equation (14). The paper's patches are 32 places, a third of the photograph's width.
 
+    weight: of a sample, below which the words do not look at it; 0: as the field does. Fog of many light samples costs
+    much and says little.
+
     grid_rate, network_rate: of the new volume and network; field_grid_rate, field_network_rate: of the field's own.
     decay: what the rates fall to.
     """
@@ -37,6 +40,7 @@ class SegmentationSettings:
     patches: int = 8
     patch: int = 32
     every: int = 1
+    weight: float = 0.0
     grid_rate: float = 0.02
     network_rate: float = 1e-4
     field_grid_rate: float = 5e-3
@@ -156,7 +160,7 @@ class Segmentation:
 
     def _look(self, rays: Rays) -> tuple[Looked, Tensor]:
         with torch.no_grad():
-            looked = self.field.look(rays, jitter=True)
+            looked = self.field.look(rays, jitter=True, weight=self.settings.weight)
         with torch.set_grad_enabled(self.joint):
             return looked, self.field.features(looked.samples.points)
 

@@ -11,7 +11,7 @@ from jaxtyping import Float32
 
 from ov3d_perception.errors import CheckpointError, IdentityError
 from ov3d_perception.fields.field_file import FieldFile
-from ov3d_perception.fields.language_branch import render_narrow
+from ov3d_perception.fields.language_branch import render
 from ov3d_perception.fields.scene import Scene
 from ov3d_perception.language.text import TextSource
 from ov3d_perception.language.vocabulary import TextBank
@@ -69,8 +69,8 @@ def views_of(content: FieldFile, scene: Scene) -> Iterator[Seen]:
     for number in small.training:
         view = small.views[number]
         rays = content.space.rays(view.camera, view.T_world_camera).to(content.field.box.device)
-        narrow, opacity, depth = render_narrow(content.field, content.branch, rays)
-        sure = opacity > _SURE
-        points = content.space.to_world(rays.origins[sure] + depth[sure, None] * rays.directions[sure])
+        rendered = render(content.field, content.branch, rays, content.background)
+        sure = rendered.opacity > _SURE
+        points = content.space.to_world(rays.origins[sure] + rendered.depth[sure, None] * rays.directions[sure])
         stamp = view.stamp or (number + 1) * 1_000_000_000
-        yield Seen(points.cpu().numpy(), narrow[sure].cpu().numpy(), stamp, view.T_world_camera[:3, 3])
+        yield Seen(points.cpu().numpy(), rendered.narrow[sure].cpu().numpy(), stamp, view.T_world_camera[:3, 3])

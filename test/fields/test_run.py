@@ -55,7 +55,7 @@ RECIPE = FieldRecipe(
 class ColourEncoder:
     """Features are mean colours; of scenes whose classes have colours of their own they say enough."""
 
-    identity, logit_scale, dense_key = IDENTITY, 20.0, "colours"
+    identity, logit_scale, dense_key, device = IDENTITY, 20.0, "colours", torch.device("cpu")
 
     def encode_image(self, images: list[np.ndarray]) -> torch.Tensor:
         return torch.from_numpy(np.stack([feature(image.reshape(-1, 3).mean(0)) for image in images]))
