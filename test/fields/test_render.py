@@ -90,6 +90,21 @@ def test_a_ball_of_even_density_is_as_opaque_as_its_chord_is_long() -> None:
     torch.testing.assert_close(looked.depth / looked.opacity, 3 - chord / 2 + 0.25, atol=0.25, rtol=0.0)
 
 
+def test_light_samples_are_left_out_where_that_is_asked() -> None:
+    """In even fog a sample weighs a constant part of what comes through to it, so the first ones are kept."""
+    field = even_field(33, 0.1)
+    rays = rays_at(torch.tensor([[-3.0, 0.1, 0.2]]), torch.tensor([[1.0, 0, 0]]))
+    whole = field.look(rays)
+    limit = float(whole.weight.detach().median())
+    some = field.look(rays, weight=limit)
+    kept = whole.weight > limit
+    assert 0 < kept.sum() < len(kept)
+    torch.testing.assert_close(some.weight, whole.weight[kept])
+    torch.testing.assert_close(some.samples.t, whole.samples.t[kept])
+    torch.testing.assert_close(some.opacity, whole.opacity)
+    torch.testing.assert_close(field.look(rays, weight=1e-9).weight, whole.weight)  # the settings' own is more
+
+
 def test_a_textured_plane_is_seen_where_it_is() -> None:
     """A slab behind z = 0.5 whose appearance grows with x."""
     field = even_field(41, 0.0)
