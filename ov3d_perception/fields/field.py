@@ -112,9 +112,13 @@ class RadianceField(nn.Module):
     def _depth_of_step(self) -> float:
         return self.step * self.settings.thickness / float(self.unit)
 
-    def look(self, rays: Rays, jitter: bool = False, weight: float = 0.0) -> Looked:
-        """Samples of the rays and their weights, differentiable by the density. jitter: begin at a random part of a
-        step, as in training. weight: of a sample that is kept; the settings' where that is more."""
+    def look(self, rays: Rays, jitter: bool = False, weight: float = 0.0, block: int = 1) -> Looked:
+        """Samples of the rays and their weights, differentiable by the density.
+
+        jitter: begin at a random part of a step, as in training. weight: of a sample that is kept; the settings' where
+        that is more. block: as many samples as a multiple of it, the last ones without weight: products in bfloat16 on
+        a processor are compiled anew for each new number of rows, which takes longer than the product.
+        """
         scale = self._last / self.extent
         lines = ((rays.origins - self.box[0]) * scale, rays.directions * scale)
         offsets = (
@@ -130,16 +134,19 @@ class RadianceField(nn.Module):
         both = torch.stack([weights, weights.detach() * samples.t], 1)
         total = composite.over_rays(both, samples.ray, samples.rays)
         matter = torch.nonzero(weights.detach() > max(weight, settings.weight))[:, 0]
+        lack = -len(matter) % block if len(matter) else 0
+        kept_weights = functional.pad(weights[matter], (0, lack))
+        matter = functional.pad(matter, (0, lack), value=len(samples) - 1)
         kept = replace(samples, **{name: getattr(samples, name)[matter] for name in ("points", "t", "ray", "sums")})
-        return Looked(kept, weights[matter], total[:, 0], total[:, 1].detach())
+        return Looked(kept, kept_weights, total[:, 0], total[:, 1].detach())
 
     def features(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n f"]:
         """Appearance features at points in cells."""
         return self.basis(self.appearance(points))
 
-    def render(self, rays: Rays, background: float, jitter: bool = False) -> tuple[Tensor, Looked]:
-        """Colours in [0, 1] (not clamped while training), equation (1); background: grey behind all."""
-        looked = self.look(rays, jitter)
+    def render(self, rays: Rays, background: float, jitter: bool = False, block: int = 1) -> tuple[Tensor, Looked]:
+        """Colours in [0, 1] (not clamped while training), equation (1); background: grey behind all; block: of look."""
+        looked = self.look(rays, jitter, block=block)
         return self.shade(rays, looked, self.features(looked.samples.points), background), looked
 
     def shade(self, rays: Rays, looked: Looked, features: Tensor, background: float) -> Float[Tensor, "n 3"]:

@@ -49,21 +49,22 @@ class LanguageBranch(nn.Module):
         """W and b, a row below each other."""
         return torch.cat([self.last.weight.T, self.last.bias[None]])
 
-    def narrow(self, looked: Looked, features: Float[Tensor, "m f"]) -> Float[Tensor, "n k"]:
-        """Narrow features of rays, from the appearance features of their samples."""
-        hidden = self.hidden(features)
+    def narrow(self, looked: Looked, features: Float[Tensor, "m f"], bf16: bool = False) -> Float[Tensor, "n k"]:
+        """Narrow features of rays, from the appearance features of their samples; bf16: hidden ones in bfloat16."""
+        with torch.autocast(features.device.type, torch.bfloat16, enabled=bf16):
+            hidden = self.hidden(features).float()
         with_one = torch.cat([hidden, hidden.new_ones(len(hidden), 1)], 1)
         samples = looked.samples
         return composite.over_rays(looked.weight[:, None] * with_one, samples.ray, samples.rays)
 
     def forward(
-        self, looked: Looked, features: Float[Tensor, "m f"]
+        self, looked: Looked, features: Float[Tensor, "m f"], bf16: bool = False
     ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n s"]]:
         """F^(r), equation (1), and S(r), equation (2)."""
         samples = looked.samples
         vectors = torch.sigmoid(self.scales(self.selection(samples.points)))  # bounded, as in the paper's release
         summed = composite.over_rays(looked.weight[:, None] * vectors, samples.ray, samples.rays)
-        return self.narrow(looked, features) @ self.basis, torch.softmax(summed, 1)
+        return self.narrow(looked, features, bf16) @ self.basis, torch.softmax(summed, 1)
 
 
 @dataclass(frozen=True)

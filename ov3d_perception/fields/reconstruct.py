@@ -16,6 +16,9 @@ from ov3d_perception.fields.field import FieldSettings, RadianceField, nodes_for
 from ov3d_perception.fields.rays import Rays
 from ov3d_perception.fields.scene import Scene, Space
 
+BLOCK = 4096
+"""Of samples, in bfloat16 (see ``RadianceField.look``)."""
+
 
 @dataclass(frozen=True)
 class ReconstructionSettings:
@@ -101,7 +104,7 @@ class Reconstruction:
         rows = torch.randint(len(self._rays), (self.rays_now,), generator=generator)
         rays, wanted = self._rays[rows].to(self.device), self._colours[rows].to(self.device).float() / 255
         with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.bf16):
-            colours, looked = field.render(rays, settings.background, jitter=True)
+            colours, looked = field.render(rays, settings.background, True, BLOCK if settings.bf16 else 1)
             error = functional.mse_loss(colours.float(), wanted)
             loss = error + settings.closed * (1 - looked.opacity).square().mean()
         self._optimiser.zero_grad(set_to_none=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 from ov3d_perception.fields.field import Looked, RadianceField
 from ov3d_perception.fields.language_branch import BranchSettings, LanguageBranch
 from ov3d_perception.fields.rays import Rays
-from ov3d_perception.fields.reconstruct import rays_and_colours
+from ov3d_perception.fields.reconstruct import BLOCK, rays_and_colours
 from ov3d_perception.fields.scene import Scene, Space
 from ov3d_perception.fields.teachers import Teachers
 from ov3d_perception.methods import ovs3d
@@ -28,7 +28,7 @@ class SegmentationSettings:
     equation (14). The paper's patches are 32 places, a third of the photograph's width.
 
     weight: of a sample, below which the words do not look at it; 0: as the field does. Fog of many light samples costs
-    much and says little.
+    much and says little. bf16: the feature network computes in bfloat16.
 
     grid_rate, network_rate: of the new volume and network; field_grid_rate, field_network_rate: of the field's own.
     decay: what the rates fall to.
@@ -41,6 +41,7 @@ class SegmentationSettings:
     patch: int = 32
     every: int = 1
     weight: float = 0.0
+    bf16: bool = False
     grid_rate: float = 0.02
     network_rate: float = 1e-4
     field_grid_rate: float = 5e-3
@@ -124,7 +125,7 @@ class Segmentation:
         view, pixel = rows // (height * width), rows % (height * width)
         rays = self._rays[rows].to(self._device)
         looked, features = self._look(rays)
-        narrow, scales = self.branch(looked, features)
+        narrow, scales = self.branch(looked, features, self.settings.bf16)
         colour = wanted = None
         if self.joint:
             colour = self.field.shade(rays, looked, features, self.background)
@@ -155,12 +156,13 @@ class Segmentation:
             j = ((right + 0.5) * width / ew).long()
             rows.append((view * height * width + i[:, None] * width + j).flatten())
         looked, features = self._look(self._rays[torch.cat(rows)].to(self._device))
-        feature = self.branch.narrow(looked, features) @ self.branch.basis
+        feature = self.branch.narrow(looked, features, self.settings.bf16) @ self.branch.basis
         return PatchBatch(feature.unflatten(0, (settings.patches, -1)), torch.stack(edges).to(self._device))
 
     def _look(self, rays: Rays) -> tuple[Looked, Tensor]:
         with torch.no_grad():
-            looked = self.field.look(rays, jitter=True, weight=self.settings.weight)
+            block = BLOCK if self.settings.bf16 else 1
+            looked = self.field.look(rays, jitter=True, weight=self.settings.weight, block=block)
         with torch.set_grad_enabled(self.joint):
             return looked, self.field.features(looked.samples.points)
 

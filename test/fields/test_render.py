@@ -105,6 +105,22 @@ def test_light_samples_are_left_out_where_that_is_asked() -> None:
     torch.testing.assert_close(field.look(rays, weight=1e-9).weight, whole.weight)  # the settings' own is more
 
 
+def test_samples_are_filled_up_to_whole_blocks_without_a_change() -> None:
+    torch.manual_seed(0)
+    field = RadianceField(FieldSettings((4, 4, 4), (4, 4, 4), features=5, hidden=8, shift=-2.0), (9, 9, 9), BOX)
+    rays = rays_at(torch.tensor([[-2.0, 0.1, 0.2], [0.3, -2.0, -0.2]]), torch.tensor([[1.0, 0, 0], [0, 1.0, 0.1]]))
+    grids = [field.density.planes[1], field.appearance.lines[2], field.colour.layers[0].weight]
+    plain, looked = field.render(rays, 0.3)
+    wanted = torch.autograd.grad(plain.square().sum(), grids)
+    filled, whole = field.render(rays, 0.3, block=64)
+    assert len(looked.weight) % 64 and len(whole.weight) % 64 == 0 and len(whole.weight) == len(whole.samples)
+    torch.testing.assert_close(filled, plain)
+    for found, gradient in zip(torch.autograd.grad(filled.square().sum(), grids), wanted, strict=True):
+        torch.testing.assert_close(found, gradient)
+    away = rays_at(torch.tensor([[-2.0, 5.0, 0.2]]), torch.tensor([[1.0, 0, 0]]))
+    assert len(field.look(away, block=64).weight) == 0
+
+
 def test_a_textured_plane_is_seen_where_it_is() -> None:
     """A slab behind z = 0.5 whose appearance grows with x."""
     field = even_field(41, 0.0)
