@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
+from ov3d_perception import stopwatch
 from ov3d_perception.errors import Ov3dError
 from ov3d_perception.geometry.sweeps import Merged, merge, recent
 from ov3d_perception.language.text_classifier import TextClassifier
@@ -115,6 +116,10 @@ class Segmenter:
         xyz: metres, in a frame with z up and the ground near the sensor's usual height; intensity in [0, 1].
         Raises PointCloudError for non-finite points.
         """
+        with stopwatch.spent_on(stopwatch.NETWORK):
+            return self._run(xyz, intensity)
+
+    def _run(self, xyz: Float32[np.ndarray, "n 3"], intensity: Float32[np.ndarray, " n"]) -> NetworkOutput:
         size = self.info.voxel_size
         points = torch.from_numpy(np.ascontiguousarray(xyz, dtype=np.float32)).to(self.device)
         intensities = torch.from_numpy(np.ascontiguousarray(intensity, dtype=np.float32)).to(self.device)

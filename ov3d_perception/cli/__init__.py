@@ -27,6 +27,7 @@ from ov3d_perception.cli import (
     site,
     training,
 )
+from ov3d_perception.cli.common import Entered
 from ov3d_perception.errors import Ov3dError
 
 app = typer.Typer(
@@ -65,6 +66,7 @@ def _options(
 
 def main() -> None:
     """Entry point: known errors become one line on stderr and exit status 2."""
+    Entered.as_process = True
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         app(args=former.renewed(sys.argv[1:]))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ov3d_perception.cli.common import TRAINING, Settings
+from ov3d_perception.cli.common import TRAINING, Settings, behind_the_robot
 
 
 def register(app: typer.Typer) -> None:
@@ -37,13 +37,12 @@ def learn(
 
     Goes on where it was killed. --set says how bags are read (points=/velodyne_points, fixed_frame=map, ...).
     """
+    behind_the_robot(nice)
     from ov3d_perception.datasets.registry import parse_options
-    from ov3d_perception.learning.learn import give_way
     from ov3d_perception.learning.learn import learn as run
     from ov3d_perception.learning.order import Order
     from ov3d_perception.ledger import ACCEPTED
 
-    give_way(nice)
     order = Order(
         site,
         tuple(bag),

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from ov3d_perception.cli.common import LIVE, Limit, Nearest, Negatives, Settings, Words, finish, timeout
+from ov3d_perception.cli.common import (
+    LIVE,
+    Limit,
+    Nearest,
+    Negatives,
+    Settings,
+    Words,
+    behind_the_robot,
+    finish,
+    timeout,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -42,6 +52,7 @@ def query(
     timeout: Annotated[float, timeout("the map node")] = 10.0,
 ) -> None:
     """Ask the running map: where is a ...?"""
+    behind_the_robot()
     from ov3d_perception.ros.tools.client import ask, describe
 
     answer = ask(
@@ -58,6 +69,7 @@ def approach(
     timeout: Annotated[float, timeout("the map node")] = 30.0,
 ) -> None:
     """Where to stand in front of the best match: a goal for Nav2."""
+    behind_the_robot()
     from ov3d_perception.ros.tools.client import approach as ask
     from ov3d_perception.ros.tools.client import describe_approach
 
@@ -71,6 +83,7 @@ def vocabulary(
     timeout: Annotated[float, timeout("the LiDAR node")] = 10.0,
 ) -> None:
     """Change the words that the running LiDAR node labels with."""
+    behind_the_robot()
     from ov3d_perception.ros.tools.client import set_vocabulary
 
     finish(set_vocabulary(words, timeout=timeout))

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ov3d_perception.datasets.kept import Kept
-from ov3d_perception.datasets.registry import open_dataset
-from ov3d_perception.errors import DatasetError, IdentityError, ResourceError
+from ov3d_perception.errors import DatasetError, IdentityError, Ov3dError, ResourceError
 from ov3d_perception.evaluation.compare import Contest
 from ov3d_perception.evaluation.gate import GateSpec, Verdict, changed_words, listed
 from ov3d_perception.inference import LiveModel, Segmenter
@@ -24,7 +21,7 @@ from ov3d_perception.learning.bags import HELD, TAUGHT, consult, every_of, look,
 from ov3d_perception.learning.budget import Costs, plan
 from ov3d_perception.learning.order import Order, Run, alone
 from ov3d_perception.learning.replay import FOLDER, remember
-from ov3d_perception.learning.site_recipe import own_recipe, past_of, site_recipe
+from ov3d_perception.learning.site_recipe import own_recipe, site_recipe
 from ov3d_perception.ledger import ACCEPTED, Site, file_hash
 from ov3d_perception.lifting.image_teacher import ImageTeacher
 from ov3d_perception.lifting.sources import FrameSubset, bank_of, open_source
@@ -32,11 +29,11 @@ from ov3d_perception.models import shipped_checkpoint
 from ov3d_perception.networks.checkpoint_info import load_info, words_of_checkpoint
 from ov3d_perception.paths import cache_dir
 from ov3d_perception.recipes.load import changed
-from ov3d_perception.recipes.specs import Recipe, SourceSpec, TeacherSpec
+from ov3d_perception.recipes.specs import Recipe, TeacherSpec
 from ov3d_perception.training.run import train
 from ov3d_perception.types import Frame, WordEmbeddings
 
-PAST = (12, 4)  # simulated streets of the running network's own training, and frames of each: a new site's first memory
+PAST = (12, 4)  # drives of the running network's own training, and frames of each: a new site's first memory
 STAGES = ("bags", "memory", "measure", "train", "gate", "report", "hand over", "remember")
 Say = Callable[[str], None]
 
@@ -94,6 +91,8 @@ class _Learning:
         self._stage("report", lambda: self._report(bags, candidate, verdict))
         handed = self._stage("hand over", lambda: self._hand_over(candidate, verdict))
         self._stage("remember", lambda: self._remember(bags, candidate, verdict))
+        minutes, used = sum(self.run.seconds.values()) / 60, 100 * self.run.used()
+        self.say(f"{minutes:.1f} min, {used:.0f} % of them in the network and the teacher")
         reasons, figures = tuple(verdict["reasons"]), verdict["figures"]
         return Outcome(Verdict(verdict["verdict"], reasons, figures), handed["number"], self.run.folder)
 
@@ -156,13 +155,18 @@ class _Learning:
         return found
 
     def _begin_memory(self) -> dict[str, Any]:
-        """A new site remembers what its first network learned from, where that can be had: the simulated street."""
-        past = past_of(self.own)
-        if any(self.memory.glob("*.npz")) or past is None:
+        """A new site remembers what its first network learned from, where that can still be had: the simulated street,
+        or a data set that lies where the network's recipe says."""
+        if any(self.memory.glob("*.npz")):
             return {"frames": len(list(self.memory.glob("*.npz")))}
-        chosen = _of_worlds(past, *PAST)
+        past = self.own.train
+        try:
+            chosen = _of_drives(open_source(past), *PAST)
+        except Ov3dError as error:
+            self.say(f"  What {self.running.name} learned from is not here, so nothing keeps it known: {error.cause}")
+            return {"frames": 0}
         self.say(f"  Keeping {len(chosen)} frames of what {self.running.name} learned from")
-        count = self._remember_frames(chosen, f"{past.dataset} {past.options}", 2 * len(chosen))
+        count = self._remember_frames(chosen, f"{past.dataset} {past.root} {past.options}", 2 * len(chosen))
         return {"frames": count}
 
     def _measure(self, bags: list[dict[str, Any]]) -> dict[str, Any]:
@@ -224,7 +228,7 @@ class _Learning:
     def _report(self, bags: list[dict[str, Any]], candidate: Path, verdict: dict[str, Any]) -> dict[str, Any]:
         held = open_bag_frames(Path(bags[0]["bag"]), bags[0]["options"], stretch=HELD)
         models = [LiveModel.of(Segmenter.load(path), self._vocabulary()) for path in (self.running, candidate)]
-        report.write(self.run.folder, self.run.seconds, bags, verdict, self.running, models, with_images(held, 3))
+        report.write(self.run, bags, verdict, self.running, models, with_images(held, 3))
         return {}
 
     def _hand_over(self, candidate: Path, verdict: dict[str, Any]) -> dict[str, Any]:
@@ -296,17 +300,12 @@ class _Learning:
         )
 
 
-def give_way(nice: int) -> None:
-    """Let everything else on this machine go first."""
-    with suppress(OSError):
-        os.nice(nice)
-
-
-def _of_worlds(spec: SourceSpec, worlds: int, frames: int) -> FrameSubset:
-    """Some frames of some drives of a source whose drives are of one length; a world that is simulated takes time."""
-    source = open_dataset(spec.dataset, spec.root, **spec.options)
-    each = len(source) // max(len(source.sequences), 1)
-    firsts = [number * each for number in _spread(len(source.sequences), worlds)]
+def _of_drives(source: Sequence[Frame], drives: int, frames: int) -> FrameSubset:
+    """Some frames of some drives of a source. Drives are taken to be of one length; where they are not, the frames are
+    still spread over all of it. Few drives, since a world that is simulated takes time."""
+    count = min(max(len(getattr(source, "sequences", ())), 1), len(source))
+    each = len(source) // max(count, 1)
+    firsts = [number * each for number in _spread(count, drives)]
     return FrameSubset(source, [first + number for first in firsts for number in _spread(each, frames)])
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from ov3d_perception import stopwatch
 from ov3d_perception.errors import LedgerError
 from ov3d_perception.files import replacing
 
@@ -71,9 +72,10 @@ class Run:
     def stage(self, name: str, work: Callable[[], Any]) -> Any:
         """The stage's result: kept, or made now by ``work``, which returns plain data."""
         if not self.done(name):
-            start = time.monotonic()
+            start, before = time.monotonic(), stopwatch.spent()
             result = json.loads(json.dumps(work()))
-            self._done[name] = {"seconds": round(time.monotonic() - start, 1), "result": result}
+            spent = {part: round(all_ - before.get(part, 0.0), 1) for part, all_ in stopwatch.spent().items()}
+            self._done[name] = {"seconds": round(time.monotonic() - start, 1), "spent": spent, "result": result}
             with replacing(self.folder / "state.yaml") as file:
                 file.write(yaml.safe_dump(self._done, sort_keys=False, allow_unicode=True).encode())
         return self.result(name)
@@ -82,6 +84,15 @@ class Run:
     def seconds(self) -> dict[str, float]:
         """What each finished stage took."""
         return {name: float(entry["seconds"]) for name, entry in self._done.items()}
+
+    @property
+    def spent(self) -> dict[str, dict[str, float]]:
+        """What of it went to the network and to the teacher, by stage and part (:mod:`stopwatch`)."""
+        return {name: entry.get("spent", {}) for name, entry in self._done.items()}
+
+    def used(self) -> float:
+        """Share of the time so far that went to the network and the teacher."""
+        return sum(sum(parts.values()) for parts in self.spent.values()) / max(sum(self.seconds.values()), 1e-9)
 
 
 @contextmanager

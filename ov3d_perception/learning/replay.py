@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from jaxtyping import Float32
 from ov3d_perception.datasets.kept import EXAM, Kept, describe, read_about, save_frame
 from ov3d_perception.errors import Ov3dError
 from ov3d_perception.inference import LiveModel
+from ov3d_perception.language.labelset import LabelSet
+from ov3d_perception.lifting.sources import labelled_as
 from ov3d_perception.types import UNLABELLED, Frame, Preparation
 
 FOLDER = "replay"
@@ -58,16 +61,19 @@ def remember(
     """Add diverse frames of a source to the memory and forget what is most alike beyond ``most``; how many it holds.
 
     exam: frames that nothing was trained on, and for the gate alone. ``most`` is of these alone, or of the others.
-    A frame's file is named by source and frame, so that the same source is not remembered twice.
+    A frame's file is named by source and frame, so that the same source is not remembered twice. labelset: of the
+    network's words; labels of other classes are not kept.
     Raises WriteError where the disk is full; the memory is whole then, too.
     """
     folder.mkdir(parents=True, exist_ok=True)
     describe(folder, labelset, preparation)
+    known = labelset is None or labelled_as(frames, LabelSet.load(labelset).names)
     found: list[tuple[Float32[np.ndarray, " d"], Frame]] = []
     for index in np.linspace(0, len(frames) - 1, min(len(frames), 2 * most)).astype(int).tolist():
         try:
             frame = frames[index]
             if frame.views:
+                frame = frame if known else replace(frame, labels=None)
                 found.append((descriptor(model, frame), frame))
         except Ov3dError as error:
             _log.warning("Frame %d of %s is not remembered: %s", index, source, error)

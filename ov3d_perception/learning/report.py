@@ -14,10 +14,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from ov3d_perception import stopwatch
 from ov3d_perception.evaluation.compare import Comparison
 from ov3d_perception.files import replacing
 from ov3d_perception.geometry.upright import upright_points
 from ov3d_perception.inference import LiveModel
+from ov3d_perception.learning.order import Run
 from ov3d_perception.types import Frame
 from ov3d_perception.viz.bev import Annotations, Canvas, bird_eye
 
@@ -32,8 +34,7 @@ def write_places(folder: Path, places: Sequence[Comparison]) -> None:
 
 
 def write(
-    folder: Path,
-    seconds: Mapping[str, float],
+    run: Run,
     bags: Sequence[Mapping[str, Any]],
     verdict: Mapping[str, Any],
     running: Path,
@@ -41,6 +42,7 @@ def write(
     frames: Sequence[Frame],
 ) -> None:
     """The report of a run. models: the running network and the candidate; frames: to draw, of the new place."""
+    folder = run.folder
     places = json.loads((folder / _PLACES).read_text())
     pictures = []
     for number, frame in enumerate(frames):
@@ -48,7 +50,7 @@ def write(
         with replacing(path) as file:
             Image.fromarray(_picture(frame, models)).save(file, "PNG")
         pictures.append(path)
-    sections = _sections(seconds, bags, verdict, running, places)
+    sections = _sections(run, bags, verdict, running, places)
     with replacing(folder / "report.md") as file:
         file.write(_markdown(sections, pictures).encode())
     with replacing(folder / "report.html") as file:
@@ -60,7 +62,7 @@ Section = tuple[str, list[str], Table]  # title, lines, table with its head firs
 
 
 def _sections(
-    seconds: Mapping[str, float],
+    run: Run,
     bags: Sequence[Mapping[str, Any]],
     verdict: Mapping[str, Any],
     running: Path,
@@ -97,9 +99,17 @@ def _sections(
                 "IoU against the teacher where it is sure, or against labels where there are some; share of all points."
             )
             found.append((f"Words, {place['name']}", [note], _words(place)))
-    table = [["stage", "minutes"], *([name, f"{spent / 60:.1f}"] for name, spent in seconds.items())]
-    found.append(("Time", [], table))
+    found.append(_time(run))
     return found
+
+
+def _time(run: Run) -> Section:
+    """Minutes of each stage so far."""
+    table = [["stage", "minutes", "of these in the network", "in the teacher"]]
+    for name, seconds in run.seconds.items():
+        spent = [run.spent[name].get(part, 0.0) for part in (stopwatch.NETWORK, stopwatch.TEACHER)]
+        table.append([name, *(f"{value / 60:.1f}" for value in (seconds, *spent))])
+    return "Time", [f"{100 * run.used():.0f} % of the time went to the network and the teacher."], table
 
 
 def _measures(place: Mapping[str, Any]) -> list[tuple[str, float, float, str]]:

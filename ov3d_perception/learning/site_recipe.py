@@ -86,20 +86,15 @@ def site_recipe(
     return recipe
 
 
-def past_of(own: Recipe) -> SourceSpec | None:
-    """The simulated street that a network learned from; None for other networks, whose data may be gone."""
-    return own.train if own.train.dataset == "simulated" else None
-
-
 def streets_of(own: Recipe) -> tuple[SourceSpec, ...]:
     """Simulated streets for the gate of a network that learned from such: worlds that no setting was chosen by.
 
     Validation worlds 1000 to 1019 are looked at while things are developed; these are not. The first source has images,
     and so tells whether the teacher is right; the others, of many worlds, are cheap scans alone. Each is one look.
     """
-    if (past := past_of(own)) is None:
+    if own.train.dataset != "simulated":
         return ()
-    options = {**past.options, "frames": 3, "stride": 10}
+    options = {**own.train.options, "frames": 3, "stride": 10}
     pictured = {**options, "seeds": "1020-1027", "frames": 1}
     bare = [{**options, "seeds": seeds, "cameras": False} for seeds in ("1040-1059", "1060-1079", "1080-1099")]
     return tuple(SourceSpec("simulated", "", one) for one in (pictured, *bare))

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float16, UInt8
 from torch import Tensor
 
+from ov3d_perception import stopwatch
 from ov3d_perception.errors import DatasetError
 from ov3d_perception.files import replacing
 from ov3d_perception.recipes.specs import TeacherSpec
@@ -89,6 +90,10 @@ class ImageTeacher:
     @torch.no_grad()
     def encode(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "d gh gw"]:
         """The features without the cache: the mean over passes or scales and mirroring, on the grid of the main one."""
+        with stopwatch.spent_on(stopwatch.TEACHER):
+            return self._encode(image)
+
+    def _encode(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "d gh gw"]:
         versions = (image, np.ascontiguousarray(image[:, ::-1])) if self.spec.flip else (image,)
         total: Tensor | None = None
         for encoder, size in self._views(image.shape[:2]):

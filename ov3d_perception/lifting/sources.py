@@ -45,13 +45,19 @@ def skipped_in(source: Sequence[Frame]) -> Counter[str]:
     return Counter(getattr(_whole(source), "left_out", {}))
 
 
+def labelled_as(source: Sequence[Frame], names: Sequence[str]) -> bool:
+    """Whether the labels of a source number these classes. True for a source without a label set of its own."""
+    labelset = getattr(_whole(source), "labelset", None)
+    return labelset is None or tuple(labelset.names) == tuple(names)
+
+
 def require_classes(source: Sequence[Frame], names: Sequence[str]) -> None:
     """Raise DatasetError where the labels of a source number other classes, or in another order, than ``names``.
 
     A source without a label set of its own is not checked.
     """
-    labelset = getattr(_whole(source), "labelset", None)
-    if labelset is not None and tuple(labelset.names) != tuple(names):
+    if not labelled_as(source, names):
+        labelset = _whole(source).labelset  # type: ignore[attr-defined]
         raise DatasetError(
             f"The data set's labels are of label set {labelset.name!r} ({', '.join(labelset.names)}), "
             f"the words of other classes ({', '.join(names)})",

@@ -9,7 +9,6 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -23,6 +22,7 @@ from rclpy.executors import ExternalShutdownException, InvalidHandle
 from rclpy.signals import SignalHandlerOptions
 
 from ov3d_perception.errors import Ov3dError
+from ov3d_perception.priority import give_way
 from ov3d_perception.ros import parameters
 from ov3d_perception.ros.environment import shared_memory_fault, use_large_messages
 from ov3d_perception.ros.executor import NodeExecutor
@@ -36,7 +36,7 @@ _REFUSED = (Ov3dError, InvalidParameterTypeException, InvalidParameterValueExcep
 def run(make_node: Callable[[], Any], arguments: list[str] | None = None, nice: int = 0) -> None:
     """Make the node, spin it until SIGINT, SIGTERM or SIGHUP, close it and end the process.
 
-    nice: how far the process gives way to others on a busy machine, 0 to 19; see :func:`give_way`.
+    nice: how far the process gives way to others on a busy machine, 0 to 19 (:func:`priority.give_way`).
 
     The node has a ``close()`` besides what every node has: it ends the threads that the node started, and saves. The
     handlers are our own, so that nothing is cut off: the graph is alive until the node is closed, and signals that
@@ -81,20 +81,6 @@ def run(make_node: Callable[[], Any], arguments: list[str] | None = None, nice: 
     if failure is not None:
         sys.excepthook(type(failure), failure, failure.__traceback__)
     _leave(0 if failure is None else 1)
-
-
-def give_way(nice: int) -> None:
-    """Raise this process's nice value.
-
-    Where Linux shares the processor between sessions first (autogroup), the nice value counts inside a session only: a
-    process that is a session of its own raises the session's value, too.
-    """
-    if nice <= 0:
-        return
-    os.nice(nice)
-    if os.getsid(0) == os.getpid():
-        with suppress(OSError):  # a kernel without autogroup
-            Path("/proc/self/autogroup").write_text(str(nice))
 
 
 def keep_loaded() -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import lightning
 import torch
 
+from ov3d_perception import stopwatch
+
 
 class StepTimes(lightning.Callback):
     """Keeps the mean seconds of a step of each epoch in ``times.json``.
@@ -40,6 +42,8 @@ class StepTimes(lightning.Callback):
         teacher = clock.spent.pop("teacher", 0.0) if clock is not None else 0.0
         step = {"data": self._began - self._ended, "teacher": teacher, "network": now - self._began - teacher}
         self.steps.append(step)
+        for name, seconds in ((stopwatch.NETWORK, step["network"]), (stopwatch.TEACHER, teacher)):
+            stopwatch.add(name, seconds)
         self._ended = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:

@@ -11,7 +11,7 @@ import pytest
 from ov3d_perception.datasets.kept import Kept, describe
 from ov3d_perception.evaluation.gate import GateSpec, Verdict
 from ov3d_perception.learning import exam
-from ov3d_perception.learning.site_recipe import past_of, streets_of
+from ov3d_perception.learning.site_recipe import streets_of
 from ov3d_perception.ledger import ACCEPTED, ASK
 from ov3d_perception.recipes.load import load_recipe
 from ov3d_perception.recipes.specs import Recipe, SourceSpec, TeacherSpec
@@ -58,8 +58,7 @@ def test_the_gate_looks_again_where_it_is_not_sure_until_nothing_is_left(monkeyp
 
 def test_streets_of_the_gate_are_none_that_anything_was_chosen_or_trained_on(tmp_path: Path) -> None:
     own = load_recipe(Path("config/train/openscene_street.yaml"))
-    past = past_of(own)
-    assert past is not None and past.options["seeds"] == "0-23"
+    assert own.train.options["seeds"] == "0-23"
     (tmp_path / "replay").mkdir()
     looks = exam.looks_of([], tmp_path / "replay", own)["simulated streets"]
     worlds = [int(seed) for look in looks for source in look for seed in source.sequences]  # type: ignore[attr-defined]

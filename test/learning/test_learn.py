@@ -14,6 +14,7 @@ import pytest
 import yaml
 from colour_scene import ColourEncoder, Walls, bank, walls_recipe
 
+from ov3d_perception.datasets.kept import Kept
 from ov3d_perception.datasets.registry import SOURCES
 from ov3d_perception.errors import DatasetError, IdentityError, ResourceError
 from ov3d_perception.language.bank import TextBank
@@ -88,6 +89,7 @@ def test_a_better_network_is_in_force_and_what_it_learned_from_is_remembered(
     assert ledger.version(1).figures["new place: agreement mIoU, after"] > 0.8
     assert 1 <= len(list((order.site / "replay").glob("*.npz"))) <= order.replay
     text = (outcome.report / "report.md").read_text()
+    assert "% of the time went to the network and the teacher" in text and "| train |" in text
     assert "## Accepted" in text and "| red |" in text and "agreement with the sure teacher" in text
     page = (outcome.report / "report.html").read_text()
     assert "data:image/png;base64," in page and "</table>" in page
@@ -160,7 +162,9 @@ def test_mixed_up_words_never_get_through_the_two_phases_of_ggsd(order: Order, t
     site = Site(order.site)
     assert site.read().in_force == 0 and site.read().version(1).verdict == REJECTED
     assert site.checkpoint() == tmp_path / "poor" / "student.safetensors"
-    assert not list((order.site / "replay").glob("*.npz")), "what misleads is not remembered"
+    assert len(list((order.site / "replay").glob("*.npz"))) == 2, (
+        "of the first training; what misleads is not remembered"
+    )
 
 
 def test_a_dark_camera_is_named_before_anything_is_trained(order: Order, tmp_path: Path, monkeypatch: Any) -> None:
@@ -182,6 +186,30 @@ def test_too_little_time_is_said_before_the_training(order: Order) -> None:
     with pytest.raises(ResourceError, match="The time does not suffice"):
         learn(replace(order, hours=1e-4), lambda _: None)
     assert Site(order.site).read().versions == ()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_site_begins_with_what_its_first_network_learned_from_where_that_is_there(
+    order: Order, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    """Two walls of its own training; measured and planned are then twice as many frames an epoch."""
+    real, said = module.open_source, list[str]()
+
+    def opened(spec: SourceSpec) -> Any:
+        if spec.dataset == "walls" and not there:
+            raise DatasetError("There are no walls", "Build some")
+        return real(spec)
+
+    monkeypatch.setattr(module, "open_source", opened)
+    with pytest.raises(ResourceError, match="The time does not suffice"):
+        learn(replace(order, hours=1e-4), said.append)
+    kept = Kept(order.site / "replay") if there else []
+    assert len(kept) == 2 * there
+    found = "Keeping 2 frames of what student.safetensors learned from"
+    gone = "What student.safetensors learned from is not here, so nothing keeps it known: There are no walls"
+    assert f"  {found if there else gone}" in said
+    if there:
+        assert kept[0].labels is not None and kept[0].views
 
 
 def test_one_epoch_is_measured_whatever_the_recipe_says(order: Order, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
+from ov3d_perception import stopwatch
 from ov3d_perception.errors import LedgerError
 from ov3d_perception.learning.order import Order, Run, alone
 
@@ -19,6 +21,16 @@ def test_a_stage_is_done_once(tmp_path: Path) -> None:
 
     assert Run(tmp_path).stage("bags", work) == Run(tmp_path).stage("bags", work) == {"frames": 3}
     assert len(calls) == 1 and "bags" in Run(tmp_path).seconds
+
+
+def test_what_a_stage_spends_in_network_and_teacher_is_written_down(tmp_path: Path) -> None:
+    stopwatch.add(stopwatch.NETWORK, 100.0)  # before it
+    Run(tmp_path).stage("gate", lambda: stopwatch.add(stopwatch.NETWORK, 6.0))
+    run = Run(tmp_path)
+    assert run.spent["gate"][stopwatch.NETWORK] == 6.0
+    state = {"train": {"seconds": 8.0, "spent": {"network": 5.0, "teacher": 2.0}}, "bags": {"seconds": 2.0}}
+    (tmp_path / "state.yaml").write_text(yaml.safe_dump(state))
+    assert Run(tmp_path).used() == pytest.approx(0.7), "bags: of a state that was written before this was counted"
 
 
 def test_a_stage_that_fails_is_not_done(tmp_path: Path) -> None:

@@ -83,31 +83,6 @@ def test_what_is_at_work_when_a_signal_comes_can_finish(ros_domain: int, tmp_pat
     assert not [word for word in ("Traceback", "[ERROR]", "[WARN]", "invalid") if word in said], said
 
 
-_AUTOGROUP = Path("/proc/self/autogroup")
-_TELL = """
-import os
-from pathlib import Path
-from ov3d_perception.ros.run import give_way
-give_way(5)
-print(os.nice(0), Path("/proc/self/autogroup").read_text())
-"""
-
-
-@pytest.mark.skipif(not _AUTOGROUP.is_file(), reason="a kernel without autogroup")
-@pytest.mark.parametrize("own_session", [True, False])
-def test_a_process_gives_way_and_its_session_only_where_it_is_alone_in_it(own_session: bool) -> None:
-    """The file is "/autogroup-7 nice 0", or empty for a session that began before autogroup was switched on."""
-    before = _AUTOGROUP.read_text().split()
-    command = [sys.executable, "-c", _TELL]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, start_new_session=own_session)
-    nice, *group = done.stdout.split()
-    assert nice == "5"
-    if own_session:
-        assert not group or group[-1] == "5"
-    else:
-        assert group == before
-
-
 def test_what_is_loaded_is_not_collected_again_and_what_comes_later_is() -> None:
     loaded = [[] for _ in range(1000)]
     gc.disable()  # as start.py does
