@@ -1,6 +1,6 @@
 """What another network costs the live one: scans lost and longest gap while networks come and go, and without that.
 
-    python benchmarks/swap.py BAG CHECKPOINT [CHECKPOINT ...] [--seconds 60] [--swaps 6] [--command] [--set name:=value ...]
+    python benchmarks/swap.py BAG CHECKPOINT [CHECKPOINT ...] [--seconds 60] [--swaps 6] [--command]
 
 Plays the bag in a loop into ``ov3d up lidar`` with a listener on the labelled clouds. After a warm-up, ``--seconds``
 without a swap, then as long with ``--swaps`` of them: each of the checkpoints in turn, and the shipped network again.
