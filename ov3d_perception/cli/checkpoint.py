@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ov3d_perception.cli.common import FILES, CheckpointPath, Settings, behind_the_robot, finish
+from ov3d_perception.cli.common import FILES, CheckpointPath, Settings, finish
 
 group = typer.Typer(no_args_is_help=True, help="Networks in files: what they are, and weights of other releases.")
 
@@ -86,7 +86,6 @@ def load(
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds to wait for the LiDAR node")] = 300.0,
 ) -> None:
     """Swap the running node's network between two scans; its words stay."""
-    behind_the_robot()
     from ov3d_perception.ros.tools.client import load_checkpoint
 
     finish(load_checkpoint(checkpoint, shadow, timeout_s))
@@ -97,7 +96,6 @@ def rollback(
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds to wait for the LiDAR node")] = 30.0,
 ) -> None:
     """Bring back the network that the running node had before."""
-    behind_the_robot()
     from ov3d_perception.ros.tools.client import roll_back
 
     finish(roll_back(timeout_s))

@@ -25,19 +25,9 @@ CheckpointPath = Annotated[Path, typer.Argument(help="A .safetensors checkpoint 
 Settings = Annotated[list[str] | None, typer.Option("--set", help="name=value, the value in YAML; several times")]
 
 
-def behind_the_robot(nice: int = 10) -> None:
-    """Let this command give way to the nodes of a robot that runs; the first line of a command, before its imports.
-
-    Only where ``ov3d`` is a process of its own (:attr:`Entered.as_process`), since that goes on in another one.
-    """
-    from ov3d_perception.priority import work_behind
-
-    if Entered.as_process:
-        work_behind(nice)
-
-
 class Entered:
-    """How this program was entered. as_process: by the executable ``ov3d``; else a program calls its commands."""
+    """How this program was entered. as_process: by the executable ``ov3d``, so that a command may go on in another
+    process; else a program calls its commands."""
 
     as_process = False
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ov3d_perception.cli.common import FILES, behind_the_robot
+from ov3d_perception.cli.common import FILES
 
 
 def register(app: typer.Typer) -> None:
@@ -30,8 +30,6 @@ def doctor(
 
     Exit status: 0 nothing is wrong, 1 warnings, 3 errors; 2 where the command itself could not run.
     """
-    if live:
-        behind_the_robot()
     from ov3d_perception.doctor.examine import Examination, examine
 
     if (bag is None) != live:

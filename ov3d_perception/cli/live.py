@@ -7,17 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ov3d_perception.cli.common import (
-    LIVE,
-    Limit,
-    Nearest,
-    Negatives,
-    Settings,
-    Words,
-    behind_the_robot,
-    finish,
-    timeout,
-)
+from ov3d_perception.cli.common import LIVE, Limit, Nearest, Negatives, Settings, Words, finish, timeout
 
 
 def register(app: typer.Typer) -> None:
@@ -52,7 +42,6 @@ def query(
     timeout: Annotated[float, timeout("the map node")] = 10.0,
 ) -> None:
     """Ask the running map: where is a ...?"""
-    behind_the_robot()
     from ov3d_perception.ros.tools.client import ask, describe
 
     answer = ask(
@@ -69,7 +58,6 @@ def approach(
     timeout: Annotated[float, timeout("the map node")] = 30.0,
 ) -> None:
     """Where to stand in front of the best match: a goal for Nav2."""
-    behind_the_robot()
     from ov3d_perception.ros.tools.client import approach as ask
     from ov3d_perception.ros.tools.client import describe_approach
 
@@ -83,7 +71,6 @@ def vocabulary(
     timeout: Annotated[float, timeout("the LiDAR node")] = 10.0,
 ) -> None:
     """Change the words that the running LiDAR node labels with."""
-    behind_the_robot()
     from ov3d_perception.ros.tools.client import set_vocabulary
 
     finish(set_vocabulary(words, timeout=timeout))

@@ -16,7 +16,6 @@ from ov3d_perception.cli.common import (
     Settings,
     Text,
     Words,
-    behind_the_robot,
     finish,
     timeout,
 )
@@ -37,7 +36,6 @@ def save(
     timeout: Annotated[float, timeout("the map node")] = 120.0,
 ) -> None:
     """Save the running map, whole or not at all, while it goes on."""
-    behind_the_robot()
     from ov3d_perception.ros.tools.client import save_map
 
     finish(save_map(path, timeout=timeout))
@@ -50,7 +48,6 @@ def load(
     timeout: Annotated[float, timeout("the map node")] = 120.0,
 ) -> None:
     """Give the running node a saved map."""
-    behind_the_robot()
     from ov3d_perception.ros.tools.client import load_map
 
     finish(load_map(path, merge=merge, timeout=timeout))

@@ -32,13 +32,17 @@ _Cloud = tuple[Float64[np.ndarray, "_ 3"], Float64[np.ndarray, "_"]]  # points a
 @dataclass(frozen=True)
 class KissSettings:
     """min_range, max_range: metres; points outside are not used. voxel_size: metres, of the map; for halls 0.3 to 0.5.
+    points_per_voxel: that the map keeps. convergence: size of a step of the registration that ends it.
 
-    KISS-ICP's own defaults are 100 m and a hundredth of it.
+    KISS-ICP's own defaults are 100 m, a hundredth of it, 20 points and 0.0001. One point is a third of the time, and
+    drifts less where rings are far apart: many points of one ring in a voxel hold the next scan's ring to themselves.
     """
 
     min_range: float = 1.0
     max_range: float = 80.0
     voxel_size: float = 0.7
+    points_per_voxel: int = 1
+    convergence: float = 1e-3
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,9 @@ class Registered:
     stamp: int
     T_odom_lidar: Pose | None
     problem: str = ""
+
+
+_Asked = tuple[Registered, _Cloud | None]  # without a cloud: nothing to register
 
 
 def register(scans: Iterable[Scan], settings: KissSettings | None = None) -> Iterator[Registered]:
@@ -103,38 +110,59 @@ def _too_little(points: Float64[np.ndarray, "m 3"], settings: KissSettings) -> s
 
 
 def _registered(child: Connection, scans: Iterable[Scan], settings: KissSettings) -> Iterator[Registered]:
-    waiting: list[tuple[Registered, _Cloud | None]] = []
-    warm = False
+    """The child works on a scan while the next one is read here."""
+    asked: list[_Asked] = []
+    waiting: list[_Asked] = []
+    warm, number = False, 0
     for number, scan in enumerate(scans):
         stamp, points, times = prepared(scan, settings)
         problem = _too_little(points, settings)
         waiting.append((Registered(stamp, None, problem), None if problem else (points, times)))
         if warm or sum(cloud is not None for _, cloud in waiting) >= WARM_UP:
-            yield from _answers(child, waiting, number)
-            warm, waiting = True, []
-    yield from _answers(child, waiting, len(waiting))
+            yield from _answers(child, asked, number)
+            _send(child, waiting, number)
+            asked, waiting, warm = waiting, [], True
+    yield from _answers(child, asked, number)
+    _send(child, waiting, number)
+    yield from _answers(child, waiting, number)
 
 
-def _answers(child: Connection, waiting: list[tuple[Registered, _Cloud | None]], number: int) -> Iterator[Registered]:
-    clouds = [cloud for _, cloud in waiting if cloud is not None]
-    poses = iter(_ask(child, clouds, number) if clouds else ())
-    for scan, cloud in waiting:
+def _clouds(asked: list[_Asked]) -> list[_Cloud]:
+    return [cloud for _, cloud in asked if cloud is not None]
+
+
+def _answers(child: Connection, asked: list[_Asked], number: int) -> Iterator[Registered]:
+    poses = iter(_receive(child, number) if _clouds(asked) else ())
+    for scan, cloud in asked:
         yield scan if cloud is None else replace(scan, T_odom_lidar=next(poses))
 
 
-def _ask(child: Connection, clouds: list[_Cloud], number: int) -> Poses:
+def _send(child: Connection, asked: list[_Asked], number: int) -> None:
+    """Only when the child has answered all before, so that it never waits in vain."""
+    if not (clouds := _clouds(asked)):
+        return
     try:
         child.send(clouds)
+    except ConnectionError as error:
+        raise _ended(number) from error
+
+
+def _receive(child: Connection, number: int) -> Poses:
+    try:
         if not child.poll(_SILENT_S):
             raise OdometryError(f"KISS-ICP does not answer at scan {number}", "Cut the bag there")
         poses = child.recv()
     except (EOFError, ConnectionError) as error:
-        raise OdometryError(f"KISS-ICP's process ended at scan {number}", "Cut the bag there") from error
+        raise _ended(number) from error
     if isinstance(poses, str):
         raise OdometryError(f"KISS-ICP failed at scan {number}: {poses}", "Cut the bag there")
     if not np.isfinite(poses).all():
         raise OdometryError(f"KISS-ICP lost its way at scan {number}: its pose is not finite", "Cut the bag there")
     return np.asarray(poses, np.float64)
+
+
+def _ended(number: int) -> OdometryError:
+    return OdometryError(f"KISS-ICP's process ended at scan {number}", "Cut the bag there")
 
 
 def _serve(parent: Connection, settings: KissSettings) -> None:
@@ -147,7 +175,8 @@ def _serve(parent: Connection, settings: KissSettings) -> None:
     from kiss_icp.kiss_icp import KissICP
 
     data = DataConfig(min_range=settings.min_range, max_range=settings.max_range)
-    mapping, registration = MappingConfig(voxel_size=settings.voxel_size), RegistrationConfig(max_num_threads=1)
+    mapping = MappingConfig(voxel_size=settings.voxel_size, max_points_per_voxel=settings.points_per_voxel)
+    registration = RegistrationConfig(max_num_threads=1, convergence_criterion=settings.convergence)
     config = KISSConfig(data=data, mapping=mapping, registration=registration)
     odometry = None
     while True:

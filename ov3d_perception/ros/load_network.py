@@ -14,6 +14,9 @@ from ov3d_perception.networks.checkpoint_info import words_of_checkpoint
 from ov3d_perception.ros.lidar_parameters import LidarParameters
 from ov3d_perception.ros.lidar_pipeline import InForce
 
+_POINTS, _FEW_POINTS = 20_000, 2_000
+"""Of the first run. Beside a network that works on scans, the code is compiled already, and a long run costs a scan."""
+
 
 def load_network(path: Path, values: LidarParameters, gravity: Gravity, former: InForce | None = None) -> InForce:
     """The network of a file, run once so that its first scan is as fast as the next.
@@ -31,7 +34,7 @@ def load_network(path: Path, values: LidarParameters, gravity: Gravity, former: 
     preparation = values.preparation(segmenter.info.preparation)
     model = LiveModel.of(segmenter, vocabulary, preparation, values.min_probability)
     made = InForce.of(model, values, text, path, file_hash(path), gravity)
-    segmenter.warm_up()
+    segmenter.warm_up(_POINTS if former is None else _FEW_POINTS)
     return made
 
 
