@@ -17,17 +17,20 @@ from colour_scene import ColourEncoder, Walls, bank, walls_recipe
 from ov3d_perception.datasets.kept import Kept
 from ov3d_perception.datasets.registry import SOURCES
 from ov3d_perception.errors import DatasetError, IdentityError, ResourceError
+from ov3d_perception.inference import Segmenter
 from ov3d_perception.language.bank import TextBank
+from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.learning import exam
 from ov3d_perception.learning import learn as module
 from ov3d_perception.learning.bags import Advice
 from ov3d_perception.learning.learn import learn
 from ov3d_perception.learning.order import Order, Run
 from ov3d_perception.ledger import ACCEPTED, REJECTED, Site, file_hash
+from ov3d_perception.networks.checkpoint_info import words_of_checkpoint
 from ov3d_perception.recipes.method_specs import OpenSceneSpec
 from ov3d_perception.recipes.specs import OptimiserSpec, Recipe, SourceSpec
 from ov3d_perception.training.run import train
-from ov3d_perception.types import Frame
+from ov3d_perception.types import UNLABELLED, Frame
 
 FRAMES = 40
 
@@ -165,6 +168,23 @@ def test_mixed_up_words_never_get_through_the_two_phases_of_ggsd(order: Order, t
     assert len(list((order.site / "replay").glob("*.npz"))) == 2, (
         "of the first training; what misleads is not remembered"
     )
+
+    poor, walls = site.checkpoint(), Walls(tmp_path, FRAMES)
+    assert poor is not None
+    before = _right(poor, walls)
+    site.put_in_force(1, "the gate is overruled")
+    misled = site.checkpoint()
+    assert misled is not None and _right(misled, walls) < before - 0.2, "red walls are called green"
+    site.roll_back("it calls red green")
+    assert site.checkpoint() == poor and _right(poor, walls) == before
+
+
+def _right(checkpoint: Path, walls: Walls) -> float:
+    """Share of labelled points that a network names rightly in its own words, as a node would that starts with it."""
+    segmenter = Segmenter.load(checkpoint, device="cpu")
+    vocabulary = Vocabulary.from_words(segmenter.info.vocabulary, words_of_checkpoint(segmenter.info, checkpoint))
+    found = [(segmenter(frame.sweeps[0].scan, vocabulary).label, frame.labels) for frame in (walls[0], walls[9])]
+    return float(np.mean([(label == truth)[truth != UNLABELLED].mean() for label, truth in found if truth is not None]))
 
 
 def test_a_dark_camera_is_named_before_anything_is_trained(order: Order, tmp_path: Path, monkeypatch: Any) -> None:
