@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -150,6 +152,74 @@ def test_a_full_disk_leaves_everything_as_it_was(site: Site, tmp_path: Path) -> 
         "0001.safetensors",
         "0002.safetensors",
     ]
+
+
+class Disk:
+    """What is left of the files after a power cut: contents that were flushed, and renames whose folder was flushed.
+
+    A rename whose folder was not may be there or not; a content that was not flushed is gone. states: after each
+    flush and rename, without, with all and with one of such renames: content by path.
+    """
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._kept = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        self._flushed: dict[int, bytes] = {}
+        self._renamed: list[tuple[Path, int]] = []
+        self.states: list[dict[Path, bytes]] = []
+        fsync, rename = os.fsync, os.replace
+
+        def flush(handle: int) -> None:
+            fsync(handle)
+            about = os.fstat(handle)
+            if stat.S_ISDIR(about.st_mode):
+                folder = Path(f"/proc/self/fd/{handle}").resolve()
+                self._keep(folder)
+            else:
+                self._flushed[about.st_ino] = os.pread(handle, about.st_size, 0)
+            self._note()
+
+        def replace(source: Path, target: Path) -> None:
+            self._renamed.append((Path(target), os.stat(source).st_ino))
+            rename(source, target)
+            self._note()
+
+        monkeypatch.setattr(os, "fsync", flush)
+        monkeypatch.setattr(os, "replace", replace)
+
+    def _keep(self, folder: Path) -> None:
+        self._kept |= {path: self._flushed.get(inode, b"") for path, inode in self._renamed if path.parent == folder}
+        self._renamed = [(path, inode) for path, inode in self._renamed if path.parent != folder]
+
+    def _note(self) -> None:
+        luck = {path: self._flushed.get(inode, b"") for path, inode in self._renamed}
+        self.states += [dict(self._kept), self._kept | luck, *(self._kept | {path: luck[path]} for path in luck)]
+
+
+def test_a_power_cut_leaves_a_ledger_whose_networks_are_there(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each moment while a network is added, put in force and rolled back."""
+    site.put_in_force(2, "accepted")
+    disk, candidate = Disk(site.folder, monkeypatch), tmp_path / "candidate3"
+    candidate.write_bytes(b"network 3")
+    site.add(candidate, ["wednesday"], ACCEPTED)
+    site.put_in_force(3, "accepted")
+    site.roll_back("worse")
+    monkeypatch.undo()
+    seen = set()
+    for number, state in enumerate(disk.states):
+        left = Site(tmp_path / f"cut{number}")
+        for path, content in state.items():
+            there = left.folder / path.relative_to(site.folder)
+            there.parent.mkdir(parents=True, exist_ok=True)
+            there.write_bytes(content)
+        ledger = left.read()
+        for version in ledger.versions:
+            assert file_hash(left.folder / version.checkpoint) == version.sha256
+        assert left.checkpoint() == left.folder / ledger.version(ledger.in_force).checkpoint
+        seen.add((len(ledger.versions), ledger.in_force, len(ledger.changes)))
+    assert seen == {(2, 2, 1), (3, 2, 1), (3, 3, 2), (3, 2, 3)}
+    assert disk.states[-1][site.path] == site.path.read_bytes(), "what is said to be done is done"
 
 
 def test_people_see_what_is_in_force_and_why(site: Site) -> None:
