@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated, get_args, get_origin, get_type_hints
 
 import pytest
+import typer.models
 import typer.testing
 from typer.main import get_command
 
@@ -38,6 +41,36 @@ def test_every_command_explains_itself_and_each_of_its_options(name: tuple[str, 
     result = typer.testing.CliRunner().invoke(app, [*name, "--help"])
     assert result.exit_code == 0
     assert command.help.split()[0] in result.output
+
+
+def numbers(name: tuple[str, ...]) -> dict[str, typer.models.ParameterInfo]:
+    """What is said of each number that a command takes, but for coordinates, which come in threes."""
+    hints = get_type_hints(inspect.unwrap(ALL[name].callback), include_extras=True)
+    found = {}
+    for parameter, hint in hints.items():
+        kind, *extra = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        if {int, float} & {kind, *(get_args(kind) if get_origin(kind) is not tuple else ())}:
+            found[parameter] = next(one for one in extra if isinstance(one, typer.models.ParameterInfo))
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if ALL[name].callback and name], ids=" ".join)
+def test_every_number_has_a_least_value(name: tuple[str, ...]) -> None:
+    """No count, length, speed or share of ours is negative: a typing error is told before the work begins."""
+    assert [parameter for parameter, info in numbers(name).items() if info.min is None] == []
+
+
+def test_a_number_below_it_is_refused() -> None:
+    assert numbers(("map", "query"))["threshold"].max == 1.0 and len(numbers(("map", "query"))) == 2
+    for arguments in (
+        ("doctor", "drive", "--frames", "-1"),
+        ("map", "merge", "a", "b", "--out", "c", "--max-voxels", "-5"),
+        ("map", "from-images", "drive", "--map", "a", "--voxel", "0"),
+        ("map", "query", "a", "car", "--limit", "-3"),
+        ("map", "query", "a", "car", "--threshold", "2"),
+    ):
+        result = typer.testing.CliRunner().invoke(app, arguments)
+        assert result.exit_code == 2 and f"Invalid value for '{arguments[-2]}'" in result.output, arguments
 
 
 def test_groups_tell_what_a_file_holds_by_one_word() -> None:

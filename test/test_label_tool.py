@@ -135,4 +135,11 @@ def test_a_bag_without_motion_is_labelled_scan_by_scan(
         assert bag.topics[LABELLED].count == 4
     with pytest.raises(DatasetError, match="pose in 'map'"):
         label_bag(model, tmp_path / "still", tmp_path / "other", options={"fixed_frame": "map"})
+    for options, said in (
+        ({"every": 0}, "every is 0"),
+        ({"evry": 2}, "'evry'"),
+        ({"points": 3}, "points is 3, not str"),
+    ):
+        with pytest.raises(DatasetError, match=said):
+            label_bag(model, drive, tmp_path / "other", options=options)
     assert not (tmp_path / "other").exists()

@@ -55,8 +55,10 @@ def odometry(
     out: Annotated[Path | None, typer.Argument(help="The bag to write; none: only measure the drift")] = None,
     points: Annotated[str, typer.Option(help="The LiDAR's topic; default: /points, or the only one")] = "",
     fixed_frame: Annotated[str, typer.Option(help="The frame to move in, which TF lacks")] = "odom",
-    max_range: Annotated[float, typer.Option(help="Metres; points beyond are not used")] = 80.0,
-    voxel_size: Annotated[float, typer.Option(help="Metres, of the odometry's map; 0.3 to 0.5 in buildings")] = 0.7,
+    max_range: Annotated[float, typer.Option(min=0.1, help="Metres; points beyond are not used")] = 80.0,
+    voxel_size: Annotated[
+        float, typer.Option(min=0.001, help="Metres, of the odometry's map; 0.3 to 0.5 in buildings")
+    ] = 0.7,
 ) -> None:
     """Poses for a bag without odometry, by KISS-ICP: a small bag of TF, to be given as `tf` or played beside it.
 
@@ -75,9 +77,9 @@ def odometry(
 @group.command("play")
 def play(
     path: BagPath,
-    rate: Annotated[float, typer.Option(help="Speed; 1 is real time")] = 1.0,
+    rate: Annotated[float, typer.Option(min=0.001, help="Speed; 1 is real time")] = 1.0,
     loop: Annotated[bool, typer.Option(help="Start again at the end, with later stamps")] = False,
-    seconds: Annotated[float, typer.Option(help="Stop after that long; 0: at the end")] = 0.0,
+    seconds: Annotated[float, typer.Option(min=0.0, help="Stop after that long; 0: at the end")] = 0.0,
     topic: Annotated[list[str] | None, typer.Option(help="Only these topics")] = None,
     remap: Annotated[list[str] | None, typer.Option(help="/topic:=/other, as ros2 takes it; several times")] = None,
     clock: Annotated[bool, typer.Option(help="Publish /clock")] = True,
@@ -96,7 +98,7 @@ def record(
     out: NewBag,
     topic: Annotated[list[str] | None, typer.Option(help="Topics or patterns; default: what training needs")] = None,
     points: Annotated[str, typer.Option(help="The LiDAR's topic: other clouds are left out; default: all")] = "",
-    seconds: Annotated[float, typer.Option(help="Stop after that long; 0: at Ctrl-C")] = 0.0,
+    seconds: Annotated[float, typer.Option(min=0.0, help="Stop after that long; 0: at Ctrl-C")] = 0.0,
     split: Annotated[str, typer.Option(help="Begin another bag, OUT_2, after so long: 10min, 90s, 1h")] = "",
     keep: Annotated[str, typer.Option(help="Keep the last so long only, in several bags: 30min")] = "",
 ) -> None:

@@ -80,7 +80,7 @@ def teach(
         tuple[Path, float, float, float] | None,
         typer.Option(help="Learn from a place of a saved map: FILE X Y Z, metres in its frame"),
     ] = None,
-    radius: Annotated[float, typer.Option(help="Of the place in the map, metres")] = 0.5,
+    radius: Annotated[float, typer.Option(min=0.0, help="Of the place in the map, metres")] = 0.5,
     box: Annotated[
         tuple[float, float, float] | None,
         typer.Option(help="Edges of the place in the map, instead of a radius: length width height, metres"),
@@ -93,8 +93,9 @@ def teach(
     loudness: Annotated[
         float,
         typer.Option(
+            min=0.0,
             help="More finds more, and takes more from other words; 0: 1.5 for pictures and a published CLIP, 0.6 for "
-            "another encoder, 0.75 for a map"
+            "another encoder, 0.75 for a map",
         ),
     ] = 0.0,
     replace: Annotated[bool, typer.Option(help="Take the place of what the word means now")] = False,
@@ -131,7 +132,7 @@ def fit(
     root: Annotated[str, typer.Option(help="Folder of the data set, or the bag")] = "",
     option: Annotated[list[str] | None, typer.Option("--option", "-o", help="Data set option, name=value")] = None,
     override: Settings = None,
-    strength: Annotated[float, typer.Option(help="How far words move; 0 is not at all")] = 0.6,
+    strength: Annotated[float, typer.Option(min=0.0, help="How far words move; 0 is not at all")] = 0.6,
 ) -> None:
     """Move the words of a recipe's classes to where its frames show them; no labels are used."""
     from ov3d_perception.datasets.registry import parse_options

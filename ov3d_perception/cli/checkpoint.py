@@ -44,7 +44,9 @@ def import_(
     text: Annotated[str, typer.Option(help="Or a text bank (.npz) or model of that encoder, which says it")] = "",
     inputs: Annotated[str, typer.Option(help="One for each input channel")] = "ones,ones,ones",
     voxel_size: Annotated[float | None, typer.Option(min=0.001, help="Metres; default: what the file says")] = None,
-    intensity_scale: Annotated[float, typer.Option(help="Largest intensity in its training: 255 for nuScenes")] = 1.0,
+    intensity_scale: Annotated[
+        float, typer.Option(min=1e-6, help="Largest intensity in its training: 255 for nuScenes")
+    ] = 1.0,
     arch: Annotated[str, typer.Option(help="Default: what the tensors' names and shapes say")] = "",
     prefix: Annotated[str | None, typer.Option(help="Which network, where the file holds several")] = None,
     partial: Annotated[bool, typer.Option(help="Take what fits and say what does not")] = False,
@@ -82,8 +84,10 @@ def load(
     checkpoint: Annotated[
         str, typer.Argument(help="A .safetensors file, or a site's folder; default: the node's")
     ] = "",
-    shadow: Annotated[int, typer.Option(help="Compare on so many scans first; refuse where they agree too little")] = 0,
-    timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds to wait for the LiDAR node")] = 300.0,
+    shadow: Annotated[
+        int, typer.Option(min=0, help="Compare on so many scans first; refuse where they agree too little")
+    ] = 0,
+    timeout_s: Annotated[float, typer.Option("--timeout", min=0.0, help="Seconds to wait for the LiDAR node")] = 300.0,
 ) -> None:
     """Swap the running node's network between two scans; its words stay."""
     from ov3d_perception.ros.tools.client import load_checkpoint
@@ -93,7 +97,7 @@ def load(
 
 @group.command("rollback")
 def rollback(
-    timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds to wait for the LiDAR node")] = 30.0,
+    timeout_s: Annotated[float, typer.Option("--timeout", min=0.0, help="Seconds to wait for the LiDAR node")] = 30.0,
 ) -> None:
     """Bring back the network that the running node had before."""
     from ov3d_perception.ros.tools.client import roll_back

@@ -15,7 +15,7 @@ FILES = "Files: bags, maps, words, networks"
 
 Words = Annotated[list[str], typer.Argument(help="What to look for")]
 Negatives = Annotated[list[str] | None, typer.Option("--negative", help="What it may be instead")]
-Limit = Annotated[int, typer.Option(help="Most matches a word; 0: all")]
+Limit = Annotated[int, typer.Option(min=0, help="Most matches a word; 0: all")]
 Nearest = Annotated[bool, typer.Option(help="Nearest first, not best first")]
 Text = Annotated[str, typer.Option(help="Text bank (.npz) or model with a text tower; default: the map's words")]
 Background = Annotated[
@@ -34,7 +34,7 @@ class Entered:
 
 def timeout(node: str) -> Any:
     """The option for how long a command waits for ``node``."""
-    return typer.Option(help=f"Seconds to wait for {node}")
+    return typer.Option(min=0.0, help=f"Seconds to wait for {node}")
 
 
 def duration(text: str) -> float:

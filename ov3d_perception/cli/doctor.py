@@ -18,12 +18,12 @@ def register(app: typer.Typer) -> None:
 def doctor(
     bag: Annotated[Path | None, typer.Argument(help="Bag folder or file")] = None,
     live: Annotated[bool, typer.Option("--live", help="Listen to the running robot instead")] = False,
-    seconds: Annotated[float, typer.Option(help="With --live: how long")] = 10.0,
+    seconds: Annotated[float, typer.Option(min=0.0, help="With --live: how long")] = 10.0,
     points: Annotated[str, typer.Option(help="The LiDAR's topic; default: /points, or the only one")] = "",
     camera: Annotated[list[str] | None, typer.Option(help="Namespaces or image topics; default: all")] = None,
     fixed_frame: Annotated[str, typer.Option(help="The frame in which the robot moves")] = "odom",
     tf: Annotated[Path | None, typer.Option(help="A bag of more TF, of `ov3d bag odometry`")] = None,
-    frames: Annotated[int, typer.Option(help="Scans that the calibration is measured on; 0: none")] = 40,
+    frames: Annotated[int, typer.Option(min=0, help="Scans that the calibration is measured on; 0: none")] = 40,
     json: Annotated[bool, typer.Option("--json", help="For scripts")] = False,
 ) -> None:
     """Which part of a recording, or of the running robot, is to blame: found, why it matters, what to do.

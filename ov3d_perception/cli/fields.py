@@ -27,8 +27,8 @@ def register(app: typer.Typer) -> None:
 @group.command("simulate")
 def simulate(
     folder: Annotated[Path, typer.Argument(help="The folder to write, in 3D-OVS's format")],
-    seed: Annotated[int, typer.Option(help="Which things, where, in what light")] = 0,
-    views: Annotated[int, typer.Option(help="Pictures")] = 25,
+    seed: Annotated[int, typer.Option(min=0, help="Which things, where, in what light")] = 0,
+    views: Annotated[int, typer.Option(min=1, help="Pictures")] = 25,
     all_round: Annotated[bool, typer.Option(help="The camera goes around the things")] = False,
 ) -> None:
     """Write a small simulated scene with masks of five test views."""
@@ -118,7 +118,7 @@ def render(
     out: Annotated[Path, typer.Option(help="Folder for the pictures")],
     word: Annotated[list[str] | None, typer.Option(help="Draw how much each place is like this word")] = None,
     text: Annotated[str, typer.Option(help="Text bank (.npz) or model with a text tower; default: the field's")] = "",
-    every: Annotated[int, typer.Option(help="Each n-th view")] = 4,
+    every: Annotated[int, typer.Option(min=1, help="Each n-th view")] = 4,
     camera: Camera = None,
 ) -> None:
     """Draw views: photograph, rendering, depth, classes, and words."""
@@ -135,7 +135,7 @@ def export(
     field: FieldPath,
     scene: ScenePath,
     out: Annotated[Path, typer.Option("--map", help="The .ov3dmap file to write; ov3d map query asks it")],
-    voxel: Annotated[float, typer.Option(help="Edge of the map's voxels, metres")] = 0.1,
+    voxel: Annotated[float, typer.Option(min=0.001, help="Edge of the map's voxels, metres")] = 0.1,
     text: Annotated[str, typer.Option(help="Text bank (.npz) to save with it; default: the field's words")] = "",
     like: Annotated[Path | None, typer.Option(help="A map file that it shall be merged with: its basis")] = None,
     camera: Camera = None,
@@ -155,7 +155,7 @@ def query(
     words: Words,
     negative: Negatives = None,
     limit: Limit = 10,
-    voxel: Annotated[float, typer.Option(help="Edge of the voxels that answer, metres")] = 0.1,
+    voxel: Annotated[float, typer.Option(min=0.001, help="Edge of the voxels that answer, metres")] = 0.1,
     text: Text = "",
     camera: Camera = None,
 ) -> None:

@@ -30,7 +30,7 @@ def learn(
     settings: Settings = None,
     recipe: Annotated[list[str] | None, typer.Option("--recipe", help="section.field=value of the recipe")] = None,
     live: Annotated[bool, typer.Option(help="Load an accepted network into the running lidar_node")] = False,
-    shadow: Annotated[int, typer.Option(help="With --live: compare on so many live scans first")] = 0,
+    shadow: Annotated[int, typer.Option(min=0, help="With --live: compare on so many live scans first")] = 0,
     nice: Annotated[int, typer.Option(min=0, max=19, help="How far it gives way to other programs")] = 10,
     trust: Annotated[bool, typer.Option(help="Learn although `ov3d doctor` finds errors in a bag")] = False,
     again: Annotated[bool, typer.Option(help="Begin anew where the same order was done before")] = False,

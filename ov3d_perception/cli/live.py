@@ -32,7 +32,9 @@ def up(
 def query(
     words: Words,
     negative: Negatives = None,
-    threshold: Annotated[float, typer.Option(help="Probability of a voxel that is sure; 0: the node's default")] = 0.0,
+    threshold: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Probability of a voxel that is sure; 0: the node's default")
+    ] = 0.0,
     limit: Limit = 10,
     nearest: Nearest = False,
     position: Annotated[
@@ -53,8 +55,8 @@ def query(
 
 def approach(
     words: Words,
-    stand_off: Annotated[float, typer.Option(help="Metres kept from it; 0: the node's default")] = 0.0,
-    robot_radius: Annotated[float, typer.Option(help="Metres; 0: the node's default")] = 0.0,
+    stand_off: Annotated[float, typer.Option(min=0.0, help="Metres kept from it; 0: the node's default")] = 0.0,
+    robot_radius: Annotated[float, typer.Option(min=0.0, help="Metres; 0: the node's default")] = 0.0,
     timeout: Annotated[float, timeout("the map node")] = 30.0,
 ) -> None:
     """Where to stand in front of the best match: a goal for Nav2."""
@@ -78,7 +80,7 @@ def vocabulary(
 
 def view(
     save: Annotated[Path | None, typer.Option(help="Write an .rrd instead of opening the viewer")] = None,
-    seconds: Annotated[float, typer.Option(help="Stop after that long; 0: at Ctrl-C")] = 0.0,
+    seconds: Annotated[float, typer.Option(min=0.0, help="Stop after that long; 0: at Ctrl-C")] = 0.0,
 ) -> None:
     """Show the running nodes in Rerun: labelled scans, the map, the mask; type words to see where they are."""
     from ov3d_perception.ros.tools.view import view as show_live
@@ -88,9 +90,11 @@ def view(
 
 def demo(
     out: Annotated[Path, typer.Option(help="Where pictures, bag and scores go")] = Path("out/demo"),
-    seed: Annotated[int, typer.Option(help="Which simulated world; below 2000 were used in training")] = 2002,
-    seconds: Annotated[float, typer.Option(help="Length of the drive")] = 12.0,
-    rate: Annotated[float, typer.Option(help="Of the live drive; below 1 a slow machine labels more scans")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Which simulated world; below 2000 were used in training")] = 2002,
+    seconds: Annotated[float, typer.Option(min=0.0, help="Length of the drive")] = 12.0,
+    rate: Annotated[
+        float, typer.Option(min=0.001, help="Of the live drive; below 1 a slow machine labels more scans")
+    ] = 1.0,
 ) -> None:
     """Simulate a drive, label it live in separate ROS 2 processes, ask the map in words, score and draw it all."""
     from ov3d_perception.ros.tools.demo import run_demo

@@ -66,7 +66,9 @@ def query(
     path: MapPath,
     words: Words,
     negative: Negatives = None,
-    threshold: Annotated[float, typer.Option(help="Probability of a voxel that is sure; 0: the default")] = 0.0,
+    threshold: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Probability of a voxel that is sure; 0: the default")
+    ] = 0.0,
     limit: Limit = 10,
     nearest: Nearest = False,
     position: Annotated[
@@ -117,8 +119,8 @@ def from_images(
         "config/train/ggsd_bag.yaml"
     ),
     dataset: Annotated[str, typer.Option(help="A name of docs/datasets.md")] = "bag",
-    voxel: Annotated[float, typer.Option(help="Edge of the map's voxels, metres")] = 0.2,
-    frames: Annotated[int, typer.Option(help="So many scans, evenly spread over the drive; 0: all")] = 0,
+    voxel: Annotated[float, typer.Option(min=0.001, help="Edge of the map's voxels, metres")] = 0.2,
+    frames: Annotated[int, typer.Option(min=0, help="So many scans, evenly spread over the drive; 0: all")] = 0,
     override: Settings = None,
     option: Annotated[list[str] | None, typer.Option("--option", "-o", help="Data set option, name=value")] = None,
 ) -> None:
@@ -137,7 +139,7 @@ def from_images(
 def merge(
     paths: Annotated[list[Path], typer.Argument(help="Map files of one frame, voxel size and network")],
     out: Annotated[Path, typer.Option(help="The map file to write")],
-    max_voxels: Annotated[int, typer.Option(help="Bound; 0: the largest of theirs")] = 0,
+    max_voxels: Annotated[int, typer.Option(min=0, help="Bound; 0: the largest of theirs")] = 0,
 ) -> None:
     """Make one map of several: weighted means, newest stamps."""
     from ov3d_perception.mapping.save_load import merge_maps

@@ -23,7 +23,7 @@ def label(
     checkpoint: Annotated[Path | None, typer.Option(help="Default: the network shipped")] = None,
     text: Annotated[str, typer.Option(help="Text bank (.npz) or model; default: the checkpoint's words")] = "",
     intensity_scale: Annotated[
-        float, typer.Option(help="Factor that brings the intensity to 0..1; 0: estimated from the values")
+        float, typer.Option(min=0.0, help="Factor that brings the intensity to 0..1; 0: estimated from the values")
     ] = 0.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     settings: Settings = None,
@@ -51,11 +51,11 @@ def label(
 
 def simulate(
     out: Annotated[Path, typer.Argument(help="The bag, or the data set's folder, to write")],
-    seed: Annotated[int, typer.Option(help="Which world")] = 2000,
-    seconds: Annotated[float, typer.Option(help="Length of the drive")] = 12.0,
-    image_every: Annotated[int, typer.Option(help="Render the cameras at every n-th scan")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Which world")] = 2000,
+    seconds: Annotated[float, typer.Option(min=0.0, help="Length of the drive")] = 12.0,
+    image_every: Annotated[int, typer.Option(min=1, help="Render the cameras at every n-th scan")] = 1,
     robot: Annotated[str, typer.Option(help="car, or cart: low, with a LiDAR of 16 beams")] = "car",
-    paint: Annotated[int, typer.Option(help="Other than 0: the materials of another town")] = 0,
+    paint: Annotated[int, typer.Option(min=0, help="Other than 0: the materials of another town")] = 0,
     nuscenes: Annotated[
         tuple[str, str] | None, typer.Option(help="nuScenes' format; training and validation seeds: 0-7 1000-1001")
     ] = None,

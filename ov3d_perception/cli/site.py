@@ -29,7 +29,7 @@ def show(folder: Folder) -> None:
 @group.command("use")
 def use(
     folder: Folder,
-    number: Annotated[int, typer.Argument(help="Of the network; 0: the one that the site began with")],
+    number: Annotated[int, typer.Argument(min=0, help="Of the network; 0: the one that the site began with")],
     why: Annotated[str, typer.Option(help="For the ledger")] = "chosen by hand",
 ) -> None:
     """Put a network in force, whatever the gate said of it; nodes that follow the site load it."""

@@ -105,7 +105,7 @@ def evaluate(
         list[str] | None, typer.Option("--set", "--option", "-o", help="Data set option, name=value in YAML")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for evaluation.json, evaluation.md and pictures")] = None,
-    pictures: Annotated[int, typer.Option(help="Draw truth and answer of so many frames into --out")] = 0,
+    pictures: Annotated[int, typer.Option(min=0, help="Draw truth and answer of so many frames into --out")] = 0,
 ) -> None:
     """mIoU, mAcc and per-class IoU of a checkpoint: 3D only, in view and all points, its teacher beside it."""
     from ov3d_perception.datasets.registry import parse_options
@@ -135,7 +135,7 @@ def teacher(
     override: Overrides = None,
     option: Annotated[list[str] | None, typer.Option("--option", "-o", help="Data set option, name=value")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for teachers.json, teachers.md and pictures")] = None,
-    pictures: Annotated[int, typer.Option(help="Draw so many images of each teacher into --out")] = 3,
+    pictures: Annotated[int, typer.Option(min=0, help="Draw so many images of each teacher into --out")] = 3,
 ) -> None:
     """What the recipe's image teacher, or several, see on labelled frames or a bag, before anything is trained."""
     from ov3d_perception.datasets.registry import parse_options

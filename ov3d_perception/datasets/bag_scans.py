@@ -9,6 +9,7 @@ from typing import Any
 from ov3d_perception.bags.clouds import cloud_topics
 from ov3d_perception.bags.reader import open_bag
 from ov3d_perception.datasets.bag import Bag
+from ov3d_perception.datasets.registry import open_dataset
 from ov3d_perception.errors import DatasetError
 
 _log = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ def scans_of_bag(path: Path, options: dict[str, Any], framed: bool) -> Bag:
     Raises BagError and DatasetError as :class:`Bag`.
     """
     try:
-        return Bag(path, images=False, **options)
+        return _opened(path, options)
     except DatasetError as error:
         if framed or "has a pose in" not in error.cause:
             raise
@@ -29,4 +30,10 @@ def scans_of_bag(path: Path, options: dict[str, Any], framed: bool) -> Bag:
             topic = options.get("points") or cloud_topics(bag)[0]
             frame = next(iter(bag.messages([topic]))).decode().header.frame_id
         _log.warning("%s: %s. The scans are read one by one, not de-skewed", path, error.cause)
-        return Bag(path, images=False, **{**options, "fixed_frame": frame, "deskew": False, "sweeps": 1})
+        return _opened(path, {**options, "fixed_frame": frame, "deskew": False, "sweeps": 1})
+
+
+def _opened(path: Path, options: dict[str, Any]) -> Bag:
+    source = open_dataset("bag", path, **{**options, "images": False})
+    assert isinstance(source, Bag)
+    return source

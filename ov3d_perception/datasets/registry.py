@@ -25,14 +25,17 @@ SOURCES = {
     "mixed": ("ov3d_perception.datasets.mixed", "Mixed"),
 }
 
+_COUNTS = ("sweeps", "every", "stride")
+"""Options of several sources that count from 1."""
+
 __all__ = ["SOURCES", "FrameSource", "open_dataset", "parse_options"]
 
 
 def open_dataset(name: str, root: str | Path, **options: object) -> FrameSource:
     """The data source ``name`` with its files under ``root``; the options are those of its class.
 
-    Raises DatasetError for an unknown name, for options that are unknown or of another type, and for missing files (all
-    of them listed).
+    Raises DatasetError for an unknown name, for options that are unknown, of another type or out of range, and for
+    missing files (all of them listed).
     """
     if name not in SOURCES:
         raise DatasetError(f"There is no data set {name!r}", f"Use one of {', '.join(sorted(SOURCES))}")
@@ -45,6 +48,8 @@ def open_dataset(name: str, root: str | Path, **options: object) -> FrameSource:
                 f"Data set {name!r}: {option} is {value!r}, not {written[option]}",
                 f"See the options of {module}.{cls}. YAML reads 001 and 1e-3 as no name and no number: '001', 1.0e-3",
             )
+        if option in _COUNTS and isinstance(value, int) and value < 1:
+            raise DatasetError(f"Data set {name!r}: {option} is {value}", "Give a number from 1 up")
     try:
         return source(Path(root), **options)
     except TypeError as error:

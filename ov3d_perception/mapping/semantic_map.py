@@ -70,6 +70,8 @@ class SemanticMap:
     ) -> None:
         if eviction not in EVICTIONS:
             raise MapError(f"There is no eviction '{eviction}'", f"Choose {' or '.join(EVICTIONS)}")
+        if not (0 < voxel_size < np.inf and max_voxels > 0):
+            raise MapError(f"No map has {max_voxels} voxels of {voxel_size} m", "Give numbers above zero")
         self.voxel_size = float(voxel_size)
         self.identity = identity
         self.logit_scale = float(logit_scale)

@@ -49,6 +49,8 @@ def test_every_source_is_a_frame_source():
         ("semantickitti", "sequences='00'", "sequences is '00', not Sequence"),
         ("semantickitti", "sweeps=three", "sweeps is 'three', not int"),
         ("semantickitti", "sweeps=true", "sweeps is True, not int"),
+        ("pandaset", "sweeps=0", "sweeps is 0. Give a number from 1 up"),
+        ("bag", "every=-1", "every is -1. Give a number from 1 up"),
         ("bag", "time_offset=1e-3", "time_offset is '1e-3', not float"),
         ("bag", "camera_axes=both", "camera_axes is 'both', not"),
         ("bag", "stretch=[0.5]", r"stretch is \[0.5\], not tuple"),

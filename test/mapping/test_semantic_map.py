@@ -156,6 +156,9 @@ def test_farthest_first() -> None:
     assert 900 <= len(x) <= 1000 and x.max() > 2499 and x.min() > 2500 - 500 - 8 - 50
     with pytest.raises(MapError, match="oldest or farthest"):
         make(eviction="random")
+    for wrong in ({"voxel_size": 0.0}, {"voxel_size": -0.1}, {"voxel_size": float("nan")}, {"max_voxels": 0}):
+        with pytest.raises(MapError, match="Give numbers above zero"):
+            make(**wrong)
 
 
 def test_what_is_restored_is_the_same_map() -> None:
