@@ -65,7 +65,10 @@ def open_drive(
     folder = root / "sequences" / name
     texts = [folder / file for file in ("calib.txt", "poses.txt", "times.txt")]
     missing = [str(path.relative_to(root)) for path in texts if not path.is_file()]
-    scans = sorted((folder / "velodyne").glob("*.bin"))
+    scans = sorted(path for path in (folder / "velodyne").glob("*.bin") if not path.name.startswith("."))
+    odd = [path for path in scans if not (path.stem.isdecimal() and path.stem == f"{int(path.stem):06d}")]
+    problems.extend(f"{path.relative_to(root)}: the name is no frame number of six digits" for path in odd)
+    scans = [path for path in scans if path not in odd]
     if not scans:
         missing.append(f"sequences/{name}/velodyne/*.bin")
     problems.extend(f"{path}: missing" for path in missing)
@@ -93,13 +96,9 @@ def _read(root: Path, folder: Path, frames: list[int], problems: list[str]) -> K
     """calib.txt, poses.txt and times.txt of a sequence; None, with the reasons added to ``problems``, if they lack."""
     place = folder.relative_to(root)
     try:
-        calib = {
-            key.strip(): np.array(values.split(), np.float64).reshape(3, 4)
-            for key, _, values in (
-                line.partition(":") for line in (folder / "calib.txt").read_text().splitlines() if line.strip()
-            )
-        }
-        P2, Tr = calib["P2"], calib["Tr"]
+        lines = (line.partition(":") for line in (folder / "calib.txt").read_text().splitlines())
+        calib = {key.strip(): values for key, _, values in lines}
+        P2, Tr = (np.array(calib[key].split(), np.float64).reshape(3, 4) for key in ("P2", "Tr"))
     except (ValueError, KeyError) as error:
         problems.append(f"{place}/calib.txt: needs lines `P2:` and `Tr:` of 12 numbers each ({error})")
         return None
@@ -108,6 +107,9 @@ def _read(root: Path, folder: Path, frames: list[int], problems: list[str]) -> K
         times = np.loadtxt(folder / "times.txt", ndmin=1)
     except ValueError as error:
         problems.append(f"{place}/poses.txt, times.txt: not 12 numbers and 1 number a line ({error})")
+        return None
+    if not np.isfinite(times).all() or (np.diff(times) < 0).any():
+        problems.append(f"{place}/times.txt: the times fall, or are no numbers")
         return None
     if min(len(poses), len(times)) <= max(frames):
         problems.append(f"{place}: {len(poses)} poses and {len(times)} times, the last scan is {max(frames):06d}")

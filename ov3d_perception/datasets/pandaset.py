@@ -20,7 +20,7 @@ from jaxtyping import Float64, Int32
 
 from ov3d_perception.datasets.images import read_image
 from ov3d_perception.datasets.source import FrameSource, require
-from ov3d_perception.errors import CalibrationError, ImageError, TransformError
+from ov3d_perception.errors import CalibrationError, ImageError, PointCloudError, TransformError
 from ov3d_perception.geometry.cameras import validate_camera
 from ov3d_perception.geometry.poses import from_quaternion, invert, transform
 from ov3d_perception.language.labelset import LabelSet
@@ -103,9 +103,12 @@ class PandaSet(FrameSource):
     def _open(self, name: str, problems: list[str]) -> _Drive | None:
         before = len(problems)
         folder = self.root / name
-        frames = sorted(path.stem for path in (folder / "lidar").glob("*.npz"))
+        frames = sorted(path.stem for path in (folder / "lidar").glob("*.npz") if not path.name.startswith("."))
         if not frames:
             problems.append(f"{name}/lidar/*.npz: missing")
+            return None
+        if odd := [f"{name}/lidar/{frame}.npz: the name is no number" for frame in frames if not frame.isdecimal()]:
+            problems.extend(odd)
             return None
         lidar = self._sensor(folder / "lidar", frames, problems)
         camera = self._sensor(folder / "front_camera", frames, problems) if self.images else None
@@ -128,7 +131,7 @@ class PandaSet(FrameSource):
         place = folder.relative_to(self.root)
         try:
             entries = json.loads((folder / "poses.json").read_text())
-            seconds = json.loads((folder / "timestamps.json").read_text())
+            seconds = [float(second) for second in json.loads((folder / "timestamps.json").read_text())]
             poses = [
                 from_quaternion(
                     [entry["position"][axis] for axis in "xyz"], [entry["heading"][axis] for axis in "xyzw"]
@@ -153,14 +156,16 @@ class PandaSet(FrameSource):
             )
             camera = Camera("front_camera", WIDTH, HEIGHT, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
             validate_camera(camera)
-        except (OSError, ValueError, KeyError, CalibrationError) as error:
+        except (OSError, ValueError, KeyError, TypeError, CalibrationError) as error:
             problems.append(f"{place}/intrinsics.json: {error}")
             return None
         return camera
 
     def _sweep(self, drive: _Drive, position: int) -> tuple[Sweep, Int32[np.ndarray, " n"]]:
-        number = int(drive.frames[position])
-        with np.load(drive.lidar.folder / f"{drive.frames[position]}.npz") as arrays:
+        number, path = int(drive.frames[position]), drive.lidar.folder / f"{drive.frames[position]}.npz"
+        with np.load(path) as arrays:
+            if len({len(arrays[name]) for name in ARRAYS}) > 1:
+                raise PointCloudError(f"The arrays of {path} have different lengths", "Download it again")
             rows = np.flatnonzero(np.isin(arrays["sensor"], self.sensors) & np.isfinite(arrays["xyz_world"]).all(1))
             xyz_world, intensity = arrays["xyz_world"][rows], arrays["intensity"][rows]
             label = arrays["label"][rows]

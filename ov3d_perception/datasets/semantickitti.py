@@ -105,6 +105,9 @@ class SemanticKitti(FrameSource):
         if not whole:
             self.leave_out("point that is not finite", f"{drive.name}/{frame:06d}", len(raw) - len(kept))
             raw = raw[kept]
+        if (beyond := raw[:, 3] > 1).mean() > 0.5:
+            kind = "part of an intensity above 1, as most of a scan's are (0 to 255? this layout's end at 1)"
+            self.leave_out(kind, f"{drive.name}/{frame:06d}", int(beyond.sum()))
         xyz, intensity = np.ascontiguousarray(raw[:, :3]), np.clip(raw[:, 3], 0, 1)
         return Scan(xyz, intensity, drive.stamp(frame), source_index=None if whole else kept)
 

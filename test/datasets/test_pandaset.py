@@ -11,7 +11,7 @@ import pytest
 from real_data import data_dir
 
 from ov3d_perception.datasets.pandaset import PandaSet
-from ov3d_perception.errors import DatasetError
+from ov3d_perception.errors import DatasetError, PointCloudError
 from ov3d_perception.geometry.association import associate
 from ov3d_perception.types import UNLABELLED
 
@@ -91,6 +91,28 @@ def test_everything_missing_is_listed_at_once(root):
         "044/lidar/*.npz: missing",
     ):
         assert expected in text
+
+
+def test_what_json_and_archives_may_hold_instead(root):
+    drive = root / "001"
+    (drive / "lidar" / "._00.npz").write_bytes(b"Mac OS X")
+    assert len(PandaSet(root)) == 2
+    arrays = dict(np.load(drive / "lidar" / "00.npz"))
+    np.savez(drive / "lidar" / "00.npz", **arrays | {"intensity": arrays["intensity"][:3]})
+    with pytest.raises(PointCloudError, match=r"arrays of .*00.npz have different lengths"):
+        PandaSet(root)[0]
+    for name, content, said in (
+        ("lidar/timestamps.json", '["now", "later"]', "timestamps.json: could not convert"),
+        ("front_camera/intrinsics.json", "[]", "intrinsics.json: list"),
+    ):
+        before = (drive / name).read_text()
+        (drive / name).write_text(content)
+        with pytest.raises(DatasetError, match=said):
+            PandaSet(root)
+        (drive / name).write_text(before)
+    np.savez(drive / "lidar" / "last.npz", **arrays)
+    with pytest.raises(DatasetError, match=r"lidar/last.npz: the name is no number"):
+        PandaSet(root)
 
 
 def test_the_real_recording():

@@ -171,12 +171,37 @@ def test_everything_missing_is_listed_at_once(root):
         ("calib.txt", f"P2: {P2.replace('100', '0')}\nTr: {TR}\n", "Singular"),
         ("poses.txt", "1 0 0 0 0 1 0 0 0 0 1 0\n", "1 poses and 3 times"),
         ("times.txt", "a\nb\nc\n", "times.txt"),
+        ("times.txt", "0.2\n0.1\n0\n", "times fall, or are no"),
+        ("times.txt", "0\nnan\n0.2\n", "times fall, or are no"),
     ],
 )
 def test_inconsistent_text_files(root, file, content, message):
     (root / "sequences" / "07" / file).write_text(content)
     with pytest.raises(DatasetError, match=message):
         SemanticKitti(root)
+
+
+def test_files_that_a_copy_leaves_behind(root):
+    """Of macOS, which are no scans, and of a second download, which nobody knows what to do with."""
+    folder = root / "sequences" / "07"
+    (folder / "velodyne" / "._000000.bin").write_bytes(b"Mac OS X")
+    with (folder / "calib.txt").open("a") as file:
+        file.write("calib_time: 09-Jan-2012 13:57:47\n")  # as KITTI's raw data has it
+    assert len(SemanticKitti(root)) == 3
+    for name in ("000001 (1).bin", "1.bin", "last.bin"):
+        POINTS.tofile(folder / "velodyne" / name)
+    with pytest.raises(DatasetError, match=r"(?s)3 missing or inc.*velodyne/000001 \(1\).bin: the name is no frame"):
+        SemanticKitti(root)
+
+
+def test_intensities_to_255_are_told(root):
+    (POINTS * [1, 1, 1, 100] + [0, 0, 0, 3]).astype(np.float32).tofile(
+        root / "sequences" / "07" / "velodyne" / "000001.bin"
+    )
+    source = SemanticKitti(root)
+    np.testing.assert_array_equal(source[1].sweeps[0].scan.intensity, np.ones(4))
+    ((kind, count),) = source.left_out.items()
+    assert "0 to 255?" in kind and count == 4
 
 
 def test_an_image_that_does_not_decode(root):
