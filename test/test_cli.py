@@ -95,6 +95,14 @@ def test_a_former_name_from_the_shell(tmp_path: Path) -> None:
     assert before.stderr.splitlines()[1:] == now.stderr.splitlines()
 
 
+def test_a_file_where_a_folder_is_needed_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file")
+    recipe = "config/train/openscene_demo.yaml"
+    result = run("train", recipe, "--out", str(tmp_path / "run"), "--set", f"train.root={tmp_path}")
+    assert result.returncode == 2 and "run cannot be used here (File exists)" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_version() -> None:
     result = run("--version")
     assert (result.returncode, result.stdout) == (0, f"ov3d_perception {__version__}\n")

@@ -65,11 +65,14 @@ def _options(
 
 
 def main() -> None:
-    """Entry point: known errors become one line on stderr and exit status 2."""
+    """Entry point: known errors, and paths that cannot be what they should be, are a line on stderr; exit status 2."""
     Entered.as_process = True
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         app(args=former.renewed(sys.argv[1:]))
     except Ov3dError as error:
         print(f"ov3d: {error}", file=sys.stderr)
+        sys.exit(2)
+    except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        print(f"ov3d: {error.filename} cannot be used here ({error.strerror}). Name another path.", file=sys.stderr)
         sys.exit(2)

@@ -136,6 +136,8 @@ class Bag(FrameSource):
         else:
             scans = len(self._posed)
             self._posed = self._posed[round(first_share * scans) : round(last_share * scans)]
+            if scans and not self._posed:
+                problems.append(f"stretch is {stretch}, which holds none of {scans} scans")
         self._cameras = self._check_clocks(cameras is not None, problems)
         remedy = (
             "Record points, images with camera_info, tf and tf_static together, or name the cameras to use: cameras="

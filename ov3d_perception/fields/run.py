@@ -18,7 +18,7 @@ from ov3d_perception.fields.field_file import FieldFile, load_field, save_field
 from ov3d_perception.fields.language_branch import BranchSettings
 from ov3d_perception.fields.recipe import FieldRecipe
 from ov3d_perception.fields.reconstruct import Reconstruction, draw, psnr
-from ov3d_perception.fields.scene import Scene, Space, space_of
+from ov3d_perception.fields.scene import FEWEST, Scene, Space, space_of
 from ov3d_perception.fields.segment import Segmentation
 from ov3d_perception.fields.teachers import Edges, Teachers, encoder_edges, teach
 from ov3d_perception.files import replacing
@@ -76,6 +76,11 @@ def train(
     text = torch.from_numpy(models.text.embed(list(classes)))  # unknown words are told before anything is trained
     if not resume and any((out / name).exists() for name in (FIELD, GEOMETRY, STATE)):
         raise CheckpointError(f"{out} holds a training already", "Go on with --resume, or name another folder")
+    if len(scene.training) < FEWEST:
+        raise DatasetError(
+            f"{scene.name} has {len(scene.training)} images to train on, the other {len(scene.test)} are test views",
+            f"Add {FEWEST} at least that have no masks and are not among test_filenames",
+        )
     scene = scene.thinned(recipe.images.views).boxed(recipe.images.box)
     small = scene.downsampled(recipe.images.downsample)
     space = space_of(scene, recipe.images.space)

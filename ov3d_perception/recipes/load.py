@@ -59,6 +59,8 @@ def read_plain(path: Path, overrides: Sequence[str], examples: str) -> dict[str,
                 raise RecipeError(f"The override {override!r} has no '='", "Write section.field=value")
             _set(data, key.split("."), yaml.safe_load(value))
         expanded: dict[str, Any] = _expand(data)
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path} is no text ({error})", "Save it as UTF-8") from error
     except yaml.YAMLError as error:
         raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}", "Correct the line it names") from error
     except RecipeError as error:

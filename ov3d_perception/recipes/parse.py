@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, get_args
 
 from cattrs import Converter, transform_error
@@ -17,6 +17,9 @@ from ov3d_perception.recipes.specs import Recipe
 
 _T = TypeVar("_T")
 _SEE = "See the recipes in config/train"
+_LEAST = dict.fromkeys(("epochs", "batch", "accumulate", "repeat", "every", "sweeps", "validate_every"), 1)
+_LEAST |= {"seed": 0, "workers": 0}
+_ABOVE_ZERO = {"voxel_size", "width", "downsample"}
 
 
 class _FieldError(ValueError):
@@ -34,11 +37,29 @@ def from_dict(data: Mapping[str, Any]) -> Recipe:
 def structure(data: Mapping[str, Any], kind: type[_T], see: str) -> _T:
     """A dataclass of dataclasses from plain data; see: where to find one. Raises RecipeError as :func:`from_dict`."""
     try:
-        return _CONVERTER.structure(data, kind)
+        found = _CONVERTER.structure(data, kind)
     except ClassValidationError as error:
         faults = (fault.rpartition(" @ ") for fault in transform_error(error, "recipe", format_exception=_describe))
         named = (f"{place}{what}" if what.startswith("[") else f"{place} {what}" for what, _, place in faults)
         raise RecipeError("; ".join(named), see) from error
+    if wrong := list(_out_of_range(found, "recipe")):
+        raise RecipeError("; ".join(wrong), see)
+    return found
+
+
+def _out_of_range(section: Any, place: str) -> Iterator[str]:
+    """Counts below one and sizes of nothing, with their places; sections inside sections included."""
+    for name in (one.name for one in fields(section)):
+        value, where = getattr(section, name), f"{place}.{name}"
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else (value,)
+        for one in inner:
+            if is_dataclass(one):
+                yield from _out_of_range(one, where)
+        if isinstance(value, int | float):
+            if name in _LEAST and not value >= _LEAST[name]:
+                yield f"{where} is {value}, not {_LEAST[name]} or more"
+            if name in _ABOVE_ZERO and not value > 0:
+                yield f"{where} is {value}, not above 0"
 
 
 def _describe(error: BaseException, kind: type | None) -> str:

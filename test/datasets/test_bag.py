@@ -153,6 +153,11 @@ def test_labels_follow_dropped_points(record: Callable[..., Path], tmp_path: Pat
     np.testing.assert_array_equal(blind.labels, [0] + [UNLABELLED] * 8 + [1])
 
 
+def test_a_stretch_without_a_scan_is_refused(record: Callable[..., Path]) -> None:
+    with pytest.raises(DatasetError, match=r"stretch is \(0.0, 0.001\), which holds none of \d+ scans"):
+        Bag(record(), stretch=(0.0, 0.001), images=False)
+
+
 def test_every_and_images_off(record: Callable[..., Path]) -> None:
     source = Bag(record(), every=4, sweeps=2, images=False)
     assert len(source) == 3

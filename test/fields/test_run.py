@@ -145,6 +145,9 @@ def test_a_word_that_the_bank_lacks_is_told_before_training(scene: Scene, tmp_pa
         train(scene, RECIPE, tmp_path / "x", ["giraffe"], models(scene))
     with pytest.raises(VocabularyError, match="says no classes"):
         train(dataclasses.replace(scene, classes=()), RECIPE, tmp_path / "x", models=models(scene))
+    masked = dataclasses.replace(scene, test=tuple(range(len(scene.views) - 2)))
+    with pytest.raises(DatasetError, match=r"has 2 images to train on, the other \d+ are test views"):
+        train(masked, RECIPE, tmp_path / "x", models=models(scene))
     assert not (tmp_path / "x").exists()
 
 
@@ -290,3 +293,5 @@ def test_shipped_recipes_load(name: str) -> None:
         load_recipe(f"config/field/{name}.yaml", ["segmentation.stepz=7"])
     with pytest.raises(RecipeError, match="has no '='"):
         load_recipe(f"config/field/{name}.yaml", ["segmentation"])
+    with pytest.raises(RecipeError, match=r"images.downsample is 0.0, not above 0"):
+        load_recipe(f"config/field/{name}.yaml", ["images.downsample=0"])

@@ -71,6 +71,14 @@ def test_environment_variables_are_filled_in(tmp_path, monkeypatch):
         ("optimiser.epoch=3", r"^\S*recipe\.yaml: .*Did you mean epochs\?"),
         ("method.name=openscenes", "Did you mean openscene"),
         ("seed", "seed"),
+        ("seed=-1", "recipe.seed is -1, not 0 or more"),
+        ("optimiser.epochs=0", "recipe.optimiser.epochs is 0, not 1 or more"),
+        ("optimiser.batch=0", "recipe.optimiser.batch is 0"),
+        ("validate_every=0", "recipe.validate_every is 0"),
+        ("train.every=0", "recipe.train.every is 0"),
+        ("network.voxel_size=0.0", "recipe.network.voxel_size is 0.0, not above 0"),
+        ("network.voxel_size=.nan", "recipe.network.voxel_size is nan, not above 0"),
+        ("finetune={splits: {'1%': {dataset: bag, root: a, every: -1}}}", "recipe.finetune.splits.every is -1"),
     ],
 )
 def test_mistakes_are_named(tmp_path, override, names):
@@ -89,6 +97,9 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path):
         path.write_text(text)
         with pytest.raises(RecipeError, match=f"recipe.yaml: .*{names}"):
             load_recipe(path)
+    path.write_bytes(b"\xff\xfen\x00")
+    with pytest.raises(RecipeError, match=r"recipe.yaml is no text .*UTF-8"):
+        load_recipe(path)
 
 
 def test_missing_parts_and_files_are_named(tmp_path):
