@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from numbers import Integral, Real
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -86,5 +87,5 @@ def _fits(value: object, hint: Any) -> bool:
     if hint is bool:
         return isinstance(value, int) and value in (0, 1)
     if hint in (int, float):
-        return isinstance(value, int if hint is int else (int, float)) and not isinstance(value, bool)
+        return isinstance(value, Integral if hint is int else Real) and not isinstance(value, bool)
     return hint is Any or kind is Mapping or isinstance(value, hint)  # a source knows better what is in a mapping
