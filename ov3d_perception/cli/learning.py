@@ -77,7 +77,7 @@ def learn(
 def _hand_over(site: Path, shadow: int) -> None:
     """Into the running node; where that refuses, the site goes back, too.
 
-    By a command in a session of its own: whoever talks to nodes shares locks with them, and must not be slow.
+    By a command in a session of its own: who talks to nodes at a low priority costs them scans.
     """
     from ov3d_perception.ledger import Site
 
