@@ -1,8 +1,8 @@
 """Programs beside a running robot: its nodes go first.
 
 Not for programs that talk to the nodes: `ov3d checkpoint load`, made to give way, lost two to five times as many scans.
-The likely reason, not proved: the middleware's shared memory has locks that all its users share, and a program that waits
-for the processor while it holds one makes the nodes wait.
+The likely reason, not proved: the middleware's shared memory has locks that all its users share, and a program that
+waits for the processor while it holds one makes the nodes wait.
 """
 
 from __future__ import annotations
