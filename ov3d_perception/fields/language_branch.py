@@ -69,17 +69,30 @@ class LanguageBranch(nn.Module):
 
 @dataclass(frozen=True)
 class Rendered:
-    """Of n rays: narrow features, opacity, depth along the ray, colours in [0, 1]."""
+    """Of n rays: narrow features, depth along the ray, colours in [0, 1]."""
 
     narrow: Float[Tensor, "n k"]
-    opacity: Float[Tensor, " n"]
     depth: Float[Tensor, " n"]
     colour: Float[Tensor, "n 3"]
 
 
 @torch.no_grad()
+def render_words(
+    field: RadianceField, branch: LanguageBranch, rays: Rays, weight: float = 0.0, chunk: int = 1024
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Narrow features (n, k), opacity (n,) and depth along the ray (n,) of many rays; weight: of look."""
+    found = []
+    for start in range(0, len(rays), chunk):
+        looked = field.look(rays[slice(start, start + chunk)], weight=weight)
+        narrow = branch.narrow(looked, field.features(looked.samples.points))
+        found.append((narrow, looked.opacity, looked.depth / looked.opacity.clamp_min(1e-6)))
+    narrow, opacity, depth = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return narrow, opacity, depth
+
+
+@torch.no_grad()
 def render(field: RadianceField, branch: LanguageBranch, rays: Rays, background: float, chunk: int = 1024) -> Rendered:
-    """All that a field with words shows along many rays; background: grey behind everything."""
+    """Words and colours along many rays; background: grey behind everything."""
     found = []
     for start in range(0, len(rays), chunk):
         some = rays[slice(start, start + chunk)]
@@ -87,5 +100,5 @@ def render(field: RadianceField, branch: LanguageBranch, rays: Rays, background:
         features = field.features(looked.samples.points)
         colour = field.shade(some, looked, features, background).clamp(0, 1)
         depth = looked.depth / looked.opacity.clamp_min(1e-6)
-        found.append((branch.narrow(looked, features), looked.opacity, depth, colour))
+        found.append((branch.narrow(looked, features), depth, colour))
     return Rendered(*(torch.cat(parts) for parts in zip(*found, strict=True)))

@@ -11,7 +11,7 @@ from jaxtyping import Float32
 
 from ov3d_perception.errors import CheckpointError, IdentityError
 from ov3d_perception.fields.field_file import FieldFile
-from ov3d_perception.fields.language_branch import render
+from ov3d_perception.fields.language_branch import render_words
 from ov3d_perception.fields.scene import Scene
 from ov3d_perception.language.text import TextSource
 from ov3d_perception.language.vocabulary import TextBank
@@ -63,14 +63,15 @@ def map_of(
 
 @torch.no_grad()
 def views_of(content: FieldFile, scene: Scene) -> Iterator[Seen]:
-    """The surface that each training view sees, pixel by pixel at the size that the field was trained at."""
+    """The surface that each view sees that the field was trained on, pixel by pixel at the size that it was."""
     assert content.branch is not None
-    small = scene.downsampled(content.recipe["images"]["downsample"])
+    images, weight = content.recipe["images"], content.recipe["segmentation"]["weight"]
+    small = scene.thinned(images["views"]).downsampled(images["downsample"])
     for number in small.training:
         view = small.views[number]
         rays = content.space.rays(view.camera, view.T_world_camera).to(content.field.box.device)
-        rendered = render(content.field, content.branch, rays, content.background)
-        sure = rendered.opacity > _SURE
-        points = content.space.to_world(rays.origins[sure] + rendered.depth[sure, None] * rays.directions[sure])
+        narrow, opacity, depth = render_words(content.field, content.branch, rays, weight)
+        sure = opacity > _SURE
+        points = content.space.to_world(rays.origins[sure] + depth[sure, None] * rays.directions[sure])
         stamp = view.stamp or (number + 1) * 1_000_000_000
-        yield Seen(points.cpu().numpy(), rendered.narrow[sure].cpu().numpy(), stamp, view.T_world_camera[:3, 3])
+        yield Seen(points.cpu().numpy(), narrow[sure].cpu().numpy(), stamp, view.T_world_camera[:3, 3])
