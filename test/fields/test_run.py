@@ -31,7 +31,7 @@ from ov3d_perception.fields.run import FIELD, GEOMETRY, STATE, Models, train
 from ov3d_perception.fields.scene import Scene, space_of
 from ov3d_perception.fields.segment import Segmentation, SegmentationSettings
 from ov3d_perception.fields.teachers import Teachers, TeacherSettings, finest_edges, teach
-from ov3d_perception.fields.to_map import map_of
+from ov3d_perception.fields.to_map import map_of, views_of
 from ov3d_perception.language.vocabulary import TextBank
 from ov3d_perception.mapping.basis import Basis
 from ov3d_perception.mapping.session import MapSession
@@ -115,6 +115,13 @@ def test_a_map_of_the_field_answers(scene: Scene, out: Path, tmp_path: Path) -> 
     assert map_of(content, scene, 0.4, like=other).map.basis_id == other.basis_id  # type: ignore[union-attr]
     with pytest.raises(IdentityError, match="field's features are of colours"):
         map_of(content, scene, like=Basis(np.eye(4, dtype=np.float32), EncoderIdentity("other", "test", 4)))
+
+
+def test_a_map_shows_the_views_that_the_field_was_trained_on(scene: Scene, out: Path) -> None:
+    content = load_field(out / FIELD)
+    half = {**content.recipe, "images": {**content.recipe["images"], "views": 0.5}}
+    numbers = [len(list(views_of(dataclasses.replace(content, recipe=r), scene))) for r in (content.recipe, half)]
+    assert numbers == [len(scene.training), max(3, round(len(scene.training) / 2))]
 
 
 def test_a_cut_or_foreign_file_is_refused(out: Path, tmp_path: Path) -> None:
