@@ -23,3 +23,21 @@ def weights(depth: Float[Tensor, " k"], ray: Int[Tensor, " k"], rays: int) -> Fl
 def over_rays(values: Float[Tensor, "k c"], ray: Int[Tensor, " k"], rays: int) -> Float[Tensor, "n c"]:
     """Sum of the rows of each ray."""
     return values.new_zeros(rays, values.shape[1]).index_add(0, ray, values)
+
+
+def quantile(
+    weight: Float[Tensor, " k"], t: Float[Tensor, " k"], ray: Int[Tensor, " k"], rays: int, share: float
+) -> Float[Tensor, " n"]:
+    """The t of each ray up to which it has collected ``share`` of its weight; 0 for a ray without any.
+
+    0.5 is a surface's place even where a part of the ray ends behind it, where the mean lies between the two.
+    """
+    count = torch.bincount(ray, minlength=rays)
+    wide = weight.double()
+    until = wide.cumsum(0)
+    before = (until - wide)[(count.cumsum(0) - count)[ray]]
+    wanted = share * over_rays(wide[:, None], ray, rays)[ray, 0]
+    reached = torch.nonzero((until - before >= wanted) & (until - before - wide < wanted))[:, 0]
+    found = t.new_zeros(rays)
+    found[ray[reached]] = t[reached]
+    return found

@@ -21,6 +21,8 @@ from ov3d_perception.mapping.session import MapSession, MapSettings
 
 _SURE = 0.7
 """Opacity of a ray whose end is a surface."""
+_SHARP = 2.0
+"""Voxels within which a ray that ends on a surface collects the middle half of its opacity; others end in fog."""
 
 
 @dataclass(frozen=True)
@@ -55,23 +57,27 @@ def map_of(
     words = MapWords.of(known, {word: [word] for word in content.words})
     session = MapSession(MapSettings(voxel_size=voxel_size), words)
     session.basis = basis
-    for seen in views_of(content, scene):
+    for seen in views_of(content, scene, _SHARP * voxel_size):
         features = seen.features if turn is None else seen.features @ turn
         session.integrate(basis.basis_id, voxel_size, seen.points, features, seen.stamp, seen.sensor)
     return session
 
 
 @torch.no_grad()
-def views_of(content: FieldFile, scene: Scene) -> Iterator[Seen]:
-    """The surface that each view sees that the field was trained on, pixel by pixel at the size that it was."""
+def views_of(content: FieldFile, scene: Scene, sharp: float) -> Iterator[Seen]:
+    """The surface that each view sees that the field was trained on, pixel by pixel at the size that it was.
+
+    A ray's place is where it has half of its opacity. Rays that collect the middle half of it over more than ``sharp``
+    metres end in fog, or on the edge of a thing, and say nothing.
+    """
     assert content.branch is not None
     images, weight = content.recipe["images"], content.recipe["segmentation"]["weight"]
     small = scene.thinned(images["views"]).downsampled(images["downsample"])
     for number in small.training:
         view = small.views[number]
         rays = content.space.rays(view.camera, view.T_world_camera).to(content.field.box.device)
-        narrow, opacity, depth = render_words(content.field, content.branch, rays, weight)
-        sure = opacity > _SURE
-        points = content.space.to_world(rays.origins[sure] + depth[sure, None] * rays.directions[sure])
+        narrow, opacity, t = render_words(content.field, content.branch, rays, weight)
+        near, points, far = (content.space.to_world(rays.origins + t[:, q, None] * rays.directions) for q in range(3))
+        sure = (opacity > _SURE) & ((far - near).norm(dim=1) <= sharp)
         stamp = view.stamp or (number + 1) * 1_000_000_000
-        yield Seen(points.cpu().numpy(), narrow[sure].cpu().numpy(), stamp, view.T_world_camera[:3, 3])
+        yield Seen(points[sure].cpu().numpy(), narrow[sure].cpu().numpy(), stamp, view.T_world_camera[:3, 3])

@@ -75,6 +75,17 @@ def even_field(size: int, density: float) -> RadianceField:
     return field
 
 
+def test_quantiles_of_rays_are_where_their_weight_is_reached() -> None:
+    """By hand: a surface at 3 with a little fog before and behind; nothing; fog all along."""
+    ray = torch.tensor([0, 0, 0, 2, 2, 2, 2])
+    t = torch.tensor([1.0, 3.0, 9.0, 1.0, 2.0, 3.0, 4.0])
+    weight = torch.tensor([0.1, 0.8, 0.1, 0.2, 0.2, 0.2, 0.2])
+    low, middle, high = (composite.quantile(weight, t, ray, 3, share) for share in (0.25, 0.5, 0.75))
+    assert low.tolist() == [3.0, 0.0, 1.0] and middle.tolist() == [3.0, 0.0, 2.0] and high.tolist() == [3.0, 0.0, 3.0]
+    mean = composite.over_rays((weight * t)[:, None], ray, 3)[0, 0]
+    assert mean > 3.3, "which lies behind the surface"
+
+
 def test_a_ball_of_even_density_is_as_opaque_as_its_chord_is_long() -> None:
     field = even_field(33, 0.1)
     cells = 64
