@@ -22,7 +22,7 @@ from ov3d_perception.mapping.session import MapSession, MapSettings
 _SURE = 0.7
 """Opacity of a ray whose end is a surface."""
 _SHARP = 2.0
-"""Voxels within which a ray that ends on a surface collects the middle half of its opacity; others end in fog."""
+"""Voxels, or the field's own cells, within which a ray that ends on a surface has the middle half of its opacity."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ def map_of(
     """A map of what the field's views see, ready to be asked and saved.
 
     text: words to ask in; None for the field's own. like: the basis of another map, which the features are brought to,
-    so that the two can be merged; None for the field's own. Raises IdentityError if it is of another encoder.
+    so that the two can be merged; None for the field's own. Raises IdentityError if it is of another encoder,
+    CheckpointError for a field without words, or in which nothing is a surface.
     """
     if content.branch is None or content.identity is None or content.text is None:
         raise CheckpointError("This field knows no words yet", "Train it to the end: ov3d field train --resume")
@@ -60,6 +61,11 @@ def map_of(
     for seen in views_of(content, scene, _SHARP * voxel_size):
         features = seen.features if turn is None else seen.features @ turn
         session.integrate(basis.basis_id, voxel_size, seen.points, features, seen.stamp, seen.sensor)
+    if session.map is None or not len(session.map):
+        raise CheckpointError(
+            "No ray of its views ends on a surface: the field is fog",
+            "Reconstruct it longer, and look at the depth that ov3d field render draws",
+        )
     return session
 
 
@@ -68,7 +74,7 @@ def views_of(content: FieldFile, scene: Scene, sharp: float) -> Iterator[Seen]:
     """The surface that each view sees that the field was trained on, pixel by pixel at the size that it was.
 
     A ray's place is where it has half of its opacity. Rays that collect the middle half of it over more than ``sharp``
-    metres end in fog, or on the edge of a thing, and say nothing.
+    metres, and over more than two cells, end in fog, or on the edge of a thing, and say nothing.
     """
     assert content.branch is not None
     images, weight = content.recipe["images"], content.recipe["segmentation"]["weight"]
@@ -77,7 +83,10 @@ def views_of(content: FieldFile, scene: Scene, sharp: float) -> Iterator[Seen]:
         view = small.views[number]
         rays = content.space.rays(view.camera, view.T_world_camera).to(content.field.box.device)
         narrow, opacity, t = render_words(content.field, content.branch, rays, weight)
-        near, points, far = (content.space.to_world(rays.origins + t[:, q, None] * rays.directions) for q in range(3))
-        sure = (opacity > _SURE) & ((far - near).norm(dim=1) <= sharp)
+        places = [rays.origins + t[:, q, None] * rays.directions for q in range(3)]
+        near, points, far = (content.space.to_world(place) for place in places)
+        cells = content.field.cells(places[2]) - content.field.cells(places[0])
+        narrow_end = ((far - near).norm(dim=1) <= sharp) | (cells.norm(dim=1) <= _SHARP)
+        sure = (opacity > _SURE) & narrow_end
         stamp = view.stamp or (number + 1) * 1_000_000_000
         yield Seen(points[sure].cpu().numpy(), narrow[sure].cpu().numpy(), stamp, view.T_world_camera[:3, 3])
