@@ -24,6 +24,8 @@ def test_all_label_sets_load_and_map():
         "pandaset",
         "pandaset_coarse8",
         "pandaset_coarse8_wide",
+        "scannet20",
+        "scannet_nyu40",
         "semantickitti19",
         "semantickitti19_names",
         "semantickitti_coarse9",
