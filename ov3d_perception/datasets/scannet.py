@@ -91,8 +91,9 @@ class ScanNet(FrameSource):
 
     def _views(self, index: int) -> Iterator[View]:
         images = self._images[index]
-        for number in range(0, len(images), self.every) if images is not None else ():
-            assert images is not None
+        if images is None:
+            return
+        for number in range(0, len(images), self.every):
             try:
                 taken = images.frame(number)
             except ImageError as error:

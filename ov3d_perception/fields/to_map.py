@@ -86,7 +86,7 @@ def views_of(content: FieldFile, scene: Scene, sharp: float) -> Iterator[Seen]:
         places = [rays.origins + t[:, q, None] * rays.directions for q in range(3)]
         near, points, far = (content.space.to_world(place) for place in places)
         cells = content.field.cells(places[2]) - content.field.cells(places[0])
-        narrow_end = ((far - near).norm(dim=1) <= sharp) | (cells.norm(dim=1) <= _SHARP)
-        sure = (opacity > _SURE) & narrow_end
+        on_surface = ((far - near).norm(dim=1) <= sharp) | (cells.norm(dim=1) <= _SHARP)
+        sure = (opacity > _SURE) & on_surface
         stamp = view.stamp or (number + 1) * 1_000_000_000
         yield Seen(points[sure].cpu().numpy(), narrow[sure].cpu().numpy(), stamp, view.T_world_camera[:3, 3])

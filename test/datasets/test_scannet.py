@@ -1,5 +1,6 @@
 """ScanNet: simulated rooms in its format are read back as they were made, packed or exported; what lacks is named."""
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -26,8 +27,6 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def copied(rooms: Path, to: Path) -> Path:
-    import shutil
-
     shutil.copytree(rooms, to / "copy")
     return to / "copy"
 
