@@ -24,7 +24,7 @@ from ov3d_perception.learning.replay import FOLDER, remember
 from ov3d_perception.learning.site_recipe import own_recipe, site_recipe
 from ov3d_perception.ledger import ACCEPTED, Site, file_hash
 from ov3d_perception.lifting.image_teacher import ImageTeacher
-from ov3d_perception.lifting.sources import FrameSubset, bank_of, open_source
+from ov3d_perception.lifting.sources import FrameSubset, bank_of, drives_in, open_source
 from ov3d_perception.models import shipped_checkpoint
 from ov3d_perception.networks.checkpoint_info import load_info, words_of_checkpoint
 from ov3d_perception.paths import cache_dir
@@ -303,10 +303,10 @@ class _Learning:
 def _of_drives(source: Sequence[Frame], drives: int, frames: int) -> FrameSubset:
     """Some frames of some drives of a source. Drives are taken to be of one length; where they are not, the frames are
     still spread over all of it. Few drives, since a world that is simulated takes time."""
-    count = min(max(len(getattr(source, "sequences", ())), 1), len(source))
-    each = len(source) // max(count, 1)
-    firsts = [number * each for number in _spread(count, drives)]
-    return FrameSubset(source, [first + number for first in firsts for number in _spread(each, frames)])
+    count = min(drives_in(source), len(source))
+    firsts = [-(-number * len(source) // count) for number in range(count)]  # of each drive: the first whole frame
+    each = len(source) // count
+    return FrameSubset(source, [firsts[n] + frame for n in _spread(count, drives) for frame in _spread(each, frames)])
 
 
 def _spread(count: int, most: int) -> list[int]:

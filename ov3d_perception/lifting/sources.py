@@ -45,6 +45,11 @@ def skipped_in(source: Sequence[Frame]) -> Counter[str]:
     return Counter(getattr(_whole(source), "left_out", {}))
 
 
+def drives_in(source: Sequence[Frame]) -> int:
+    """How many drives the frames of a source, or of a part of it, come from; 1 where it does not say."""
+    return max(len(getattr(_whole(source), "sequences", ())), 1)
+
+
 def labelled_as(source: Sequence[Frame], names: Sequence[str]) -> bool:
     """Whether the labels of a source number these classes. True for a source without a label set of its own."""
     labelset = getattr(_whole(source), "labelset", None)

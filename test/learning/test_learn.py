@@ -25,8 +25,11 @@ from ov3d_perception.learning import learn as module
 from ov3d_perception.learning.bags import Advice
 from ov3d_perception.learning.learn import learn
 from ov3d_perception.learning.order import Order, Run
+from ov3d_perception.learning.site_recipe import own_recipe
 from ov3d_perception.ledger import ACCEPTED, REJECTED, Site, file_hash
-from ov3d_perception.networks.checkpoint_info import words_of_checkpoint
+from ov3d_perception.lifting.sources import open_source
+from ov3d_perception.models import shipped_checkpoint
+from ov3d_perception.networks.checkpoint_info import load_info, words_of_checkpoint
 from ov3d_perception.recipes.method_specs import OpenSceneSpec
 from ov3d_perception.recipes.specs import OptimiserSpec, Recipe, SourceSpec
 from ov3d_perception.training.run import train
@@ -230,6 +233,15 @@ def test_a_site_begins_with_what_its_first_network_learned_from_where_that_is_th
     assert f"  {found if there else gone}" in said
     if there:
         assert kept[0].labels is not None and kept[0].views
+
+
+def test_the_shipped_network_is_remembered_by_four_frames_of_twelve_of_its_streets() -> None:
+    """Its recipe takes every second frame of 24 drives of 15: that part must still be known to be of 24 drives."""
+    recipe = own_recipe(load_info(shipped_checkpoint()), shipped_checkpoint())
+    chosen = module._of_drives(source := open_source(recipe.train), *module.PAST)
+    assert (len(source), recipe.train.every, len(chosen)) == (180, 2, 48)
+    drives = [2 * index // 15 for index in chosen.indices]
+    assert [drives.count(drive) for drive in sorted(set(drives))] == [4] * 12
 
 
 def test_one_epoch_is_measured_whatever_the_recipe_says(order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
