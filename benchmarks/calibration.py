@@ -20,10 +20,9 @@ from scipy.spatial.transform import Rotation
 from ov3d_perception.datasets.registry import open_dataset
 from ov3d_perception.doctor.alignment import Edges, align, edges_of
 from ov3d_perception.doctor.calibration import judge, twist_of
+from ov3d_perception.doctor.drives import drives_of
 from ov3d_perception.doctor.silhouettes import silhouettes
-from ov3d_perception.errors import TransformError
-from ov3d_perception.geometry.poses import interpolate
-from ov3d_perception.types import Frame, Pose
+from ov3d_perception.types import Frame
 
 # turn (degrees), shift (metres), delay (seconds), and which of the seven it is
 ERRORS: dict[str, tuple[list[float], int]] = {
@@ -44,24 +43,16 @@ UNITS = np.array([1, 1, 1, 100, 100, 100, 1000])  # degrees, cm, ms
 
 
 def by_camera(frames: list[Frame]) -> Iterator[tuple[str, list[Edges]]]:
-    """Edges of each sequence and camera."""
+    """Edges of each drive and camera."""
     found: dict[str, list[Edges]] = {}
-    for frame in frames:
-        key, sequence = frame.sweeps[0], frame.name.rpartition("/")[0]
-        track = [other.sweeps[0] for other in frames if other.name.rpartition("/")[0] == sequence]
-
-        def pose_at(stamp: int, track: list = track) -> Pose:
-            if len(track) < 2:
-                raise TransformError("one scan", "none")
-            number = int(np.clip(np.searchsorted([one.scan.stamp for one in track], stamp), 1, len(track) - 1))
-            before, after = track[number - 1], track[number]
-            share = (stamp - before.scan.stamp) / (after.scan.stamp - before.scan.stamp)
-            return interpolate(before.T_world_lidar, after.T_world_lidar, share)
-
-        outline = silhouettes(key.scan)
-        for view in frame.views:
-            edges = edges_of(outline, key.T_world_lidar, view, twist_of(view, pose_at))
-            found.setdefault(f"{sequence} {view.camera.name}".strip(), []).append(edges)
+    for name, drive in drives_of(frames).items():
+        for frame in drive.frames:
+            key = frame.sweeps[0]
+            outline = silhouettes(key.scan)
+            for view in frame.views:
+                twist = twist_of(view, drive.pose_at) if drive.placed else None
+                edges = edges_of(outline, key.T_world_lidar, view, twist)
+                found.setdefault(f"{name} {view.camera.name}".strip(), []).append(edges)
     yield from found.items()
 
 

@@ -30,7 +30,8 @@ PoseAt = Callable[[int], Pose]  # T_world_lidar at a stamp (ns); TransformError 
 
 
 def check(frames: Iterable[Frame], pose_at: PoseAt | None = None) -> list[Finding]:
-    """One finding a camera. pose_at: where the LiDAR is in the frames' world, if it moves there: without, no delay."""
+    """One finding a camera. pose_at: where the LiDAR is in the frames' world; without, there is no delay to be told, and
+    what looks wrong may be the robot's own motion."""
     edges: dict[str, list[Edges]] = {}
     for frame in frames:
         key = frame.sweeps[0]
@@ -38,7 +39,7 @@ def check(frames: Iterable[Frame], pose_at: PoseAt | None = None) -> list[Findin
         for view in frame.views:
             twist = None if pose_at is None else twist_of(view, pose_at)
             edges.setdefault(view.camera.name, []).append(edges_of(outline, key.T_world_lidar, view, twist))
-    return [judge(name, align(found)) for name, found in edges.items()]
+    return [judge(name, align(found), pose_at is not None) for name, found in edges.items()]
 
 
 def twist_of(view: View, pose_at: PoseAt) -> Float64[np.ndarray, " 6"] | None:
@@ -54,8 +55,8 @@ def twist_of(view: View, pose_at: PoseAt) -> Float64[np.ndarray, " 6"] | None:
     return twist if np.linalg.norm(twist[3:]) > _SLOW or 10 * np.linalg.norm(twist[:3]) > _SLOW else None
 
 
-def judge(camera: str, found: Alignment | None) -> Finding:
-    """Wrong, right, or not to be told; with the figures."""
+def judge(camera: str, found: Alignment | None, placed: bool = True) -> Finding:
+    """Wrong, right, or not to be told; with the figures. placed: whether the frames' poses are known."""
     why = "A turn of 1 degree paints points at 30 m with the pixels of half a metre beside them"
     if found is None or found.agreement[1] < _AGREE:
         points = 0 if found is None else found.points
@@ -74,7 +75,10 @@ def judge(camera: str, found: Alignment | None) -> Finding:
         sure_of = "" if wrong else "; which of these it is, is less sure than that it is wrong"
         named = wrong or [i for i in range(count) if abs(offsets[i]) > _WRONG[i]] or [int(np.argmax(offsets[:3] ** 2))]
         what = f"{_named(named, offsets, sd)}; points lie {found.apart_deg:.2f} degrees off{sure_of}; {basis}"
-        return Finding(Severity.ERROR, CHECK, camera, what, why, _remedy(named), figures)
+        if placed:
+            return Finding(Severity.ERROR, CHECK, camera, what, why, _remedy(named), figures)
+        what += "; or the robot moved between the points and the image: it has no poses that would tell"
+        return Finding(Severity.WARNING, CHECK, camera, what, why, _UNPLACED, figures)
     unsure = [i for i in range(count) if abs(offsets[i]) + 2 * sd[i] > _HARMLESS[i]]
     within = ", ".join(f"{name} {2 * value:.2g} {unit}" for name, value, unit in _spans(sd, found.moving))
     lie = f"points lie {found.apart_deg:.2f} +- {found.apart_sd:.2f} degrees from the best"
@@ -88,6 +92,7 @@ def judge(camera: str, found: Alignment | None) -> Finding:
     return Finding(Severity.GOOD, CHECK, camera, what, figures=figures)
 
 
+_UNPLACED = "Give it poses (ov3d bag odometry, then --tf); if it stays so, calibrate the camera's place anew"
 _AXES = ("pitch", "yaw", "roll", "right", "down", "ahead", "late")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from ov3d_perception.bags.pointcloud2 import Cloud
 from ov3d_perception.bags.reader import Bag, open_bag
 from ov3d_perception.bags.streams import Stream, read_stream, read_tf_stream
 from ov3d_perception.datasets.bag import Bag as BagFrames
-from ov3d_perception.doctor import calibration, poses, sensors, timing
+from ov3d_perception.doctor import poses, sensors, timing
+from ov3d_perception.doctor.dataset import Also, check_frames
 from ov3d_perception.doctor.report import Finding, Report, Severity
 from ov3d_perception.errors import BagError, DatasetError, Ov3dError, PointCloudError
 from ov3d_perception.types import Frame
@@ -40,12 +41,15 @@ class Examination:
     base_frame: str = "base_link"
 
 
-def examine(path: str | Path, how: Examination | None = None) -> Report:
-    """Look at a bag. Whatever is wrong with it is a finding; only a path without a bag raises BagError."""
+def examine(path: str | Path, how: Examination | None = None, also: Also | None = None) -> Report:
+    """Look at a bag. Whatever is wrong with it is a finding; only a path without a bag raises BagError.
+
+    also: a further check on the bag's frames, where it has a cloud and calibrated cameras.
+    """
     path, how = Path(path), how or Examination()
     try:
         with open_bag(path) as bag:
-            return Report.of(str(path), list(_findings(bag, path, how)))
+            return Report.of(str(path), list(_findings(bag, path, how, also)))
     except BagError as error:
         if not path.exists():
             raise
@@ -55,7 +59,7 @@ def examine(path: str | Path, how: Examination | None = None) -> Report:
         return Report.of(str(path), [finding])
 
 
-def _findings(bag: Bag, path: Path, how: Examination) -> Iterator[Finding]:
+def _findings(bag: Bag, path: Path, how: Examination, also: Also | None) -> Iterator[Finding]:
     for note in bag.notes:
         yield Finding(Severity.WARNING, "storage", str(path), note, "Messages may be missing", "See docs/bags.md")
     yield from sensors.check_topics(bag)
@@ -87,11 +91,11 @@ def _findings(bag: Bag, path: Path, how: Examination) -> Iterator[Finding]:
     yield from sensors.check_cameras(found)
     images = [read_stream(bag, camera.images) for camera in found.cameras]
     moving = read_tf_stream(bag)
-    yield from timing.check(cloud, images, [moving] if moving is not None else [])
+    yield from timing.check(cloud, images, [moving] if moving is not None else [], _middle(clouds))
     if clouds:
         yield from poses.check(tree, cloud, frame, how.fixed_frame)
-    if how.frames and found.cameras and clouds:
-        yield from _of_frames(path, topic, [camera.namespace for camera in found.cameras], frame, how)
+    if (how.frames or also) and found.cameras and clouds:
+        yield from _of_frames(path, topic, [camera.namespace for camera in found.cameras], frame, how, also)
 
 
 def _cloud_topic(bag: Bag, wanted: str) -> str | Finding:
@@ -116,7 +120,15 @@ def _clouds(bag: Bag, topic: str, stream: Stream) -> tuple[list[Cloud], list[str
     return clouds, unread
 
 
-def _of_frames(path: Path, topic: str, cameras: list[str], frame: str, how: Examination) -> Iterator[Finding]:
+def _middle(clouds: Sequence[Cloud]) -> float | None:
+    """Seconds from the stamp to the middle of a scan's points, where these have times."""
+    found = [float(np.median(cloud.scan.time)) for cloud in clouds if cloud.scan.time is not None and len(cloud.scan)]
+    return float(np.median(found)) if found else None
+
+
+def _of_frames(
+    path: Path, topic: str, cameras: list[str], frame: str, how: Examination, also: Also | None
+) -> Iterator[Finding]:
     """What needs pixels and points together. Without poses the LiDAR's own frame is the world."""
     silent = logging.getLogger("ov3d_perception")
     level = silent.level
@@ -130,14 +142,10 @@ def _of_frames(path: Path, topic: str, cameras: list[str], frame: str, how: Exam
                 frames.append(source[number])
             except PointCloudError as error:
                 _log.debug("%s: frame %d: %s", path, number, error)
-        frames = [one for one in frames if one.views]
-        yield from sensors.check_pictures(frames)
-        yield Finding(
-            Severity.GOOD if frames else Severity.ERROR, "teaching", topic,
-            f"{len(frames)} of {len(chosen)} scans looked at have images near",
-            figures={"share": len(frames) / len(chosen)},
-        )  # fmt: skip
-        yield from calibration.check(frames, source.pose_at if moving else None)
+        if how.frames:
+            yield from check_frames(frames, topic, source.pose_at if moving else None)
+        if also is not None:
+            yield from also(source)
     except Ov3dError as error:
         yield Finding(Severity.ERROR, "frames", topic, error.cause, "No frame can be made of the bag", error.remedy)
     finally:

@@ -108,7 +108,7 @@ def check_clouds(topic: str, clouds: Sequence[Cloud], unread: Sequence[str]) -> 
             "At 10 m/s a scan of 0.1 s is bent by a metre", "If it does not, let it send a time for each point",
         )  # fmt: skip
     yield Finding(Severity.GOOD, "clouds", topic, describe(middle))
-    yield from _density(topic, middle.scan)
+    yield from check_density(topic, middle.scan)
 
 
 def points_on(scan: Scan, square_metres: float, metres: float) -> float:
@@ -123,7 +123,8 @@ def points_on(scan: Scan, square_metres: float, metres: float) -> float:
     return float(inside.sum() / steradians * square_metres / metres**2)
 
 
-def _density(topic: str, scan: Scan) -> Iterator[Finding]:
+def check_density(topic: str, scan: Scan) -> Iterator[Finding]:
+    """How many points a person and a car get; a warning where persons are hardly seen."""
     level = scan if scan.R_upright is None else Scan((scan.xyz @ scan.R_upright.T).astype(np.float32), scan.intensity)
     person, car = ([points_on(level, size, metres) for metres in DISTANCES] for size in (PERSON, CAR))
     what = "; ".join(

@@ -16,10 +16,14 @@ _LATE_S, _EARLY_S = 0.5, 0.02  # from the stamp to the arrival
 _JITTER_S = 0.05  # of arrival, by which a stamp that was made on arrival is off, too
 _FAR_S = 0.05  # a quarter of a metre at 5 m/s
 _PAIRED = 0.9  # share of the scans
+_SCAN_S = 0.1  # that a scan without point times takes at most
 
 
-def check(cloud: Stream, images: Sequence[Stream], others: Sequence[Stream] = ()) -> Iterator[Finding]:
-    """cloud, images: the streams that learning uses; others: whose clock alone is looked at (TF)."""
+def check(
+    cloud: Stream, images: Sequence[Stream], others: Sequence[Stream] = (), middle_s: float | None = None
+) -> Iterator[Finding]:
+    """cloud, images: the streams that learning uses; others: whose clock alone is looked at (TF). middle_s: of a scan's
+    points, after its stamp, where they have times."""
     for stream in (cloud, *images):
         yield from _of_one(stream)
     for stream in (*images, *others):
@@ -29,7 +33,7 @@ def check(cloud: Stream, images: Sequence[Stream], others: Sequence[Stream] = ()
                 "Images and poses of another moment paint wrong points", CLOCK_REMEDY,
             )  # fmt: skip
     for stream in images:
-        yield from _pairs(cloud, stream)
+        yield from _pairs(cloud, stream, middle_s)
 
 
 def _of_one(stream: Stream) -> Iterator[Finding]:
@@ -83,9 +87,9 @@ def _arrival(stream: Stream) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _pairs(cloud: Stream, images: Stream) -> Iterator[Finding]:
-    """How far from a scan's middle the nearest image is."""
-    half = round((cloud.period_s or 0.0) * _SECOND / 2)
+def _pairs(cloud: Stream, images: Stream, middle_s: float | None) -> Iterator[Finding]:
+    """How far from a scan's middle the nearest image is. Scans of a throttled topic last no longer than others."""
+    half = round((min(cloud.period_s or 0.0, _SCAN_S) / 2 if middle_s is None else middle_s) * _SECOND)
     first, last = images.stamps[0] - half, images.stamps[-1] + half
     middles = cloud.stamps[(cloud.stamps >= first - half) & (cloud.stamps <= last)] + half
     if not len(middles):
@@ -98,7 +102,7 @@ def _pairs(cloud: Stream, images: Stream) -> Iterator[Finding]:
             Severity.WARNING, "pairs", images.topic, f"{1 - near:.0%} of the scans have no image within 0.1 s",
             "These scans teach nothing", "Record the camera at the LiDAR's rate or faster", figures,
         )  # fmt: skip
-    elif abs(typical) > half / _SECOND + _FAR_S:
+    elif abs(typical) > abs(half) / _SECOND + _FAR_S:
         yield Finding(
             Severity.WARNING, "pairs", images.topic, f"images lie {typical * 1e3:+.0f} ms from the middle of the scans",
             "What moves meanwhile is painted beside itself", "Trigger the camera when the LiDAR looks its way", figures,

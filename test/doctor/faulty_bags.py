@@ -110,14 +110,16 @@ def write(
     skip: Callable[[str, int], bool] = lambda topic, number: False,
     change: Callable[[str, int, Any], Any] = lambda topic, number, message: message,
     late: Callable[[str, int], int] = lambda topic, number: 0,
+    before: Callable[[BagWriter], None] = lambda bag: None,
     mount: np.ndarray = OPTICAL,
     lag_s: float = 0.0,
 ) -> Path:
-    """A bag of the drive. skip: leaves messages out; change: alters them; late: ns by which one arrives later.
-
-    mount: the camera's place as TF tells it; lag_s: by which the images' stamps are late.
+    """A bag of the drive. skip: leaves messages out; change: alters them; late: ns by which one arrives later;
+    before: writes what comes first. mount: the camera's place as TF tells it; lag_s: by which the images' stamps are
+    late.
     """
     with BagWriter(path) as bag:
+        before(bag)
 
         def put(topic: str, number: int, message: Any, received: int) -> None:
             if not skip(topic, number):

@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from faulty_bags import CAMERA, OPTICAL, START, Drive, S, write
+from faulty_bags import CAMERA, OPTICAL, SCANS, START, Drive, S, write
+from rosbags.interfaces import QosDurability
 from scipy.spatial.transform import Rotation
 
 from ov3d_perception.bags import messages
 from ov3d_perception.bags.images import encode_jpeg
+from ov3d_perception.bags.typestore import learn
+from ov3d_perception.bags.writer import LATCHED, BagWriter
 from ov3d_perception.doctor.examine import Examination, examine
 from ov3d_perception.doctor.report import Finding, Report, Severity
 from ov3d_perception.errors import BagError
@@ -51,6 +54,47 @@ def of_other_times(number: int, message: Any) -> Any:
     names = ("x", "y", "z")
     columns = {name: np.full(2000, 5.0 + index, np.float32) for index, name in enumerate(names)}
     return messages.point_cloud(columns | {"time": np.full(2000, 77.0, np.float32)}, START + number * S // 10, "lidar")
+
+
+def with_fields(alter: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]) -> Callable[[int, Any], Any]:
+    """Clouds of the drive's 32 rings with altered columns."""
+
+    def changed(number: int, message: Any) -> Any:
+        raw = np.frombuffer(message.data, np.uint8).reshape(-1, message.point_step)
+        columns = {}
+        for one in message.fields:
+            kind = {7: np.float32, 4: np.uint16}[one.datatype]
+            columns[one.name] = raw[:, one.offset :][:, : np.dtype(kind).itemsize].copy().view(kind)[:, 0]
+        return messages.point_cloud(alter(columns), START + number * S // 10, "lidar")
+
+    return changed
+
+
+def four_rings(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    kept = columns["ring"] % 8 == 0
+    return {name: column[kept] for name, column in columns.items()}
+
+
+def mostly_negative(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return columns | {"intensity": np.where(columns["ring"] % 4, -50, 100).astype(np.float32)}
+
+
+def theora_alone(bag: BagWriter) -> None:
+    learn("theora_image_transport/msg/Packet", "std_msgs/Header header\nuint8[] data\n")
+    for number in range(SCANS):
+        bag.write_raw(
+            "/rear/image_raw/theora", "theora_image_transport/msg/Packet", b"\0" * 64, START + number * S // 10
+        )
+
+
+def volatile(bag: BagWriter) -> None:
+    bag.add_topic("/tf_static", "tf2_msgs/msg/TFMessage", [LATCHED._replace(durability=QosDurability.VOLATILE)])
+
+
+def two_parents(bag: BagWriter) -> None:
+    for number in range(10 * SCANS):
+        stamp = START + number * S // 100
+        bag.write("/tf", messages.tf_message([("mast", "lidar", stamp, np.eye(4))]), stamp)
 
 
 DISTORTED = np.array([-0.3, 0.1, 0.0, 0.0])
@@ -94,6 +138,25 @@ FAULTS: dict[str, tuple[dict[str, Any], Severity, str, str]] = {
     "not calibrated": (
         {"change": only(INFO, lambda n, m: replace(m, k=np.zeros(9)))}, Severity.ERROR, "camera_info", "not calibrated",
     ),
+    "a video transport": ({"before": theora_alone}, Severity.WARNING, "transport", "theora alone"),
+    "volatile /tf_static": ({"before": volatile}, Severity.WARNING, "qos", "volatile"),
+    "two parents": ({"before": two_parents}, Severity.ERROR, "transforms", "parent"),
+    "TF pauses": (
+        {"skip": lambda topic, n: topic == "/tf" and 20 <= n < 100}, Severity.WARNING, "odometry", "have no pose",
+    ),
+    "clipped intensity": (
+        {"change": only("/points", with_fields(mostly_negative))},
+        Severity.WARNING, "clouds/intensity", "clipped",
+    ),
+    "few beams": ({"change": only("/points", with_fields(four_rings))}, Severity.WARNING, "density", "a person gets"),
+    "clouds of the map": (
+        {"change": only("/points", lambda n, m: replace(m, header=replace(m.header, frame_id="odom")))},
+        Severity.ERROR, "clouds", "moves",
+    ),
+    "clouds of no frame": (
+        {"change": only("/points", lambda n, m: replace(m, header=replace(m.header, frame_id="")))},
+        Severity.ERROR, "transforms", "no frame_id",
+    ),
 }  # fmt: skip
 
 
@@ -118,6 +181,13 @@ def test_a_good_bag_has_no_warning(good: Report) -> None:
     assert good.exit_code == 0
     checks = {finding.check for finding in good.findings}
     assert {"calibration", "clouds", "density", "odometry", "pairs", "points in view", "rate", "teaching"} <= checks
+
+
+def test_a_throttled_lidar_has_its_images(drive: Drive, tmp_path: Path) -> None:
+    """Two scans a second, each with an image of its own moment: a scan lasts no longer for being sent rarely."""
+    rare = write(tmp_path / "bag", drive, skip=lambda topic, n: topic in ("/points", IMAGE, INFO) and n % 5 != 0)
+    pairs = of(examine(rare, QUICK), "pairs")
+    assert pairs.severity is Severity.GOOD, str(pairs)
 
 
 def test_its_json_holds_the_same(good: Report) -> None:
@@ -161,6 +231,15 @@ def test_a_dead_camera_is_named(alter: Callable[..., Any], text: str, drive: Dri
     found = of(examine(write(tmp_path / "bag", drive, change=change), Examination(frames=6)), "pictures")
     assert found.severity is Severity.ERROR
     assert text in found.what
+
+
+def test_a_camera_with_the_axes_of_a_body_is_named(drive: Drive, tmp_path: Path) -> None:
+    """x ahead and z up, as REP 103 has it for bodies: its images would look at the sky."""
+    body = OPTICAL.copy()
+    body[:3, :3] = np.eye(3)
+    found = of(examine(write(tmp_path / "bag", drive, mount=body), Examination(frames=4)), "points in view")
+    assert found.severity is Severity.ERROR
+    assert "optical axes" in found.do
 
 
 def test_a_camera_that_looks_away_is_named(drive: Drive, tmp_path: Path) -> None:
