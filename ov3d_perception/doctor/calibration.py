@@ -30,8 +30,8 @@ PoseAt = Callable[[int], Pose]  # T_world_lidar at a stamp (ns); TransformError 
 
 
 def check(frames: Iterable[Frame], pose_at: PoseAt | None = None) -> list[Finding]:
-    """One finding a camera. pose_at: where the LiDAR is in the frames' world; without, there is no delay to be told, and
-    what looks wrong may be the robot's own motion."""
+    """One finding a camera. pose_at: where the LiDAR is in the frames' world; without, there is no delay to be told,
+    and what looks wrong may be the robot's own motion."""
     edges: dict[str, list[Edges]] = {}
     for frame in frames:
         key = frame.sweeps[0]

@@ -11,7 +11,6 @@ from ov3d_perception.doctor.drives import Drive, look
 from ov3d_perception.doctor.report import Finding, Report, Severity
 from ov3d_perception.types import Frame
 
-
 Also = Callable[[Sequence[Frame]], Iterable[Finding]]
 """A further check, on a recording's frames."""
 
