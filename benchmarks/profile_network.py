@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from ov3d_perception.networks.checkpoint import load_checkpoint
 from ov3d_perception.networks.live import LiveNetwork
+from ov3d_perception.networks.precision import choose
 from ov3d_perception.networks.registry import Network
 from ov3d_perception.sparse import SparseTensor, plan, training_plan
 from ov3d_perception.sparse.coordinates import CoordinateManager
@@ -198,16 +199,16 @@ def main() -> None:
     parser.add_argument("--clouds", nargs="+", default=list(CLOUDS), choices=CLOUDS)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--precision", default="bf16", choices=["fp32", "bf16"], help="of the live scan")
+    parser.add_argument("--precision", default="bf16", choices=["fp32", "bf16", "int8"], help="of the live scan")
     parser.add_argument("--checkpoint", type=Path, default=Path("models/street_minkunet.safetensors"))
     options = parser.parse_args()
     if os.environ.get("OMP_NUM_THREADS") != str(options.threads):  # read by libraries when they are loaded
         os.environ["OMP_NUM_THREADS"] = str(options.threads)
         os.execv(sys.executable, [sys.executable, *sys.argv])
     torch.set_num_threads(options.threads)
-    network, _ = load_checkpoint(options.checkpoint)
-    dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
-    folded = LiveNetwork(network, torch.device("cpu"), dtype)
+    network, info = load_checkpoint(options.checkpoint)
+    dtype, largest = choose(options.precision, torch.device("cpu"), "torch", info.largest_outputs)
+    folded = LiveNetwork(network, torch.device("cpu"), dtype, largest)
     scans, steps = {}, {}
     for cloud in options.clouds:
         coords, feats = voxels_of(cloud)

@@ -141,7 +141,7 @@ def load(
 
     checkpoint: a ``.safetensors`` file of ``ov3d train``; None takes the one shipped. text: a text bank (``.npz``), or
     an open_clip model with a text tower as "model,pretrained"; None takes the checkpoint's own words.
-    device: auto, cpu, cuda, cuda:1, ...; precision: auto, fp32, bf16.
+    device: auto, cpu, cuda, cuda:1, ...; precision: auto, int8, bf16, fp32.
     Raises CheckpointError, EncoderError, IdentityError where the words are another encoder's than the network's.
     """
     checkpoint = checkpoint or shipped_checkpoint()

@@ -20,6 +20,7 @@ from ov3d_perception.networks.checkpoint import load_checkpoint
 from ov3d_perception.networks.checkpoint_info import CheckpointInfo
 from ov3d_perception.networks.inputs import point_inputs
 from ov3d_perception.networks.live import LiveNetwork
+from ov3d_perception.networks.precision import choose
 from ov3d_perception.networks.registry import Network
 from ov3d_perception.sparse import SparseTensor, backends, quantize
 from ov3d_perception.types import (
@@ -31,8 +32,6 @@ from ov3d_perception.types import (
     Sweep,
     VoxelFeatures,
 )
-
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,17 +79,18 @@ class Segmenter:
         self.device = _device(device)
         backends.check(backend, self.device)
         self.backend = backend
-        self.dtype = _dtype(precision, self.device)
+        chosen = choose(precision, self.device, backend, info.largest_outputs)
+        self.dtype = chosen.dtype
         self.basis: Float32[np.ndarray, "c d"] = network.basis.detach().float().cpu().numpy().copy()
-        self._network = LiveNetwork(network, self.device, self.dtype)
+        self._network = LiveNetwork(network, self.device, *chosen)
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto", precision: str = "auto", backend: str = "auto") -> Segmenter:
-        """From a checkpoint file. device: auto, cpu, cuda, cuda:1, ...; precision: auto, fp32, bf16; backend: what
-        convolves: auto, torch, minkowski, spconv.
+        """From a checkpoint file. device: auto, cpu, cuda, cuda:1, ...; precision: auto, int8, bf16, fp32; backend:
+        what convolves: auto, torch, minkowski, spconv.
 
-        Raises CheckpointError for a file that cannot be used, Ov3dError for a device that is not there, BackendError
-        for a backend that is not installed or cannot serve the device.
+        Raises CheckpointError for a file that cannot be used, Ov3dError for a device that is not there and for int8
+        that cannot be had, BackendError for a backend that is not installed or cannot serve the device.
         """
         return cls(*load_checkpoint(path), device=device, precision=precision, backend=backend)
 
@@ -210,22 +210,3 @@ def _device(name: str) -> torch.device:
             f"The network cannot run on device '{name}' ({error})",
             "Choose auto or cpu, or make the GPU available to PyTorch",
         ) from error
-
-
-def _dtype(precision: str, device: torch.device) -> torch.dtype:
-    if precision != "auto":
-        if precision not in PRECISIONS:
-            raise Ov3dError(f"Unknown precision '{precision}'", f"Choose auto, {' or '.join(PRECISIONS)}")
-        return PRECISIONS[precision]
-    cpu = Path("/proc/cpuinfo")
-    low = device.type == "cuda" or (cpu.is_file() and _bf16_pays(cpu.read_text()))
-    return torch.bfloat16 if low else torch.float32
-
-
-def _bf16_pays(cpuinfo: str) -> bool:
-    """True where products of bfloat16 have instructions that are faster than float32's.
-
-    Those of AVX-512 are on AMD's processors. On Intel's with AMX they have half the rate; our layers do not use AMX.
-    """
-    flags = cpuinfo.split()
-    return "avx512_bf16" in flags and "amx_bf16" not in flags

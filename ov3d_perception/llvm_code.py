@@ -19,8 +19,8 @@ from llvmlite import binding, ir
 from ov3d_perception.code_cache import cached
 
 FLOAT, DOUBLE = ir.FloatType(), ir.DoubleType()
-HALF, WORD, LONG = ir.IntType(16), ir.IntType(32), ir.IntType(64)
-"""HALF: the bits of a bfloat16."""
+BYTE, HALF, WORD, LONG = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+"""BYTE: without a sign in features, with one in weights; HALF: the bits of a bfloat16."""
 LONGS = LONG.as_pointer()
 """An argument that is an array of 64-bit integers; LONG is one such integer."""
 _ALIGNED = 4
@@ -30,11 +30,13 @@ _engines: list[Any] = []
 
 
 class Host(NamedTuple):
-    """This processor: floats in its widest vector, its vector registers, and whether it multiplies bfloat16 pairs."""
+    """This processor: floats in its widest vector, its vector registers, whether it multiplies pairs of bfloat16, and
+    whether it does four bytes at a time."""
 
     lanes: int
     registers: int
     dot: bool
+    dot_bytes: bool = False
 
 
 @cache
@@ -42,9 +44,9 @@ def host() -> Host:
     """The processor, as LLVM detects it."""
     has = binding.get_host_cpu_features()
     if has.get("avx512f") and has.get("avx512vl"):
-        return Host(16, 32, bool(has.get("avx512bf16")))
+        return Host(16, 32, bool(has.get("avx512bf16")), bool(has.get("avx512vnni")))
     if has.get("avx2") and has.get("fma"):
-        return Host(8, 16, False)
+        return Host(8, 16, False, bool(has.get("avxvnni")))
     return Host(4, 32 if has.get("neon") else 16, False)
 
 
@@ -150,6 +152,23 @@ class Code(ir.IRBuilder):
         odd = self.and_(self.lshr(bits, sixteen), one)
         upper = self.lshr(self.add(bits, self.add(odd, below)), sixteen)
         return self.trunc(upper, ir.VectorType(HALF, words.count))
+
+    def as_floats(self, vector: ir.Value) -> ir.Value:
+        """Floats of a vector of floats, of the bits of bfloat16, or of bytes without a sign."""
+        kind = vector.type.element
+        if kind is BYTE:
+            return self.uitofp(vector, ir.VectorType(FLOAT, vector.type.count))
+        return self.widened(vector) if kind is HALF else vector
+
+    def as_kind(self, floats: ir.Value, kind: ir.Type) -> ir.Value:
+        """The reverse of :meth:`as_floats`: the nearest number of the kind. Of negative floats there are no bytes."""
+        if kind is BYTE:
+            lanes = floats.type.count
+            half, most = (ir.Constant(floats.type, [value] * lanes) for value in (0.5, 255.0))
+            value = self.fadd(floats, half)
+            value = self.select(self.fcmp_ordered("<", value, most), value, most)
+            return self.trunc(self.fptosi(value, ir.VectorType(WORD, lanes)), ir.VectorType(BYTE, lanes))
+        return self.narrowed(floats) if kind is HALF else floats
 
     def intrinsic(self, name: str, *args: ir.Value) -> ir.Value:
         """Call an LLVM intrinsic; its type is that of the first argument."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from typer.main import get_command
 from ov3d_perception import __version__
 from ov3d_perception.cli import app
 from ov3d_perception.cli.former import FORMER, renewed
+from ov3d_perception.models import shipped_checkpoint
 
 
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -127,6 +129,13 @@ def test_a_checkpoint_that_is_none(tmp_path: Path) -> None:
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
     assert "x.safetensors" in result.stderr
+
+
+def test_what_the_shipped_checkpoint_says() -> None:
+    result = run("checkpoint", "info", str(shipped_checkpoint()))
+    assert result.returncode == 0, result.stderr
+    about = json.loads(result.stdout)
+    assert about["arch"] == "MinkUNet14A" and "car" in about["bank"] and len(about["largest_outputs"]) == 25
 
 
 def test_option_without_equals_is_refused(tmp_path: Path) -> None:

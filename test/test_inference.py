@@ -8,7 +8,6 @@ import pytest
 import torch
 from real_data import data_dir
 
-from ov3d_perception import inference
 from ov3d_perception.errors import BackendError, IdentityError, Ov3dError, PointCloudError
 from ov3d_perception.inference import LiveModel, NetworkOutput, Segmenter
 from ov3d_perception.language.vocabulary import Vocabulary
@@ -193,19 +192,6 @@ def test_warm_up_and_automatic_choices(checkpoint: Path) -> None:
 def test_a_device_that_is_not_there(checkpoint: Path, device: str) -> None:
     with pytest.raises(Ov3dError, match=f"cannot run on device '{device}'"):
         Segmenter.load(checkpoint, device=device)
-
-
-@pytest.mark.parametrize(
-    ("flags", "pays"),
-    [("fma avx2", False), ("avx512f avx512_bf16", True), ("avx512_bf16 amx_bf16", False), ("avx512f", False)],
-)
-def test_where_bfloat16_is_the_automatic_choice(flags: str, pays: bool) -> None:
-    assert inference._bf16_pays(f"model name\t: a processor\nflags\t\t: fpu {flags} sha_ni\n") == pays
-
-
-def test_unknown_precision(checkpoint: Path) -> None:
-    with pytest.raises(Ov3dError, match=r"int3.*Choose auto, fp32 or bf16"):
-        Segmenter.load(checkpoint, precision="int3")
 
 
 def test_real_scan(segmenter: Segmenter) -> None:

@@ -21,12 +21,10 @@ def register(app: typer.Typer) -> None:
 def info(checkpoint: CheckpointPath) -> None:
     """What a checkpoint says of itself: network, inputs, encoder, recipe, figures."""
     import json
-    from dataclasses import asdict
 
-    from ov3d_perception.networks.checkpoint import load_checkpoint
+    from ov3d_perception.networks.checkpoint_info import load_info
 
-    _, about = load_checkpoint(checkpoint)
-    print(json.dumps(asdict(about), indent=2))
+    print(json.dumps(json.loads(load_info(checkpoint).to_json()), indent=2))
 
 
 @group.command("import")
@@ -77,6 +75,26 @@ def adapt_(
 
     count = adapt(checkpoint, dataset, root, out, parse_options(settings or []), scans)
     print(f"{out}: normalised by {count} scan{'s' * (count > 1)} of {root}")
+
+
+@group.command("calibrate")
+def calibrate_(
+    checkpoint: CheckpointPath,
+    root: Annotated[Path, typer.Argument(help="A bag with scans, or a data set's folder")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .safetensors checkpoint to write")],
+    dataset: Annotated[str, typer.Option(help="A name of docs/datasets.md")] = "bag",
+    scans: Annotated[int, typer.Option(min=2, help="How many, spread over the source")] = 20,
+    settings: Settings = None,
+) -> None:
+    """Measure a network's layers on scans, so that it can run in int8; refuse where that changes its labels."""
+    from ov3d_perception.datasets.registry import parse_options
+    from ov3d_perception.training.calibrate import calibrate
+
+    found = calibrate(checkpoint, dataset, root, out, parse_options(settings or []), scans)
+    print(
+        f"{out}: calibrated by {found.scans} scan{'s' * (found.scans > 1)} of {root}; on others, {found.agreement:.2%} "
+        "of the labels in int8 are float32's"
+    )
 
 
 @group.command("load")

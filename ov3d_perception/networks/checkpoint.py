@@ -20,7 +20,7 @@ from ov3d_perception.networks.checkpoint_info import (
 )
 from ov3d_perception.networks.registry import Network
 
-__all__ = ["CheckpointInfo", "load_checkpoint", "load_info", "save_checkpoint"]
+__all__ = ["CheckpointInfo", "load_checkpoint", "load_info", "save_checkpoint", "stored_type"]
 
 
 def save_checkpoint(
@@ -43,6 +43,12 @@ def save_checkpoint(
     content = save(tensors, metadata)
     with replacing(path) as file:
         file.write(content)
+
+
+def stored_type(network: Network) -> torch.dtype:
+    """The type in which kernels lose nothing: float16 for a network that was loaded from such a checkpoint."""
+    kernels = (kernel for kernel in network.parameters() if kernel.dim() >= 2)
+    return torch.float16 if all(torch.equal(kernel, kernel.half().float()) for kernel in kernels) else torch.float32
 
 
 def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tuple[Network, CheckpointInfo]:

@@ -47,7 +47,9 @@ class CheckpointInfo:
     vocabulary: default classes, each with its prompt words; bank: embeddings of these words, and of others;
     preparation: of the clouds in training;
     recipe: the training recipe; commit: of the code that trained it; metrics: what it reached, by name;
-    head_bias: the last of the point features is the constant one (imported networks).
+    head_bias: the last of the point features is the constant one (imported networks);
+    largest_outputs: of each layer, in the order in which they run, on the scans by which int8 was calibrated; none for
+    a network that was not.
     """
 
     arch: str
@@ -63,6 +65,7 @@ class CheckpointInfo:
     commit: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
     head_bias: bool = False
+    largest_outputs: tuple[float, ...] = ()
 
     def build(self) -> Network:
         """An untrained network of this description."""
@@ -88,7 +91,8 @@ class CheckpointInfo:
         sweeps = fields.pop("sweeps", 1)  # version 1
         fields["preparation"] = Preparation(**fields.get("preparation", {"sweeps": sweeps}))
         fields["identity"] = EncoderIdentity(**fields["identity"])
-        fields["inputs"] = tuple(fields["inputs"])
+        for name in ("inputs", "largest_outputs"):
+            fields[name] = tuple(fields.get(name, ()))
         return cls(**fields)
 
 

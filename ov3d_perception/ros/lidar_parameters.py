@@ -44,7 +44,11 @@ class LidarParameters:
         maximum=1_000_000,
     )
     device: str = parameter("auto", "Where the network runs: auto (a GPU if there is one), cpu, cuda, cuda:1, ...")
-    precision: str = parameter("auto", "Arithmetic of the network", choices=("auto", "fp32", "bf16"))
+    precision: str = parameter(
+        "auto",
+        "Arithmetic of the network; auto: the fastest on this processor, int8 only for a checkpoint that is calibrated",
+        choices=("auto", "int8", "bf16", "fp32"),
+    )
     backend: str = parameter(
         "auto",
         "What convolves: auto (spconv on a GPU where it is installed, else torch), torch, minkowski, spconv",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from jaxtyping import Float
+from jaxtyping import Num
 from torch import Tensor
 
 from ov3d_perception.sparse.runtime import arena
@@ -53,7 +53,7 @@ def shared_slots(uses: Iterable[Iterable[Buffer]], own: Iterable[Buffer]) -> dic
     return slots
 
 
-def allocate(slots: dict[Buffer, int], rows: dict[int, int], like: Float[Tensor, "n c"]) -> Memory:
+def allocate(slots: dict[Buffer, int], rows: dict[int, int], like: Num[Tensor, "n c"]) -> Memory:
     """A tensor for each buffer, of the type of ``like``; those of one slot overlap. rows: voxels of each stride.
 
     Raises ResourceError where the memory is too small.
@@ -72,5 +72,11 @@ def allocate(slots: dict[Buffer, int], rows: dict[int, int], like: Float[Tensor,
 def place(buffer: Buffer, memory: Memory) -> tuple[int, int]:
     """Address of a buffer's first element, and elements from row to row."""
     whole, column = buffer.place()
-    rows: Float[Tensor, "n c"] = memory[whole]
+    rows: Num[Tensor, "n c"] = memory[whole]
     return rows.data_ptr() + column * rows.element_size(), whole.channels
+
+
+def rows_of(buffer: Buffer, memory: Memory) -> Num[Tensor, "n c"]:
+    """A buffer's rows, as a view."""
+    whole, column = buffer.place()
+    return memory[whole][:, column : column + buffer.channels]

@@ -2,7 +2,8 @@
 
 A layer is a record of addresses and sizes (:class:`Step`, one of :mod:`~ov3d_perception.sparse.steps`). Its function
 computes a block of the output rows: sums that begin with the bias and the shortcut, the products of every kernel offset
-and of the shortcut's own matrix, ReLU, and the result in the features' type.
+and of the shortcut's own matrix, ReLU, and the result in the features' type or another. Of bytes, sums begin with zero;
+they are integers, which a factor for each column makes floats of before the rest is added.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from functools import cache
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float32, Num
 from llvmlite import ir
 from torch import Tensor
 
-from ov3d_perception.llvm_code import FLOAT, HALF, LONG, WORD, Code
+from ov3d_perception.llvm_code import BYTE, FLOAT, LONG, WORD, Code
 from ov3d_perception.sparse.blocks import Cut
 from ov3d_perception.sparse.kernel_map import KernelMap
 from ov3d_perception.sparse.kernels import (
@@ -58,20 +59,23 @@ class Step(NamedTuple):
     shortcut_wide: int = 0
     shortcut_channels: int = 0
     matrix: int = 0  # of the shortcut
+    scale: int = 0  # of bytes: factors of the sums,
+    shortcut_scale: int = 0  # and of the shortcut or its products
 
 
-def packed(kernel: Float[Tensor, "k i o"]) -> Float[Tensor, "k p h w"]:
-    """Matrices as they are read: panel after panel of columns; of bfloat16 two rows as one where pairs are multiplied.
+def packed(kernel: Num[Tensor, "k i o"]) -> Num[Tensor, "k p h w"]:
+    """Matrices as they are read: panel after panel of columns; of bfloat16 two rows as one where pairs are multiplied,
+    of int8 four.
 
-    Of bfloat16, an odd number of rows is filled up with zeros.
+    Of bfloat16, an odd number of rows is filled up with zeros. Of int8, their number is a multiple of four.
     """
     tile, form = tile_for(kernel.shape[2]), form_of(kernel.dtype)
     if kernel.dtype == torch.bfloat16:
         kernel = torch.nn.functional.pad(kernel, (0, 0, 0, kernel.shape[1] % 2))
     if form.step == 1:
         return kernel.float().unflatten(2, (-1, tile.columns)).transpose(1, 2).contiguous()
-    pairs = kernel.unflatten(1, (-1, 2)).unflatten(3, (-1, tile.columns))
-    return pairs.permute(0, 3, 1, 4, 2).flatten(3).contiguous()
+    groups = kernel.unflatten(1, (-1, form.step)).unflatten(3, (-1, tile.columns))
+    return groups.permute(0, 3, 1, 4, 2).flatten(3).contiguous()
 
 
 class PackStep(NamedTuple):
@@ -114,16 +118,23 @@ def _pack(tile: Tile, transposed: bool) -> int:
     return step_function(f"pack_{tile.vectors}_{tile.lanes}_{transposed}", write)
 
 
-def layer(columns: int, dtype: torch.dtype, shortcut: str = "none", relu: bool = False) -> int:
-    """Address of the function of a layer with so many output channels; shortcut: none, same or projected."""
+def layer(
+    columns: int,
+    dtype: torch.dtype,
+    shortcut: str = "none",
+    relu: bool = False,
+    out: torch.dtype | None = None,
+) -> int:
+    """Address of the function of a layer with so many output channels; shortcut: none, same or projected; out: type of
+    the result, that of the features by default."""
     tile, form = tile_for(columns), form_of(dtype)
-    return _layer(tile, form, shortcut, relu)
+    return _layer(tile, form, shortcut, relu, form_of(out or dtype).kind)
 
 
 @cache
-def _layer(tile: Tile, form: Form, shortcut: str, relu: bool) -> int:
-    name = f"layer_{tile.rows}_{tile.vectors}_{tile.lanes}_{form.kind}_{form.step}_{shortcut}_{relu}"
-    return step_function(name, lambda code: _write_layer(code, tile, form, shortcut, relu))
+def _layer(tile: Tile, form: Form, shortcut: str, relu: bool, out: ir.Type) -> int:
+    name = f"layer_{tile.rows}_{tile.vectors}_{tile.lanes}_{form.kind}_{form.step}_{shortcut}_{relu}_{out}"
+    return step_function(name, lambda code: _write_layer(code, tile, form, shortcut, relu, out))
 
 
 def step_of(
@@ -159,39 +170,74 @@ def step_of(
     )
 
 
-def _write_layer(code: Code, tile: Tile, form: Form, shortcut: str, relu: bool) -> None:
+def _write_layer(code: Code, tile: Tile, form: Form, shortcut: str, relu: bool, out: ir.Type) -> None:
     record, block, sums = code.fn.args
     step = Record(code, record, Step._fields)
     rows, columns = step.array("rows", WORD), step.number("columns")
     first, end = (code.long(code.at(rows, at)) for at in (block, code.add(block, LONG(1))))
-    _begin(code, step, (first, end), sums, tile, form, shortcut == "same")
+    span, lanes = (first, end), tile.lanes
+    bias, scale, beside_scale = (step.array(name, FLOAT) for name in ("bias", "scale", "shortcut_scale"))
+    beside, beside_wide = step.array("shortcut", form.kind), step.number("shortcut_wide")
+
+    def begun(row: ir.Value, at: ir.Value) -> ir.Value:
+        """Bias, and the shortcut's row."""
+        value = code.read(code.at(bias, at), lanes)
+        if shortcut != "same":
+            return value
+        own = code.as_floats(code.read(code.at(beside, (row, beside_wide), at), lanes))
+        if form.kind is not BYTE:
+            return code.fadd(value, own)
+        return code.multiply_add(own, code.read(code.at(beside_scale, at), lanes), value)
+
+    def scaled(row: ir.Value, at: ir.Value) -> ir.Value:
+        """Of integer sums, the floats."""
+        total = code.read(code.bitcast(code.at(sums, (code.sub(row, first), columns), at), WORD.as_pointer()), lanes)
+        factor = code.read(code.at(scale, at), lanes)
+        return code.multiply_add(code.sitofp(total, factor.type), factor, begun(row, at))
+
+    def summed(row: ir.Value, at: ir.Value) -> ir.Value:
+        return code.read(code.at(sums, (code.sub(row, first), columns), at), lanes)
+
+    def nothing(row: ir.Value, at: ir.Value) -> ir.Value:
+        return ir.Constant(ir.VectorType(WORD, lanes), None)
+
+    def fill(value: Callable[[ir.Value, ir.Value], ir.Value]) -> None:
+        with code.loop(*span) as row, code.loop(0, columns, lanes) as at:
+            found = value(row, at)
+            place = code.at(sums, (code.sub(row, first), columns), at)
+            code.write(found, code.bitcast(place, found.type.element.as_pointer()))
+
+    whole = form.kind is BYTE
+    fill(nothing if whole else begun)
     _add_pairs(code, step, block, first, sums, tile, form)
     if shortcut == "projected":
-        feats, wide = step.array("shortcut", form.kind), step.number("shortcut_wide")
-
-        def own(place: ir.Value) -> ir.Value:
-            return code.at(feats, (place, wide))
-
-        def target(place: ir.Value) -> ir.Value:
-            return code.at(sums, (code.sub(place, first), columns))
-
-        matrix = step.array("matrix", FLOAT)
-        _add_tiles(code, (first, end), (own, target), matrix, step.number("shortcut_channels"), columns, tile, form)
-    _finish(code, step, (first, end), sums, tile, form, relu)
+        if whole:
+            fill(scaled)
+        _add_projected(code, step, span, sums, tile, form)
+    _finish(code, step, span, scaled if whole and shortcut != "projected" else summed, tile, out, relu)
 
 
-def _begin(
-    code: Code, step: Record, span: tuple[ir.Value, ir.Value], sums: ir.Value, tile: Tile, form: Form, shortcut: bool
+def _add_projected(
+    code: Code, step: Record, span: tuple[ir.Value, ir.Value], sums: ir.Value, tile: Tile, form: Form
 ) -> None:
-    """Bias, and the shortcut's rows."""
-    columns, bias = step.number("columns"), step.array("bias", FLOAT)
-    with code.loop(*span) as row, code.loop(0, columns, tile.lanes) as at:
-        value = code.read(code.at(bias, at), tile.lanes)
-        if shortcut:
-            base, wide = step.array("shortcut", form.kind), step.number("shortcut_wide")
-            beside = code.read(code.at(base, (row, wide), at), tile.lanes)
-            value = code.fadd(value, code.widened(beside) if form.kind is HALF else beside)
-        code.write(value, code.at(sums, (code.sub(row, span[0]), columns), at))
+    """The products of the shortcut's rows."""
+    feats, wide = step.array("shortcut", form.kind), step.number("shortcut_wide")
+    columns, scale = step.number("columns"), step.array("shortcut_scale", FLOAT)
+
+    def own(place: ir.Value) -> ir.Value:
+        return code.at(feats, (place, wide))
+
+    def target(place: ir.Value) -> ir.Value:
+        return code.at(sums, (code.sub(place, span[0]), columns))
+
+    def floats(total: ir.Value, at: ir.Value) -> ir.Value:
+        factor = code.read(code.at(scale, at), tile.lanes)
+        return code.fmul(code.sitofp(total, factor.type), factor)
+
+    matrix, channels = step.array("matrix", FLOAT), step.number("shortcut_channels")
+    _add_tiles(
+        code, span, (own, target), matrix, channels, columns, tile, form, scaled=floats if form.kind is BYTE else None
+    )
 
 
 def _add_pairs(
@@ -232,6 +278,7 @@ def _add_tiles(
     tile: Tile,
     form: Form,
     fetch: Callable[[ir.Value, ir.Value], None] | None = None,
+    scaled: Callable[[ir.Value, ir.Value], ir.Value] | None = None,
 ) -> None:
     """For each panel of the matrix and each tile's worth of the span: rows times panel, added to where they go."""
     source, target = ways
@@ -248,17 +295,27 @@ def _add_tiles(
         for row, vectors in enumerate(sum_over_channels(code, inputs, panel, channels, tile, form)):
             place = code.add(pair, LONG(row))
             with code.if_then(code.icmp_signed("<", place, end)):
-                add_to(code, code.at(target(place), column), vectors)
+                if scaled is not None:
+                    starts = (code.add(column, LONG(number * tile.lanes)) for number in range(tile.vectors))
+                    vectors = [scaled(vector, at) for vector, at in zip(vectors, starts, strict=True)]
+                place = code.at(target(place), column)
+                add_to(code, code.bitcast(place, vectors[0].type.element.as_pointer()), vectors)
 
 
 def _finish(
-    code: Code, step: Record, span: tuple[ir.Value, ir.Value], sums: ir.Value, tile: Tile, form: Form, relu: bool
+    code: Code,
+    step: Record,
+    span: tuple[ir.Value, ir.Value],
+    value_of: Callable[[ir.Value, ir.Value], ir.Value],
+    tile: Tile,
+    kind: ir.Type,
+    relu: bool,
 ) -> None:
-    """ReLU, and the features' type."""
-    out, wide, columns = step.array("out", form.kind), step.number("out_wide"), step.number("columns")
+    """ReLU, and the result's type."""
+    out, wide, columns = step.array("out", kind), step.number("out_wide"), step.number("columns")
     with code.loop(*span) as row, code.loop(0, columns, tile.lanes) as at:
-        value = code.read(code.at(sums, (code.sub(row, span[0]), columns), at), tile.lanes)
+        value = value_of(row, at)
         if relu:
             zero = ir.Constant(value.type, [0.0] * tile.lanes)
             value = code.select(code.fcmp_ordered("<=", value, zero), zero, value)
-        code.write(code.narrowed(value) if form.kind is HALF else value, code.at(out, (row, wide), at))
+        code.write(code.as_kind(value, kind), code.at(out, (row, wide), at))

@@ -201,4 +201,4 @@ def test_parameters_describe_and_defend_themselves(managed: Managed) -> None:
     assert (by_name["sweeps"].integer_range[0].from_value, by_name["sweeps"].integer_range[0].to_value) == (0, 20)
     assert by_name["autostart"].read_only
     assert managed.set(sweeps=21) and managed.set(autostart=False)
-    assert "one of: auto, fp32, bf16" in managed.set(precision="fp64")[0]
+    assert "one of: auto, int8, bf16, fp32" in managed.set(precision="fp64")[0]

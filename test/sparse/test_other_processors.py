@@ -40,6 +40,9 @@ class Machine(NamedTuple):
 
 MACHINES = {
     "AVX2": Machine("x86_64-unknown-linux-gnu", "haswell", "", Host(8, 16, False), r"vfmadd\w+ps\s.*%ymm", r"%zmm"),
+    "AVX-VNNI": Machine(
+        "x86_64-unknown-linux-gnu", "alderlake", "", Host(8, 16, False, True), r"vfmadd\w+ps\s.*%ymm", r"%zmm"
+    ),
     "Jetson Orin": Machine(
         "aarch64-unknown-linux-gnu", "cortex-a78", "+neon", Host(4, 32, False), r"fmla\s+v\d+\.4s", r"\bz\d+\."
     ),
@@ -67,6 +70,8 @@ def programs(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) ->
         written[found[1]] = program
         return cached(source, make)  # type: ignore[arg-type]
 
+    if request.param.host.dot_bytes and not kernels.multiplies_bytes():
+        pytest.skip("no instructions for products of bytes")
     monkeypatch.setattr(llvm_code, "cached", noted)
     monkeypatch.setattr(kernels, "host", lambda: request.param.host)
     forget()
@@ -79,6 +84,8 @@ def programs(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) ->
     try:
         for dtype in (torch.float32, torch.bfloat16):
             LiveNetwork(network.eval(), torch.device("cpu"), dtype)(SparseTensor(feats.to(dtype), coords))
+        if request.param.host.dot_bytes:
+            LiveNetwork(network, torch.device("cpu"), torch.float32, [1.0] * 25)(SparseTensor(feats, coords))
         network.train()(SparseTensor(feats, coords)).feats.sum().backward()
         yield written
     finally:
@@ -110,4 +117,6 @@ def test_compiles_to_vectors(programs: dict[str, str], machine: Machine) -> None
         calls = re.findall(r"\s(?:callq?|bl)\s+(\w+)", made)
         assert set(calls) <= {"memset", "memcpy"}, (name, calls)
         if name in layers or "kernel_gradient" in name:
-            assert len(re.findall(machine.multiply, made)) >= 8, name
+            multiply = r"vpdpbusd\s.*%ymm" if "_i8_4_" in name else machine.multiply
+            assert len(re.findall(multiply, made)) >= 8, name
+    assert any("_i8_4_" in name for name in layers) == machine.host.dot_bytes

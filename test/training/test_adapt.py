@@ -22,7 +22,7 @@ from ov3d_perception.networks.checkpoint_info import words_of_checkpoint
 from ov3d_perception.networks.inputs import point_inputs
 from ov3d_perception.networks.minkunet import MinkUNet
 from ov3d_perception.sparse import SparseTensor, quantize
-from ov3d_perception.training import adapt as adaptation
+from ov3d_perception.training import clouds
 from ov3d_perception.training.adapt import adapt
 from ov3d_perception.types import Sweep
 
@@ -105,7 +105,7 @@ def test_scans_of_few_points_are_left_out_and_single_precision_stays(
     with torch.no_grad():
         next(network.parameters()).add_(1e-5)
     save_checkpoint(tmp_path / "single.safetensors", network, info)
-    monkeypatch.setattr(adaptation, "merge", few_in_the_first(adaptation.merge))
+    monkeypatch.setattr(clouds, "merge", few_in_the_first(clouds.merge))
     assert adapt(tmp_path / "single.safetensors", "bag", drive, tmp_path / "out.safetensors", scans=3) == 2
     assert "Scan 0 left out: it has 2 points" in caplog.text
     after, _ = load_checkpoint(tmp_path / "out.safetensors")

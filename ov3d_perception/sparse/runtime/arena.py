@@ -15,7 +15,7 @@ from collections import deque
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Num
 from torch import Tensor
 
 LEAST = 1 << 18
@@ -37,7 +37,7 @@ class Arena:
         self._lock = threading.Lock()
         self._wanted = 0
 
-    def empty(self, rows: int, channels: int, like: Tensor, keep: bool = True) -> Float[Tensor, "n c"]:
+    def empty(self, rows: int, channels: int, like: Tensor, keep: bool = True) -> Num[Tensor, "n c"]:
         """An uninitialised tensor of the type and device of ``like``. Small ones, and those of a GPU, are PyTorch's
         own.
 
@@ -81,6 +81,6 @@ class Arena:
 _shared = Arena()
 
 
-def empty(rows: int, channels: int, like: Tensor, keep: bool = True) -> Float[Tensor, "n c"]:
+def empty(rows: int, channels: int, like: Tensor, keep: bool = True) -> Num[Tensor, "n c"]:
     """See :meth:`Arena.empty`; from the arena of this process."""
     return _shared.empty(rows, channels, like, keep)

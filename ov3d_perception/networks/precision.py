@@ -1,0 +1,66 @@
+"""What a network in live use computes with: float32, bfloat16, or bytes between its first and its last layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from ov3d_perception.errors import Ov3dError
+from ov3d_perception.sparse.kernels import multiplies_bytes
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+"""Those of floats; there is int8 besides."""
+
+
+class Precision(NamedTuple):
+    """dtype: of the features that the network is given and gives; largest: of each layer's outputs, where they are
+    bytes, else nothing."""
+
+    dtype: torch.dtype
+    largest: Sequence[float] = ()
+
+
+def choose(name: str, device: torch.device, backend: str, largest: Sequence[float]) -> Precision:
+    """The precision of a name; auto is int8 where the network is calibrated and the processor has instructions for it,
+    else bf16 where that pays.
+
+    largest: the calibrated network's largest outputs, nothing for another. Raises Ov3dError for a name that is unknown
+    and for int8 where it cannot be had.
+    """
+    if name in PRECISIONS:
+        return Precision(PRECISIONS[name])
+    if name not in ("auto", "int8"):
+        raise Ov3dError(f"Unknown precision '{name}'", f"Choose auto, int8, {' or '.join(PRECISIONS)}")
+    lacks = _lacks(device, backend, largest)
+    if name == "int8" and lacks is not None:
+        raise Ov3dError(f"The network cannot run in int8: {lacks[0]}", lacks[1])
+    return Precision(_fastest_floats(device), largest if lacks is None else ())
+
+
+def _lacks(device: torch.device, backend: str, largest: Sequence[float]) -> tuple[str, str] | None:
+    """What int8 would need, and the remedy."""
+    if not largest:
+        return "its checkpoint is not calibrated", "Calibrate it: `ov3d checkpoint calibrate`, or choose auto"
+    if device.type != "cpu" or backend not in ("auto", "torch"):
+        return f"there are no layers in bytes on {device} by {backend}", "Choose precision auto, or device cpu"
+    if not multiplies_bytes():
+        return "this processor has no instructions for it (AVX-512 VNNI, AVX-VNNI)", "Choose precision auto"
+    return None
+
+
+def _fastest_floats(device: torch.device) -> torch.dtype:
+    cpu = Path("/proc/cpuinfo")
+    low = device.type == "cuda" or (cpu.is_file() and bf16_pays(cpu.read_text()))
+    return torch.bfloat16 if low else torch.float32
+
+
+def bf16_pays(cpuinfo: str) -> bool:
+    """True where products of bfloat16 have instructions that are faster than float32's.
+
+    Those of AVX-512 are on AMD's processors. On Intel's with AMX they have half the rate; our layers do not use AMX.
+    """
+    flags = cpuinfo.split()
+    return "avx512_bf16" in flags and "amx_bf16" not in flags
