@@ -11,6 +11,7 @@ from zipfile import BadZipFile
 
 import cv2
 import numpy as np
+from jaxtyping import Float32, UInt8
 
 from ov3d_perception.datasets.source import FrameSource
 from ov3d_perception.errors import DatasetError
@@ -21,6 +22,7 @@ from ov3d_perception.types import UNLABELLED, Camera, Frame, Preparation, Scan, 
 EXAM = "exam_"
 """How the files begin whose frames are never trained on: the gate asks them."""
 _ABOUT = "about.json"
+_MILLI = 1000
 
 
 class Kept(FrameSource):
@@ -61,7 +63,10 @@ def describe(folder: Path, labelset: str | None, preparation: Preparation) -> No
 
 
 def save_frame(path: Path, frame: Frame, about: Mapping[str, np.ndarray] | None = None) -> None:
-    """One frame in one file, whole or not at all; pictures as JPEG. about: arrays to keep with it."""
+    """One frame in one file, whole or not at all; pictures as JPEG, measured depth in millimetres up to 65 m as PNG.
+
+    about: arrays to keep with it.
+    """
     arrays: dict[str, Any] = {f"about_{name}": value for name, value in (about or {}).items()}
     cameras = []
     for number, sweep in enumerate(frame.sweeps):
@@ -78,6 +83,8 @@ def save_frame(path: Path, frame: Frame, about: Mapping[str, np.ndarray] | None 
         arrays[f"camera_pose_{number}"] = view.T_world_camera
         bgr = cv2.cvtColor(view.image, cv2.COLOR_RGB2BGR)
         arrays[f"image_{number}"] = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
+        if view.depth is not None:
+            arrays[f"depth_{number}"] = _packed(view.depth)
     if frame.labels is not None:
         arrays["labels"] = frame.labels.astype(np.uint16)
     stamps = [[sweep.scan.stamp, sweep.scan.frame_id] for sweep in frame.sweeps]
@@ -131,4 +138,12 @@ def _view(
 ) -> View:
     camera = Camera(name, width, height, data[f"K_{number}"], model, data[f"distortion_{number}"])
     bgr = np.asarray(cv2.imdecode(data[f"image_{number}"], cv2.IMREAD_COLOR))
-    return View(camera, data[f"camera_pose_{number}"], cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), stamp)
+    packed = data.get(f"depth_{number}")
+    depth = None if packed is None else cv2.imdecode(packed, cv2.IMREAD_UNCHANGED).astype(np.float32) / _MILLI
+    return View(camera, data[f"camera_pose_{number}"], cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), stamp, depth)
+
+
+def _packed(depth: Float32[np.ndarray, "h w"]) -> UInt8[np.ndarray, " n"]:
+    """Depth (metres) as a PNG of 16 bits; what lies beyond them was not measured."""
+    milli = np.round(depth * _MILLI)
+    return np.asarray(cv2.imencode(".png", np.where(milli > 65535, 0, milli).astype(np.uint16))[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,18 @@ def test_what_is_kept_comes_back(tmp_path: Path) -> None:
     assert np.abs(other.image.astype(int) - view.image).max() < 12, "JPEG"
     np.testing.assert_array_equal(back.labels, sent.labels)
     np.testing.assert_array_equal(read_about(tmp_path / "a.npz", "descriptor"), np.arange(3))
+
+
+def test_measured_depth_comes_back_in_millimetres(tmp_path: Path) -> None:
+    """Nothing measured stays nothing; so does what sixteen bits cannot hold."""
+    sent = frame()
+    depth = np.array([[0.0, 1.2344, 2.5, 65.535], [70.0, 0.001, 10.0, 3.0]], np.float32)
+    save_frame(tmp_path / "a.npz", replace(sent, views=(replace(sent.views[0], depth=depth),)))
+    back = load_frame(tmp_path / "a.npz").views[0].depth
+    assert back is not None and back.dtype == np.float32
+    np.testing.assert_allclose(back, [[0.0, 1.234, 2.5, 65.535], [0.0, 0.001, 10.0, 3.0]], atol=1e-6)
+    save_frame(tmp_path / "b.npz", sent)
+    assert load_frame(tmp_path / "b.npz").views[0].depth is None
 
 
 def test_a_frame_without_labels(tmp_path: Path) -> None:
