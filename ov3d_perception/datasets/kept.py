@@ -139,7 +139,7 @@ def _view(
     camera = Camera(name, width, height, data[f"K_{number}"], model, data[f"distortion_{number}"])
     bgr = np.asarray(cv2.imdecode(data[f"image_{number}"], cv2.IMREAD_COLOR))
     packed = data.get(f"depth_{number}")
-    depth = None if packed is None else cv2.imdecode(packed, cv2.IMREAD_UNCHANGED).astype(np.float32) / _MILLI
+    depth = None if packed is None else np.asarray(cv2.imdecode(packed, cv2.IMREAD_UNCHANGED), np.float32) / _MILLI
     return View(camera, data[f"camera_pose_{number}"], cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), stamp, depth)
 
 
