@@ -1,4 +1,4 @@
-"""A spinning 32-beam LiDAR: each column fires at its own time, from where the robot is at that time."""
+"""A spinning LiDAR: each column fires at its own time, from where the robot is at that time."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ _START = np.radians(140.0)  # azimuth of the first column: between two cameras, 
 class LidarModel:
     """The device, by default like the 32-beam one of nuScenes at 10 Hz. Angles in degrees, lengths in metres.
 
+    middle: half of the beams lie evenly below this elevation and half above it; None: all of them lie evenly.
     noise: standard deviation of the range; dropout: share of returns lost at any distance; slices: into how many
     moments a revolution is divided, for movers: they stand still in between, for LiDAR and cameras alike. response:
     the reported intensity is the echo's strength to this power; devices differ in it.
@@ -35,6 +36,15 @@ class LidarModel:
     dropout: float = 0.01
     slices: int = 8
     response: float = 1.0
+    middle: float | None = None
+
+    def elevations(self) -> Float64[np.ndarray, " b"]:
+        """Of the beams (radians), ascending."""
+        if self.middle is None:
+            return np.radians(np.linspace(self.lowest, self.highest, self.beams))
+        below = self.beams // 2
+        low = np.linspace(self.lowest, self.middle, below, endpoint=False)
+        return np.radians(np.r_[low, np.linspace(self.middle, self.highest, self.beams - below)])
 
     def moments(self, start: float, period: float) -> Float64[np.ndarray, " s"]:
         """The middle (s) of each slice of the revolution from ``start`` over ``period``."""
@@ -74,7 +84,7 @@ def sweep(
     column = np.arange(model.columns)
     azimuth = _START - 2 * np.pi * column / model.columns
     times = start + period * column / model.columns
-    elevation = np.radians(np.linspace(model.lowest, model.highest, model.beams))
+    elevation = model.elevations()
     local = np.stack(
         [np.outer(np.cos(azimuth), np.cos(elevation)), np.outer(np.sin(azimuth), np.cos(elevation)),
          np.broadcast_to(np.sin(elevation), (model.columns, model.beams))], axis=-1,

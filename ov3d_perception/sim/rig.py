@@ -1,7 +1,8 @@
 """The robots of the simulator: where their sensors sit, which way they look, what LiDAR they carry.
 
-``car`` has the positions of the nuScenes car. ``cart`` is a low robot with a LiDAR of 16 beams, as sidewalk robots are:
-what a network learned from the car does not fit it.
+``car`` has the positions of the nuScenes car, ``car64`` a LiDAR of 64 beams and one camera where KITTI's car has them.
+``cart`` is a low robot with a LiDAR of 16 beams, as sidewalk robots are: what a network learned from the car does not
+fit it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _CART: Mounts = {
     "cam_right": ((0.10, -0.24, 0.62), -90.0, 88.0),
     "cam_back": ((-0.28, 0.0, 0.62), 180.0, 80.0),
 }
+_KITTI: Mounts = {"cam_front": ((1.03, 0.06, 1.65), 0.0, 81.5)}
 _OPTICAL = np.array([[0, 0, 1], [-1, 0, 0], [0, -1, 0]], float)  # axes of an optical frame that looks along body x
 
 
@@ -67,7 +69,9 @@ CAR = Robot("car", LidarModel(), (0.94, 0.0, 1.84), _CAR)
 CART = Robot(
     "cart", LidarModel(beams=16, lowest=-15.0, highest=15.0, columns=900, response=0.6), (0.0, 0.0, 0.78), _CART
 )
-ROBOTS = {robot.name: robot for robot in (CAR, CART)}
+_HDL64 = LidarModel(64, lowest=-24.3, middle=-8.5, highest=2.0, columns=2083, max_range=100.0, response=0.5)
+CAR64 = Robot("car64", _HDL64, (0.76, 0.0, 1.73), _KITTI)
+ROBOTS = {robot.name: robot for robot in (CAR, CART, CAR64)}
 
 
 def robot(name: str) -> Robot:
