@@ -94,8 +94,8 @@ class Ledger:
                 former.append(change.before)
         return former[-1] if former else None
 
-    def to_text(self) -> str:
-        """For people: a line for each network, with its reasons, and one for each change."""
+    def to_text(self, figures: bool = False) -> str:
+        """For people: a line for each network, with its reasons, and one for each change. figures: of the gate, too."""
         began = self.began or "the network shipped"
         lines = [f"{'*' if self.in_force == 0 else ' '} 0 {began}"]
         for version in self.versions:
@@ -103,7 +103,8 @@ class Ledger:
             mark = "*" if version.number == self.in_force else " "
             lines.append(f"{mark} {version.number} {version.verdict}, {version.made}, from {bags}, by {version.by}")
             lines += [f"    {reason}" for reason in version.reasons]
-            lines += [f"    {name} {value:.4g}" for name, value in version.figures.items()]
+            if figures:
+                lines += [f"    {name} {value:.4g}" for name, value in version.figures.items()]
         lines += [f"{c.at}: {c.before} -> {c.to}{' (back)' * c.rollback}: {c.why}" for c in self.changes]
         return "\n".join(lines)
 

@@ -226,6 +226,7 @@ def test_people_see_what_is_in_force_and_why(site: Site) -> None:
     site.put_in_force(2, "the gate accepted it")
     text = site.read().to_text()
     assert "* 2 accepted" in text and "  0 the network shipped" in text and "0 -> 2: the gate accepted it" in text
+    assert "agreement 0.7" not in text and "agreement 0.7" in site.read().to_text(figures=True)
 
 
 def test_the_ledger_is_plain_yaml(site: Site) -> None:

@@ -19,11 +19,13 @@ def register(app: typer.Typer) -> None:
 
 
 @group.command("show")
-def show(folder: Folder) -> None:
-    """Print the site's networks with their verdicts and figures, and each change with its reason."""
+def show(
+    folder: Folder, figures: Annotated[bool, typer.Option("--figures", help="All that the gate measured")] = False
+) -> None:
+    """Print the site's networks with their verdicts and reasons, and each change with its reason."""
     from ov3d_perception.ledger import Site
 
-    print(Site(folder).read().to_text())
+    print(Site(folder).read().to_text(figures))
 
 
 @group.command("use")

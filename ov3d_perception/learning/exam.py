@@ -23,8 +23,9 @@ FRAMES, OLD_FRAMES = 25, 20
 Look = list[Sequence[Frame]]
 
 
-def looks_of(bags: Sequence[Mapping[str, Any]], memory: Path, own: Recipe) -> dict[str, list[Look]]:
-    """The frames of each place, by look. bags: as ``bags.look`` tells, the new recording first. own: the network's."""
+def looks_of(bags: Sequence[Mapping[str, Any]], memory: Path, first: Recipe) -> dict[str, list[Look]]:
+    """The frames of each place, by look. bags: as ``bags.look`` tells, the new recording first. first: of the network
+    that the site began with."""
     places: dict[str, list[Look]] = {}
     for number, about in enumerate(bags):
         held = open_bag_frames(Path(about["bag"]), about["options"], stretch=HELD)
@@ -33,7 +34,7 @@ def looks_of(bags: Sequence[Mapping[str, Any]], memory: Path, own: Recipe) -> di
     if any(memory.glob("*.npz")):
         kept = Kept(memory, "exam")
         places["kept frames"] = _in_looks(FrameSubset(kept, range(len(kept))), OLD_FRAMES)
-    if streets := streets_of(own):
+    if streets := streets_of(first):
         first, second, *others = map(open_source, streets)
         places["simulated streets"] = [[first, second], *([source] for source in others)]
     return {name: looks for name, looks in places.items() if looks}

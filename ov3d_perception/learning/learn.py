@@ -194,7 +194,7 @@ class _Learning:
         images = round(used * max(about["views"] for about in bags) + kept * len(first.views))
         epoch = round(2 * used if kept else used)
         left = self.order.hours * 3600 - sum(self.run.seconds.values())
-        exams = exam.looks_of(bags, self.memory, self.own)
+        exams = exam.looks_of(bags, self.memory, self._first_recipe())
         asked = sum(len(frames) for looks in exams.values() for frames in looks[0])
         budget = plan(costs, images, epoch, asked, left)
         self._require_disk(images, first)
@@ -219,7 +219,7 @@ class _Learning:
             return Contest(place, before, after, self.text, self.classes, pairs, teacher, sure, new=place == exam.NEW)
 
         words = changed_words(self.info.bank, load_info(candidate).bank)
-        places = exam.looks_of(bags, self.memory, self.own)
+        places = exam.looks_of(bags, self.memory, self._first_recipe())
         doubts = [] if self.order.trust else [line for about in bags for line in about["doubts"]]
         found, compared = exam.hold(places, contest, self.gate, words, self.say, doubts)
         report.write_places(self.run.folder, compared)
@@ -264,6 +264,12 @@ class _Learning:
             sources.append({**old, "repeat": max(1, round(new / kept))})  # half of what is seen, so that it stays known
         cache = max(self.order.disk_gb * 0.8, 0.1)
         return site_recipe(self.own, self.running, sources, epochs, self.order.method, self.order.recipe, cache)
+
+    def _first_recipe(self) -> Recipe:
+        """Of the network that the site began with: what that knew is asked every night, not on the first one alone.
+        The running network's own, where that file is gone."""
+        first = (self.site.checkpoint(0) or shipped_checkpoint()).resolve()
+        return own_recipe(load_info(first), first) if first.is_file() else self.own
 
     def _vocabulary(self) -> Vocabulary:
         return Vocabulary.from_words(self.classes, self.text)

@@ -17,6 +17,7 @@ from colour_scene import ColourEncoder, Walls, bank, walls_recipe
 from ov3d_perception.datasets.kept import Kept
 from ov3d_perception.datasets.registry import SOURCES
 from ov3d_perception.errors import DatasetError, IdentityError, ResourceError
+from ov3d_perception.evaluation.gate import GateSpec
 from ov3d_perception.inference import Segmenter
 from ov3d_perception.language.bank import TextBank
 from ov3d_perception.language.vocabulary import Vocabulary
@@ -242,6 +243,22 @@ def test_the_shipped_network_is_remembered_by_four_frames_of_twelve_of_its_stree
     assert (len(source), recipe.train.every, len(chosen)) == (180, 2, 48)
     drives = [2 * index // 15 for index in chosen.indices]
     assert [drives.count(drive) for drive in sorted(set(drives))] == [4] * 12
+
+
+def test_every_night_is_asked_what_the_first_network_knew(order: Order, tmp_path: Path) -> None:
+    """Also when the network in force comes from another order, whose recipe names bags."""
+    site = Site(order.site)
+    site.begin("")
+    site.add(Path(order.began), ["drive"], ACCEPTED)
+    site.put_in_force(1, "test")
+    learning = module._Learning(order, site, Run(tmp_path / "run"), lambda _: None, GateSpec())
+    assert learning.own.train.dataset == "walls"
+    assert learning._first_recipe().train.dataset == "simulated"
+    assert "simulated streets" in exam.looks_of([], tmp_path, learning._first_recipe())
+    gone = Site(tmp_path / "other")
+    gone.begin(str(tmp_path / "gone.safetensors"))
+    learning.site = gone
+    assert learning._first_recipe() == learning.own
 
 
 def test_one_epoch_is_measured_whatever_the_recipe_says(order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
