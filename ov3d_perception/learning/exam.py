@@ -35,8 +35,8 @@ def looks_of(bags: Sequence[Mapping[str, Any]], memory: Path, first: Recipe) -> 
         kept = Kept(memory, "exam")
         places["kept frames"] = _in_looks(FrameSubset(kept, range(len(kept))), OLD_FRAMES)
     if streets := streets_of(first):
-        first, second, *others = map(open_source, streets)
-        places["simulated streets"] = [[first, second], *([source] for source in others)]
+        pictured, bare, *others = map(open_source, streets)
+        places["simulated streets"] = [[pictured, bare], *([source] for source in others)]
     return {name: looks for name, looks in places.items() if looks}
 
 
