@@ -30,21 +30,23 @@ _engines: list[Any] = []
 
 
 class Host(NamedTuple):
-    """This processor: floats in its widest vector, its vector registers, whether it multiplies pairs of bfloat16, and
-    whether it does four bytes at a time."""
+    """This processor: floats in its widest vector, its vector registers, whether it multiplies pairs of bfloat16,
+    whether it does four bytes at a time, and whether pairs of bfloat16 are faster than floats."""
 
     lanes: int
     registers: int
     dot: bool
     dot_bytes: bool = False
+    dot_pays: bool = False
 
 
 @cache
 def host() -> Host:
-    """The processor, as LLVM detects it."""
+    """The processor, as LLVM detects it. Products of pairs have half the rate on Intel's that have AMX, too."""
     has = binding.get_host_cpu_features()
     if has.get("avx512f") and has.get("avx512vl"):
-        return Host(16, 32, bool(has.get("avx512bf16")), bool(has.get("avx512vnni")))
+        dot = bool(has.get("avx512bf16"))
+        return Host(16, 32, dot, bool(has.get("avx512vnni")), dot and not has.get("amx-bf16"))
     if has.get("avx2") and has.get("fma"):
         return Host(8, 16, False, bool(has.get("avxvnni")))
     return Host(4, 32 if has.get("neon") else 16, False)

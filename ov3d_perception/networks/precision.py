@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from ov3d_perception.errors import Ov3dError
-from ov3d_perception.sparse.kernels import multiplies_bytes
+from ov3d_perception.sparse.kernels import halves_pay, multiplies_bytes
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 """Those of floats; there is int8 besides."""
@@ -52,15 +51,4 @@ def _lacks(device: torch.device, backend: str, largest: Sequence[float]) -> tupl
 
 
 def _fastest_floats(device: torch.device) -> torch.dtype:
-    cpu = Path("/proc/cpuinfo")
-    low = device.type == "cuda" or (cpu.is_file() and bf16_pays(cpu.read_text()))
-    return torch.bfloat16 if low else torch.float32
-
-
-def bf16_pays(cpuinfo: str) -> bool:
-    """True where products of bfloat16 have instructions that are faster than float32's.
-
-    Those of AVX-512 are on AMD's processors. On Intel's with AMX they have half the rate; our layers do not use AMX.
-    """
-    flags = cpuinfo.split()
-    return "avx512_bf16" in flags and "amx_bf16" not in flags
+    return torch.bfloat16 if device.type == "cuda" or halves_pay() else torch.float32

@@ -73,7 +73,7 @@ def place(buffer: Buffer, memory: Memory) -> tuple[int, int]:
     """Address of a buffer's first element, and elements from row to row."""
     whole, column = buffer.place()
     rows: Num[Tensor, "n c"] = memory[whole]
-    return rows.data_ptr() + column * rows.element_size(), whole.channels
+    return rows.data_ptr() + column * rows.element_size(), rows.shape[1]
 
 
 def rows_of(buffer: Buffer, memory: Memory) -> Num[Tensor, "n c"]:

@@ -22,7 +22,8 @@ from ov3d_perception.sparse.blocks import Block
 from ov3d_perception.sparse.epilogue import Epilogue
 from ov3d_perception.sparse.kernel_gradient import kernel_gradient
 from ov3d_perception.sparse.kernel_map import KernelMap
-from ov3d_perception.sparse.layer_code import layer, packed, step_of
+from ov3d_perception.sparse.layer_code import layer, step_of
+from ov3d_perception.sparse.packing import packed
 from ov3d_perception.sparse.runtime import arena
 from ov3d_perception.sparse.runtime.memory import as_resource_error, require
 from ov3d_perception.sparse.runtime.workers import run_on_threads

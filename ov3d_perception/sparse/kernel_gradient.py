@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ov3d_perception.llvm_code import FLOAT, HALF, LONG, WORD, Code
 from ov3d_perception.sparse.kernel_map import KernelMap
-from ov3d_perception.sparse.kernels import Form, Tile, add_to, dot, fetch_rows, form_of, tile_for
+from ov3d_perception.sparse.kernels import Form, Tile, add_to, dot, fetch_rows, form_of, side_by_side, tile_for
 from ov3d_perception.sparse.steps import Record, run_steps, step_function
 
 _PAIRS = 64
@@ -151,8 +151,8 @@ def _sum_over_pairs(
         even = code.sub(end, code.and_(code.sub(end, begin), LONG(1)))
         with code.loop(begin, even, 2) as pair:
             (row, right), (next_row, next_right) = (of(code.add(pair, LONG(n))) for n in range(2))
-            left = _side_by_side(code, *(code.read(place, tile.rows) for place in (row, next_row)))
-            both = [_side_by_side(code, *vectors) for vectors in zip(right, next_right, strict=True)]
+            left = side_by_side(code, *(code.read(place, tile.rows) for place in (row, next_row)))
+            both = [side_by_side(code, *vectors) for vectors in zip(right, next_right, strict=True)]
             add([code.extract_element(left, WORD(n)) for n in range(tile.rows)], both, partial(dot, code))
         begin = even
     with code.loop(begin, end) as pair:
@@ -162,10 +162,3 @@ def _sum_over_pairs(
             values, right = ([code.widened(value) for value in side] for side in (values, right))
         add(values, right, code.multiply_add)
     return [[code.load(place) for place in vectors] for vectors in sums]
-
-
-def _side_by_side(code: Code, low: ir.Value, high: ir.Value) -> ir.Value:
-    """Two vectors of 16 bits as one of 32, whose lower halves are the first's."""
-    words = ir.VectorType(WORD, low.type.count)
-    below, above = (code.zext(half, words) for half in (low, high))
-    return code.or_(below, code.shl(above, ir.Constant(words, [16] * words.count)))

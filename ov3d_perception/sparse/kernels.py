@@ -52,6 +52,11 @@ def fits(feats: Tensor, channels: int) -> bool:
     return feats.device.type == "cpu" and feats.dtype in (torch.float32, torch.bfloat16) and channels % 4 == 0
 
 
+def halves_pay() -> bool:
+    """Whether products of bfloat16 are faster than those of float32 on this processor."""
+    return host().dot_pays
+
+
 def multiplies_bytes() -> bool:
     """Whether this processor has instructions for products of bytes, which :func:`dot_bytes` needs."""
     return host().dot_bytes
@@ -144,6 +149,13 @@ def dot_bytes(code: Code, a: ir.Value, b: ir.Value, known: ir.Value) -> ir.Value
     fours = ir.VectorType(BYTE, 4 * lanes)
     name = f"llvm.x86.avx512.vpdpbusd.{32 * lanes}"
     return code.intrinsic(name, known, code.bitcast(a, fours), code.bitcast(b, fours))
+
+
+def side_by_side(code: Code, low: ir.Value, high: ir.Value) -> ir.Value:
+    """Two vectors of 16 bits as one of 32, whose lower halves are the first's."""
+    words = ir.VectorType(WORD, low.type.count)
+    below, above = (code.zext(half, words) for half in (low, high))
+    return code.or_(below, code.shl(above, ir.Constant(words, [16] * words.count)))
 
 
 def add_to(code: Code, place: ir.Value, vectors: list[ir.Value]) -> None:

@@ -13,7 +13,6 @@ from functools import cache
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float32, Num
 from llvmlite import ir
 from torch import Tensor
 
@@ -63,61 +62,6 @@ class Step(NamedTuple):
     shortcut_scale: int = 0  # and of the shortcut or its products
 
 
-def packed(kernel: Num[Tensor, "k i o"]) -> Num[Tensor, "k p h w"]:
-    """Matrices as they are read: panel after panel of columns; of bfloat16 two rows as one where pairs are multiplied,
-    of int8 four.
-
-    Of bfloat16, an odd number of rows is filled up with zeros. Of int8, their number is a multiple of four.
-    """
-    tile, form = tile_for(kernel.shape[2]), form_of(kernel.dtype)
-    if kernel.dtype == torch.bfloat16:
-        kernel = torch.nn.functional.pad(kernel, (0, 0, 0, kernel.shape[1] % 2))
-    if form.step == 1:
-        return kernel.float().unflatten(2, (-1, tile.columns)).transpose(1, 2).contiguous()
-    groups = kernel.unflatten(1, (-1, form.step)).unflatten(3, (-1, tile.columns))
-    return groups.permute(0, 3, 1, 4, 2).flatten(3).contiguous()
-
-
-class PackStep(NamedTuple):
-    """A record that packs a float32 kernel, in the time of a step. A block is an offset's matrix."""
-
-    function: int
-    blocks: int
-    kernel: int
-    panels: int
-    channels: int
-    columns: int
-
-
-def pack_step(kernel: Float32[Tensor, "k i o"], panels: int, transposed: bool) -> PackStep:
-    """What :func:`packed` does, for the kernel or, transposed, for that of its features' gradient. The kernel is
-    contiguous; panels: address of as many floats."""
-    channels, columns = kernel.shape[:0:-1] if transposed else kernel.shape[1:]
-    return PackStep(_pack(tile_for(columns), transposed), len(kernel), kernel.data_ptr(), panels, channels, columns)
-
-
-@cache
-def _pack(tile: Tile, transposed: bool) -> int:
-    def write(code: Code) -> None:
-        record, block, _ = code.fn.args
-        step = Record(code, record, PackStep._fields)
-        channels, columns = step.number("channels"), step.number("columns")
-        size = code.mul(channels, columns)
-        kernel, panels = (code.at(step.array(name, FLOAT), (block, size)) for name in ("kernel", "panels"))
-        with code.loop(0, columns, tile.columns) as column, code.loop(0, channels) as row:
-            target = code.at(panels, (column, channels), (row, LONG(tile.columns)))
-            if transposed:
-                with code.loop(0, LONG(tile.columns)) as at:
-                    source = code.at(kernel, (code.add(column, at), channels), row)
-                    code.store(code.load(source), code.at(target, at))
-            else:
-                for at in range(0, tile.columns, tile.lanes):
-                    source = code.at(kernel, (row, columns), column, at)
-                    code.write(code.read(source, tile.lanes), code.at(target, at))
-
-    return step_function(f"pack_{tile.vectors}_{tile.lanes}_{transposed}", write)
-
-
 def layer(
     columns: int,
     dtype: torch.dtype,
@@ -126,7 +70,7 @@ def layer(
     out: torch.dtype | None = None,
 ) -> int:
     """Address of the function of a layer with so many output channels; shortcut: none, same or projected; out: type of
-    the result, that of the features by default."""
+    the result, that of the features by default. The same shortcut is of the result's type, or bytes as the features."""
     tile, form = tile_for(columns), form_of(dtype)
     return _layer(tile, form, shortcut, relu, form_of(out or dtype).kind)
 
@@ -177,7 +121,7 @@ def _write_layer(code: Code, tile: Tile, form: Form, shortcut: str, relu: bool, 
     first, end = (code.long(code.at(rows, at)) for at in (block, code.add(block, LONG(1))))
     span, lanes = (first, end), tile.lanes
     bias, scale, beside_scale = (step.array(name, FLOAT) for name in ("bias", "scale", "shortcut_scale"))
-    beside, beside_wide = step.array("shortcut", form.kind), step.number("shortcut_wide")
+    beside, beside_wide = step.array("shortcut", BYTE if form.kind is BYTE else out), step.number("shortcut_wide")
 
     def begun(row: ir.Value, at: ir.Value) -> ir.Value:
         """Bias, and the shortcut's row."""

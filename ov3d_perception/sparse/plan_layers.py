@@ -18,7 +18,8 @@ from torch import Tensor
 from ov3d_perception.sparse import kernels
 from ov3d_perception.sparse.buffers import Buffer
 from ov3d_perception.sparse.fused import affine
-from ov3d_perception.sparse.layer_code import layer, packed
+from ov3d_perception.sparse.layer_code import layer
+from ov3d_perception.sparse.packing import packed
 from ov3d_perception.sparse.recording import Recorded, Recording, UntraceableError
 
 _SIGNED, _UNSIGNED = 127, 255

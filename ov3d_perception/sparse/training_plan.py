@@ -19,31 +19,30 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 
 from ov3d_perception.sparse import kernels, norm_code
-from ov3d_perception.sparse.batch_norm import can_be_compiled, count_batch, norm_step
+from ov3d_perception.sparse.batch_norm import count_batch, norm_step
 from ov3d_perception.sparse.buffers import Buffer, Memory, allocate, place, shared_slots
-from ov3d_perception.sparse.convolution import pairs_in_a_block
 from ov3d_perception.sparse.coordinates import CoordinateManager
 from ov3d_perception.sparse.kernel_gradient import kernel_gradient_step
 from ov3d_perception.sparse.kernel_map import KernelMap
-from ov3d_perception.sparse.layer_code import layer, pack_step, step_of
-from ov3d_perception.sparse.modules import BatchNorm, Conv3d, ConvTranspose3d
 from ov3d_perception.sparse.norm_code import TERMS, NormStep, parts_of
+from ov3d_perception.sparse.packing import round_step
 from ov3d_perception.sparse.plan import maps_of
 from ov3d_perception.sparse.recording import Recorded, Recording, Traced, UntraceableError, record
 from ov3d_perception.sparse.runtime import arena
 from ov3d_perception.sparse.runtime.memory import as_resource_error
 from ov3d_perception.sparse.steps import run_steps
 from ov3d_perception.sparse.tensor import SparseTensor
+from ov3d_perception.sparse.training_products import Kernels, Product, product_of, whole
 
 Forward = Callable[[Any, SparseTensor], SparseTensor]
-_FLOATS = torch.zeros(0)
 _plans: WeakKeyDictionary[nn.Module, tuple[tuple[int, ...], TrainingPlan | None]] = WeakKeyDictionary()
 
 
 def planned_in_training(forward: Forward) -> Forward:
-    """Decorator of a network's ``forward``: where gradients are recorded on a CPU in float32, with our own backend, the
-    network is recorded at its first call and run as a :class:`TrainingPlan`; else, and where it cannot be recorded,
-    layer by layer. The results differ by rounding."""
+    """Decorator of a network's ``forward``: where gradients are recorded on a CPU of float32 features, with our own
+    backend, the network is recorded at its first call and run as a :class:`TrainingPlan`; else, and where it cannot be
+    recorded, layer by layer. The results differ by rounding. Under autocast to bfloat16 its convolutions multiply that
+    where the processor is faster with it."""
 
     @wraps(forward)
     def run(network: nn.Module, x: SparseTensor) -> SparseTensor:
@@ -60,7 +59,7 @@ def _wanted(x: SparseTensor) -> bool:
         and x.feats.device.type == "cpu"
         and x.feats.dtype == torch.float32
         and not x.feats.requires_grad
-        and not torch.is_autocast_enabled("cpu")
+        and (not torch.is_autocast_enabled("cpu") or torch.get_autocast_dtype("cpu") == torch.bfloat16)
         and type(x.manager) is CoordinateManager
         and x.stride == 1
     )
@@ -83,18 +82,9 @@ def _plan_of(network: nn.Module, channels: int) -> TrainingPlan | None:
     return plan
 
 
-class _Product(NamedTuple):
-    """A convolution and its norm. number: among the plan's; pointwise ones have the map of each voxel with itself."""
-
-    number: int
-    source: Buffer
-    conv: Conv3d | ConvTranspose3d
-    norm: nn.BatchNorm1d
-
-
 class _Layer(NamedTuple):
     recorded: Recorded
-    products: list[_Product]  # the shortcut's projection, if it has one; the layer's own
+    products: list[Product]  # the shortcut's projection, if it has one; the layer's own
 
     @property
     def plain_shortcut(self) -> Buffer | None:
@@ -115,13 +105,15 @@ class _Way(NamedTuple):
 class _Pass:
     """What a forward pass leaves for the backward pass.
 
-    maps, norms: of each product. rows: of each stride. memory: layers' results. raw: what each product's norm
-    normalises; backward, its gradient. terms: see :data:`~ov3d_perception.sparse.norm_code.TERMS`. parts: room for a
-    norm's sums. room: floats for a block's.
+    maps, norms: of each product. rows: of each stride. memory: layers' results. read: what products read, the same or
+    rounded to another type, dtype. raw: what each product's norm normalises; backward, its gradient. terms: see
+    :data:`~ov3d_perception.sparse.norm_code.TERMS`. parts: room for a norm's sums. room: floats for a block's.
     """
 
     rows: dict[int, int]
     memory: Memory
+    read: Memory
+    dtype: torch.dtype
     raw: list[Tensor]
     terms: list[Tensor]
     parts: Tensor
@@ -181,18 +173,21 @@ class TrainingPlan:
             if min(len(x.manager.voxels(made.recorded.target.stride)) for made in self.layers) < 2:
                 return None
             count_batch(*(product.norm for product in self.products if product.norm.training))
-            return x.replace(_Run.apply(self, x, maps, *self.parameters))
+            half = torch.is_autocast_enabled("cpu") and kernels.halves_pay()
+            dtype = torch.bfloat16 if half else torch.float32
+            return x.replace(_Run.apply(self, x, maps, dtype, *self.parameters))
 
-    def forward(self, x: SparseTensor, maps: Sequence[KernelMap]) -> tuple[Tensor, _Pass]:
-        """The result, and what :meth:`backward` needs."""
-        left, packs = self._memory(x), _Kernels(self.products)
+    def forward(self, x: SparseTensor, maps: Sequence[KernelMap], dtype: torch.dtype) -> tuple[Tensor, _Pass]:
+        """The result, and what :meth:`backward` needs. dtype: of what is multiplied."""
+        left = self._memory(x, dtype)
+        packs = Kernels(self.products, dtype)
         each_row = {stride: KernelMap.of_each_row(count) for stride, count in left.rows.items()}
         steps: list[tuple[int, ...]] = []
         for made, own_map in zip(self.layers, maps, strict=True):
             recorded = made.recorded
             left.maps += [each_row[recorded.target.stride]] * (len(made.products) - 1) + [own_map]
             for product in made.products:
-                feats, out = place(product.source, left.memory), _whole(left.raw[product.number])
+                feats, out = place(product.source, left.read), whole(left.raw[product.number])
                 its, room = packs.steps(product.conv, left.maps[product.number], feats, out)
                 steps, left.room = [*steps, *its], max(left.room, room)
             *projection, own = made.products
@@ -200,29 +195,41 @@ class TrainingPlan:
             for other in projection:  # its result has no place, since the layer's own norm adds it
                 left.norms.append(self._norm(other, left, (0, 0)))
                 steps += norm_code.forward_steps(left.norms[-1], "none", False, left.kept[other.number])
-                beside, terms, kind = _whole(left.raw[other.number]), left.terms[other.number].data_ptr(), "normalised"
+                beside, terms, kind = whole(left.raw[other.number]), left.terms[other.number].data_ptr(), "normalised"
             if made.plain_shortcut is not None:
                 beside, kind = place(made.plain_shortcut, left.memory), "same"
             left.norms.append(self._norm(own, left, place(recorded.target, left.memory), beside, terms))
             steps += norm_code.forward_steps(left.norms[-1], kind, True, left.kept[own.number])
+            if left.read is not left.memory and recorded.target.place()[0] in left.read:
+                places = place(recorded.target, left.memory), place(recorded.target, left.read)
+                steps.append(round_step(*places, left.rows[recorded.target.stride], recorded.target.channels))
         run_steps(steps, left.room)
         return left.memory[self.target], left
 
-    def _memory(self, x: SparseTensor) -> _Pass:
+    def _memory(self, x: SparseTensor, dtype: torch.dtype) -> _Pass:
         """Room for all that a step computes. The result has memory of its own: it may be kept longer."""
         rows = {b.stride: len(x.manager.voxels(b.stride)) for b in (self.source, self.target, *self.slots)}
         memory = allocate(self.slots, rows, x.feats)
         memory[self.target] = arena.empty(len(x), self.target.channels, x.feats)
         memory[self.source] = x.feats.contiguous()
+        read = memory if dtype == torch.float32 else self._rounded(x, rows, dtype)
         shapes = [Buffer(m.recorded.target.stride, p.norm.num_features) for m in self.layers for p in m.products]
         raw = allocate({shape: number for number, shape in enumerate(shapes)}, rows, x.feats)
         terms = [torch.empty(len(TERMS), shape.channels) for shape in shapes]
         parts = torch.empty(max(2 * parts_of(rows[shape.stride]) * shape.channels for shape in shapes))
         kept = [not product.norm.training for product in self.products]
-        return _Pass(rows, memory, list(raw.values()), terms, parts, kept)
+        return _Pass(rows, memory, read, dtype, list(raw.values()), terms, parts, kept)
+
+    def _rounded(self, x: SparseTensor, rows: dict[int, int], dtype: torch.dtype) -> Memory:
+        """Room for what products read in another type, and the network's inputs in it."""
+        sources = dict.fromkeys(product.source.place()[0] for product in self.products)
+        slots = {buffer: number for number, buffer in enumerate(sources) if buffer is not self.source}
+        memory = allocate(slots, rows, x.feats.new_empty(0, 0, dtype=dtype))
+        memory[self.source] = nn.functional.pad(x.feats, (0, x.feats.shape[1] % 2)).to(dtype)
+        return memory
 
     def _norm(
-        self, product: _Product, left: _Pass, out: tuple[int, int], beside: tuple[int, int] = (0, 0), terms: int = 0
+        self, product: Product, left: _Pass, out: tuple[int, int], beside: tuple[int, int] = (0, 0), terms: int = 0
     ) -> NormStep:
         rows = left.raw[product.number]
         places = left.parts.data_ptr(), left.terms[product.number].data_ptr()
@@ -230,7 +237,9 @@ class TrainingPlan:
 
     def backward(self, grad: Float32[Tensor, "n c"], left: _Pass) -> list[Tensor]:
         """Gradients of the parameters."""
-        gradients, packs = [torch.empty_like(parameter) for parameter in self.parameters], _Kernels(self.products)
+        gradients = [torch.empty_like(parameter) for parameter in self.parameters]
+        packs, most = Kernels(self.products, left.dtype), max(raw.numel() for raw in left.raw)
+        rounded = None if left.read is left.memory else arena.empty(1, most, grad.new_empty(0, dtype=left.dtype))
         memory = allocate(self.gradient_slots, left.rows, grad)
         memory[self.target] = grad.contiguous()
         steps: list[tuple[int, ...]] = []
@@ -244,10 +253,14 @@ class TrainingPlan:
                 step = _with_gradients(left.norms[product.number], left.raw[product.number], ways, by_norm)
                 steps += norm_code.backward_steps(step, True, left.kept[product.number], passed)
             for product, add in reversed(list(zip(made.products, adds, strict=True))):
-                pairs, by_raw = left.maps[product.number], _whole(left.raw[product.number])
-                feats = (*place(product.source, left.memory), product.conv.in_channels)
+                pairs, by_raw = left.maps[product.number], whole(left.raw[product.number])
+                if rounded is not None:
+                    copy = rounded.data_ptr(), by_raw[1]
+                    steps.append(round_step(by_raw, copy, len(left.raw[product.number]), by_raw[1]))
+                    by_raw = copy
+                feats = (*place(product.source, left.read), product.conv.in_channels)
                 by_kernel = gradients[3 * product.number].data_ptr()
-                steps.append(kernel_gradient_step(pairs, feats, (*by_raw, by_raw[1]), torch.float32, by_kernel))
+                steps.append(kernel_gradient_step(pairs, feats, (*by_raw, by_raw[1]), left.dtype, by_kernel))
                 if add is not None:
                     into = place(product.source, memory)
                     its, room = packs.steps(product.conv, pairs.transposed, by_raw, into, (True, add))
@@ -260,52 +273,7 @@ def _layer(made: Recorded, source: Buffer, numbers: Iterator[int]) -> _Layer:
     parts: list[tuple[Buffer, nn.Module, nn.Module]] = [(made.source, made.conv, made.norm)]
     if made.projection is not None and made.shortcut is not None:
         parts.insert(0, (made.shortcut, *made.projection))
-    return _Layer(made, [_product(*part, source, numbers) for part in parts])
-
-
-def _product(buffer: Buffer, conv: nn.Module, norm: nn.Module, source: Buffer, numbers: Iterator[int]) -> _Product:
-    batch_norm = norm.bn if isinstance(norm, BatchNorm) else norm
-    assert isinstance(conv, (Conv3d, ConvTranspose3d))
-    known = kernels.fits(_FLOATS, conv.out_channels) and (buffer is source or kernels.fits(_FLOATS, conv.in_channels))
-    if not known or conv.bias is not None or not can_be_compiled(batch_norm):
-        raise UntraceableError(f"no compiled training of {conv} and {norm}")
-    assert isinstance(batch_norm, nn.BatchNorm1d)
-    return _Product(next(numbers), buffer, conv, batch_norm)
-
-
-def _whole(rows: Tensor) -> tuple[int, int]:
-    """Address, and elements from row to row."""
-    return rows.data_ptr(), rows.shape[1]
-
-
-class _Kernels:
-    """Packed kernels of one way, and the terms that their products begin with: none."""
-
-    def __init__(self, products: Sequence[_Product]) -> None:
-        self._panels = arena.empty(1, sum(product.conv.kernel.numel() for product in products), _FLOATS)
-        self._used, self._zeros = 0, torch.zeros(max(max(p.conv.in_channels, p.conv.out_channels) for p in products))
-
-    def steps(
-        self,
-        conv: Conv3d | ConvTranspose3d,
-        pairs: KernelMap,
-        feats: tuple[int, int],
-        out: tuple[int, int],
-        way: tuple[bool, bool] = (False, False),
-    ) -> tuple[list[tuple[int, ...]], int]:
-        """Records of the convolution's products, and floats that a block of them needs. way: whether it is the gradient
-        of its features, and whether it is added to what is there."""
-        (backward, add), (place_, wide) = way, out
-        kernel = conv.kernel.detach() if conv.kernel.dim() == 3 else conv.kernel.detach()[None]
-        panels = self._panels.data_ptr() + 4 * self._used
-        self._used += kernel.numel()
-        pack = pack_step(kernel, panels, backward)
-        columns, cut = pack.columns, pairs.cut(pairs_in_a_block(_FLOATS))
-        rest = {"out": place_, "out_wide": wide, "columns": columns}
-        function = layer(columns, torch.float32, "same" if add else "none")
-        step = step_of(function, pairs, cut, (*feats, pack.channels), panels, self._zeros, **rest)
-        step = step._replace(shortcut=place_, shortcut_wide=wide) if add else step
-        return [pack, step], cut.most * columns
+    return _Layer(made, [product_of(*part, source, numbers) for part in parts])
 
 
 def _with_gradients(norm: NormStep, raw: Tensor, ways: Sequence[tuple[int, int]], by_norm: list[int]) -> NormStep:
@@ -332,8 +300,10 @@ def _covered(buffer: Buffer, written: set[Buffer]) -> bool:
 
 class _Run(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, plan: TrainingPlan, x: SparseTensor, maps: list[KernelMap], *parameters: Tensor) -> Tensor:
-        out, ctx.left = plan.forward(x, maps)
+    def forward(
+        ctx: Any, plan: TrainingPlan, x: SparseTensor, maps: list[KernelMap], dtype: torch.dtype, *parameters: Tensor
+    ) -> Tensor:
+        out, ctx.left = plan.forward(x, maps, dtype)
         ctx.plan = plan
         ctx.save_for_backward(out, x.feats, *parameters)  # so that changes of them are noticed
         return out
@@ -345,4 +315,4 @@ class _Run(torch.autograd.Function):
             raise RuntimeError("A step's gradient is computed once: its features' memory is used for it")
         _ = ctx.saved_tensors
         left, ctx.left = ctx.left, None
-        return None, None, None, *ctx.plan.backward(grad, left)
+        return None, None, None, None, *ctx.plan.backward(grad, left)

@@ -5,19 +5,32 @@ from __future__ import annotations
 import pytest
 import torch
 
+from ov3d_perception import llvm_code
 from ov3d_perception.errors import Ov3dError
 from ov3d_perception.networks import precision
-from ov3d_perception.networks.precision import PRECISIONS, bf16_pays, choose
+from ov3d_perception.networks.precision import PRECISIONS, choose
+from ov3d_perception.sparse import kernels
 
 CPU, CALIBRATED = torch.device("cpu"), (1.0, 2.0)
 
 
 @pytest.mark.parametrize(
-    ("flags", "pays"),
-    [("fma avx2", False), ("avx512f avx512_bf16", True), ("avx512_bf16 amx_bf16", False), ("avx512f", False)],
+    ("features", "pays"),
+    [
+        ({"avx512bf16": False}, False),
+        ({"avx512bf16": True}, True),
+        ({"avx512bf16": True, "amx-bf16": True}, False),
+        ({"avx512bf16": True, "avx512vl": False, "avx2": True, "fma": True}, False),
+    ],
 )
-def test_where_bfloat16_is_the_automatic_choice(flags: str, pays: bool) -> None:
-    assert bf16_pays(f"model name\t: a processor\nflags\t\t: fpu {flags} sha_ni\n") == pays
+def test_where_bfloat16_is_the_automatic_choice(
+    features: dict[str, bool], pays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {"avx512f": True, "avx512vl": True} | features
+    monkeypatch.setattr(llvm_code.binding, "get_host_cpu_features", lambda: known)
+    machine = llvm_code.host.__wrapped__()
+    monkeypatch.setattr(kernels, "host", lambda: machine)
+    assert choose("auto", CPU, "auto", ()).dtype == (torch.bfloat16 if pays else torch.float32)
 
 
 @pytest.mark.parametrize("able", [False, True])

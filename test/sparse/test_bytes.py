@@ -15,8 +15,9 @@ from ov3d_perception.sparse.buffers import Buffer
 from ov3d_perception.sparse.coordinates import CoordinateManager
 from ov3d_perception.sparse.fused import affine
 from ov3d_perception.sparse.kernel_map import KernelMap
-from ov3d_perception.sparse.layer_code import layer, packed, step_of
+from ov3d_perception.sparse.layer_code import layer, step_of
 from ov3d_perception.sparse.modules import BatchNorm, ReLU
+from ov3d_perception.sparse.packing import packed
 from ov3d_perception.sparse.plan import Plan, maps_of
 from ov3d_perception.sparse.plan_layers import rounded
 from ov3d_perception.sparse.recording import UntraceableError, record

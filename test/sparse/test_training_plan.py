@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import weakref
@@ -88,7 +89,7 @@ def test_equals_layer_by_layer(arch: str, kept: bool, threads: int) -> None:
 
 def test_weights_after_some_steps_are_those_of_layer_by_layer() -> None:
     results = []
-    for run in (layer_by_layer, lambda: patch.object(training_plan, "_FLOATS", torch.zeros(0))):
+    for run in (layer_by_layer, contextlib.nullcontext):
         made = network()
         optimiser = torch.optim.SGD(made.parameters(), lr=0.01, momentum=0.9)
         with run():  # type: ignore[attr-defined]
@@ -99,6 +100,35 @@ def test_weights_after_some_steps_are_those_of_layer_by_layer() -> None:
         results.append(made.state_dict())
     for name, value in results[0].items():
         torch.testing.assert_close(results[1][name], value, rtol=1e-3, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("pays", [True, False])
+@pytest.mark.parametrize("arch", ["MinkUNet14A", "MinkUNet18A"])
+def test_under_autocast_as_near_to_float32_as_layer_by_layer(
+    arch: str, pays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Products are of bfloat16 where that pays; else all is float32, which is faster there than layer by layer."""
+    monkeypatch.setattr(training_plan.kernels, "halves_pay", lambda: pays)
+    x, found = cloud(shuffled=arch == "MinkUNet18A"), {}
+    ways = {
+        "exact": (contextlib.nullcontext, False),
+        "ours": (contextlib.nullcontext, True),
+        "theirs": (layer_by_layer, True),
+    }
+    for name, (how, half) in ways.items():
+        made = network(arch)
+        with how(), torch.autocast("cpu", torch.bfloat16, enabled=half):  # type: ignore[attr-defined]
+            out = step(made, x).float()
+        found[name] = [out, *gradients(made).values()]
+    errors = {
+        name: [float((one - right).norm() / right.norm()) for one, right in zip(of, found["exact"], strict=True)]
+        for name, of in found.items()
+    }
+    if not pays:
+        assert max(errors["ours"]) < 1e-5
+        return
+    assert 1e-4 < errors["ours"][0] < errors["theirs"][0]
+    assert sum(errors["ours"]) < 1.2 * sum(errors["theirs"]), errors
 
 
 def test_the_same_to_the_bit_with_any_number_of_threads() -> None:
