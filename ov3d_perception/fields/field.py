@@ -112,7 +112,9 @@ class RadianceField(nn.Module):
     def _depth_of_step(self) -> float:
         return self.step * self.settings.thickness / float(self.unit)
 
-    def look(self, rays: Rays, jitter: bool = False, weight: float = 0.0, block: int = 1) -> Looked:
+    def look(
+        self, rays: Rays, jitter: bool = False, weight: float = 0.0, block: int = 1, fade: float = 0.0
+    ) -> Looked:
         """Samples of the rays and their weights, differentiable by the density.
 
         jitter: begin at a random part of a step, as in training. weight: of a sample that is kept; the settings' where
@@ -129,7 +131,7 @@ class RadianceField(nn.Module):
         settings = self.settings
         marching = MarchSettings(self.step, settings.shift, self._depth_of_step)
         samples = march(self.density, self.occupied, lines, spans(rays, self.box, settings.near), offsets, marching)
-        depth = self.optical_depth(self.density.sum(samples.points, samples.sums))
+        depth = faded(self.optical_depth(self.density.sum(samples.points, samples.sums)), samples.t, fade)
         weights = composite.weights(depth, samples.ray, samples.rays)
         both = torch.stack([weights, weights.detach() * samples.t], 1)
         total = composite.over_rays(both, samples.ray, samples.rays)
@@ -144,10 +146,14 @@ class RadianceField(nn.Module):
         """Appearance features at points in cells."""
         return self.basis(self.appearance(points))
 
-    def render(self, rays: Rays, background: float, jitter: bool = False, block: int = 1) -> tuple[Tensor, Looked]:
-        """Colours in [0, 1] (not clamped while training), equation (1); background: grey behind all; block: of look."""
-        looked = self.look(rays, jitter, block=block)
-        return self.shade(rays, looked, self.features(looked.samples.points), background), looked
+    def render(
+        self, rays: Rays, background: float, jitter: bool = False, block: int = 1, fade: float = 0.0
+    ) -> tuple[Tensor, Looked]:
+        """Colours in [0, 1] (not clamped while training), equation (1); background: grey behind all; block, fade: of
+        look."""
+        looked = self.look(rays, jitter, block=block, fade=fade)
+        features = faded(self.features(looked.samples.points), looked.samples.t[:, None], fade)
+        return self.shade(rays, looked, features, background), looked
 
     def shade(self, rays: Rays, looked: Looked, features: Tensor, background: float) -> Float[Tensor, "n 3"]:
         """Colours of what has been looked at."""
@@ -211,6 +217,18 @@ class ColourNetwork(nn.Module):
         """features (k, f) of samples of rays ``ray`` (k,), whose directions are views (n, 3)."""
         seen = torch.cat([views, *encoded(views, self.frequencies[1])], 1)[ray]
         return torch.sigmoid(self.layers(torch.cat([features, seen, *encoded(features, self.frequencies[0])], 1)))
+
+
+def faded(values: Tensor, t: Tensor, fade: float) -> Tensor:
+    """The same values, their gradients times ``min(1, (t / fade)^2)`` (Philip and Deschaintre, EGSR 2023).
+
+    Rays of a camera lie close together before it, so that space there gets gradients with the inverse square of the
+    distance: floaters. 0: as they are.
+    """
+    if not fade:
+        return values
+    share = (t / fade).square().clamp_max(1)
+    return values * share + values.detach() * (1 - share)
 
 
 def encoded(values: Float[Tensor, "n c"], frequencies: int) -> list[Tensor]:

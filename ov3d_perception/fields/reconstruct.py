@@ -29,8 +29,9 @@ class ReconstructionSettings:
     grid_rate, network_rate: of Adam (0.9, 0.99), falling to ``decay`` of themselves. variation: weights of the total
     variation of density and appearance; l1: weights of the density's L1 before and after the first of ``occupy_at``.
     background: grey behind everything. closed: how much it counts that light passes through everything, where each ray
-    ends at something; 1 / 12, with a background of 0.5, is what backgrounds drawn at random come to. bf16: the networks
-    compute in bfloat16.
+    ends at something; 1 / 12, with a background of 0.5, is what backgrounds drawn at random come to. fade: distance
+    from the camera, in mean sides of the first box, within which gradients are smaller (``field.faded``); 0 in NDC,
+    whose rays do not lie closer together before the camera. bf16: the networks compute in bfloat16.
     """
 
     steps: int = 30_000
@@ -48,6 +49,7 @@ class ReconstructionSettings:
     l1: tuple[float, float] = (0.0, 0.0)
     background: float = 0.0
     closed: float = 0.0
+    fade: float = 0.0
     mask_cells: int = 200**3
     bf16: bool = False
 
@@ -67,6 +69,7 @@ class Reconstruction:
         self.settings, self.seed, self.device = settings, seed, torch.device(device)
         self.step = 0
         self.rays_now = settings.rays // 16 if settings.samples else settings.rays
+        self._fade = settings.fade * float((space.box[1] - space.box[0]).mean())
         torch.manual_seed(seed)
         self.cells = np.exp(np.linspace(
             np.log(settings.first_cells), np.log(settings.last_cells), len(settings.grow_at) + 1
@@ -104,7 +107,7 @@ class Reconstruction:
         rows = torch.randint(len(self._rays), (self.rays_now,), generator=generator)
         rays, wanted = self._rays[rows].to(self.device), self._colours[rows].to(self.device).float() / 255
         with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.bf16):
-            colours, looked = field.render(rays, settings.background, True, BLOCK if settings.bf16 else 1)
+            colours, looked = field.render(rays, settings.background, True, BLOCK if settings.bf16 else 1, self._fade)
             error = functional.mse_loss(colours.float(), wanted)
             loss = error + settings.closed * (1 - looked.opacity).square().mean()
         self._optimiser.zero_grad(set_to_none=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ov3d_perception.fields import composite
-from ov3d_perception.fields.field import FieldSettings, RadianceField
+from ov3d_perception.fields.field import FieldSettings, RadianceField, faded
 from ov3d_perception.fields.grid import VMGrid
 from ov3d_perception.fields.march import MarchSettings, _compiled, _dense
 from ov3d_perception.fields.rays import Ndc, Rays, camera_rays, spans
@@ -130,6 +130,28 @@ def test_samples_are_filled_up_to_whole_blocks_without_a_change() -> None:
         torch.testing.assert_close(found, gradient)
     away = rays_at(torch.tensor([[-2.0, 5.0, 0.2]]), torch.tensor([[1.0, 0, 0]]))
     assert len(field.look(away, block=64).weight) == 0
+
+
+def test_near_the_camera_gradients_are_faded_and_values_are_not() -> None:
+    t = torch.tensor([0.5, 1.0, 2.0, 3.0])
+    values = torch.tensor([3.0, -1.0, 4.0, 2.0], requires_grad=True)
+    found = faded(values, t, 2.0)
+    torch.testing.assert_close(found, values)
+    found.sum().backward()
+    torch.testing.assert_close(values.grad, torch.tensor([1 / 16, 1 / 4, 1.0, 1.0]))
+
+
+def test_a_field_far_from_the_camera_is_rendered_and_trained_as_without_fading() -> None:
+    torch.manual_seed(0)
+    field = RadianceField(FieldSettings((4, 4, 4), (4, 4, 4), features=5, hidden=8, shift=-2.0), (9, 9, 9), BOX)
+    rays = rays_at(torch.tensor([[-4.0, 0.1, 0.2]]), torch.tensor([[1.0, 0, 0]]))
+    grids = [field.density.planes[1], field.appearance.lines[2]]
+    pictures = [field.render(rays, 0.3, fade=fade)[0] for fade in (0.0, 2.5, 50.0)]
+    plain, far, near = (torch.autograd.grad(picture.square().sum(), grids) for picture in pictures)
+    for a, b, c in zip(plain, far, near, strict=True):
+        torch.testing.assert_close(a, b)
+        assert 0 < float(c.norm()) < 0.05 * float(a.norm())
+    assert torch.equal(pictures[0], pictures[2])
 
 
 def test_a_textured_plane_is_seen_where_it_is() -> None:
