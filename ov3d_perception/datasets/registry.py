@@ -20,6 +20,7 @@ SOURCES = {
     "nuscenes": ("ov3d_perception.datasets.nuscenes", "NuScenes"),
     "nuscenes_keyframe": ("ov3d_perception.datasets.nuscenes_keyframe", "NuScenesKeyframe"),
     "scannet": ("ov3d_perception.datasets.scannet", "ScanNet"),
+    "seven_scenes": ("ov3d_perception.datasets.seven_scenes", "SevenScenes"),
     "simulated": ("ov3d_perception.datasets.simulated", "Simulated"),
     "bag": ("ov3d_perception.datasets.bag", "Bag"),
     "kept": ("ov3d_perception.datasets.kept", "Kept"),

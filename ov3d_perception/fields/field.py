@@ -112,9 +112,7 @@ class RadianceField(nn.Module):
     def _depth_of_step(self) -> float:
         return self.step * self.settings.thickness / float(self.unit)
 
-    def look(
-        self, rays: Rays, jitter: bool = False, weight: float = 0.0, block: int = 1, fade: float = 0.0
-    ) -> Looked:
+    def look(self, rays: Rays, jitter: bool = False, weight: float = 0.0, block: int = 1, fade: float = 0.0) -> Looked:
         """Samples of the rays and their weights, differentiable by the density.
 
         jitter: begin at a random part of a step, as in training. weight: of a sample that is kept; the settings' where

@@ -223,9 +223,11 @@ def test_a_space_holds_what_the_cameras_see(folder: Path) -> None:
     assert space_of(scene).ndc is None and space_of(scene).box.tolist()[0] == pytest.approx([-5.5, -6.7, -0.3])
     warped = space_of(load_llff(as_llff(folder)))
     assert warped.ndc is not None
-    view = scene.views[0]
-    rays = camera_rays(view.camera, view.T_world_camera, warped.ndc)
-    assert bool((rays.origins >= warped.box[0] - 1e-4).all()) and bool((rays.origins <= warped.box[1] + 1e-4).all())
+    for view in scene.views:
+        rays = camera_rays(view.camera, view.T_world_camera, warped.ndc)
+        far = rays.origins + (1 - rays.origins[:, 2:]) / rays.directions[:, 2:] * rays.directions
+        for ends in (rays.origins, far):
+            assert bool((ends >= warped.box[0] - 1e-4).all()) and bool((ends <= warped.box[1] + 1e-4).all())
     with pytest.raises(DatasetError, match="no space 'ball'"):
         space_of(scene, "ball")
 
