@@ -144,7 +144,8 @@ def main() -> None:
     parser.add_argument("--rays", type=int, default=4096)
     parser.add_argument("--nodes", type=int, default=128)
     parser.add_argument("--steps", type=int, default=200, help="before both are measured")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="in turn, so that other load meets all alike")
     parser.add_argument("--only", choices=("ours", "ours in bfloat16", "theirs"))
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -158,14 +159,19 @@ def main() -> None:
         return
     if not args.field.is_file():
         prepare(args.field, 512, args.steps, args.nodes)
-    results = {}
-    for name in ("ours", "ours in bfloat16", *(["theirs"] if args.reference else [])):
-        command = [sys.executable, __file__, *sys.argv[1:], "--only", name]
-        results[name] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        print(f"{name}: {results[name]['seconds']:.3f} s a step, {results[name]['MiB']:.0f} MiB at the peak")
-    for name in ("ours", "ours in bfloat16") if args.reference else ():
-        ratio = {key: results["theirs"][key] / results[name][key] for key in ("seconds", "MiB")}
-        print(f"{name}: {ratio['seconds']:.2f} times as fast, {1 / ratio['MiB']:.2f} times the memory")
+    names = ("ours", "ours in bfloat16", *(["theirs"] if args.reference else []))
+    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    for _ in range(args.rounds):
+        for name in names:
+            command = [sys.executable, __file__, *sys.argv[1:], "--only", name]
+            rounds[name].append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+    for name, found in rounds.items():
+        seconds, mib = (", ".join(f"{one[key]:.{n}f}" for one in found) for key, n in (("seconds", 3), ("MiB", 0)))
+        print(f"{name}: {seconds} s a step, {mib} MiB at the peak")
+    for name in names[:2] if args.reference else ():
+        pairs = list(zip(rounds["theirs"], rounds[name], strict=True))
+        faster, less = (np.median([a[key] / b[key] for a, b in pairs]) for key in ("seconds", "MiB"))
+        print(f"{name}: {faster:.2f} times as fast, {1 / less:.2f} times the memory (median over {len(pairs)} rounds)")
 
 
 if __name__ == "__main__":
