@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from ov3d_perception.networks.live import LiveNetwork
+from ov3d_perception.networks.precision import choose
 from ov3d_perception.networks.registry import Network, build_network
 from ov3d_perception.sim.drive import simulate
 from ov3d_perception.sparse import SparseTensor, quantize
+from ov3d_perception.sparse.kernels import multiplies_bytes
 
 IN_CHANNELS, OUT_CHANNELS = 3, 768
 DATA = ("semantickitti", "nuscenes", "simulated")
@@ -90,17 +92,25 @@ class Ours:
     def __call__(self, case: Case, device: str) -> Run:
         """Ready to run on the case's voxels; each run starts from coordinates, and so makes its kernel maps anew."""
         coords, feats = (tensor.to(device) for tensor in voxels(case.data, case.voxel, case.batch))
-        bf16 = self.precision == "bf16"
-        made = copy.deepcopy(network(case.arch)).to(device).train(case.train)
-        if bf16 and not case.train:
-            made, feats = made.bfloat16(), feats.bfloat16()
-
-        run = LiveNetwork(network(case.arch), torch.device(device), feats.dtype) if self.folded else made
+        bf16, made = self.precision == "bf16", copy.deepcopy(network(case.arch)).to(device).train(case.train)
+        if not case.train:
+            largest = largest_outputs(case.arch, SparseTensor(feats, coords)) if self.precision == "int8" else ()
+            dtype, largest = choose(self.precision, torch.device(device), self.backend, largest)
+            made, feats = made.to(dtype), feats.to(dtype)
+        run = LiveNetwork(network(case.arch), torch.device(device), dtype, largest) if self.folded else made
 
         def features() -> Tensor:
             return made.head(run(SparseTensor(feats, coords, backend=self.backend)).feats)
 
         return lambda: _step(features, made, device, bf16) if case.train else _forward(features)
+
+
+def largest_outputs(arch: str, x: SparseTensor) -> tuple[float, ...]:
+    """By which int8 is calibrated: on the cloud itself."""
+    plan = LiveNetwork(network(arch), torch.device("cpu"), torch.float32).plan
+    assert plan is not None
+    with torch.inference_mode():
+        return tuple(plan.largest_outputs(x))
 
 
 class Minkowski:
@@ -138,6 +148,8 @@ def contenders(case: Case, device: str) -> dict[str, Contender]:
         if not case.train:
             found[f"{backend} fp32 folded"] = Ours(backend)
         found[f"{backend} bf16" + ("" if case.train else " folded")] = Ours(backend, "bf16", folded=not case.train)
+    if device == "cpu" and multiplies_bytes() and case.arch.startswith("MinkUNet") and not case.train:
+        found["torch int8 folded"] = Ours(precision="int8")
     return found
 
 

@@ -122,6 +122,9 @@ class CoordinateManager:
     def _build(self, stencil: Stencil) -> KernelMap:
         fine, coarse, size, dilation = stencil
         source = self.voxels(fine)
+        larger = next((known for of, known in list(self._maps.items()) if of.contains(stencil)), None)
+        if larger is not None:
+            return larger.inner(size)
         if fine == coarse and size % 2:
             pairs = _in_rows_of(source, source, submanifold_pairs(source.keys, size, fine, dilation))
             ordered = source.order is None

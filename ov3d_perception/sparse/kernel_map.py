@@ -29,6 +29,11 @@ class Stencil(NamedTuple):
     kernel_size: int
     dilation: int = 1
 
+    def contains(self, other: Stencil) -> bool:
+        """Whether it meets all that the other one does, both within the same voxels, with odd kernels."""
+        same = self.fine == self.coarse == other.fine == other.coarse and self.dilation == other.dilation
+        return same and self.kernel_size % 2 == other.kernel_size % 2 == 1 and self.kernel_size >= other.kernel_size
+
     @property
     def partition(self) -> bool:
         """Each fine voxel has one coarse one and one offset: an even kernel as large as the stride."""
@@ -78,6 +83,19 @@ class KernelMap:
         """Each row with itself, of a pointwise kernel."""
         rows = torch.arange(count, dtype=torch.int32)
         return cls(rows, rows, (count,), (0,), count, count, symmetric=True, ordered=True)
+
+    def inner(self, size: int) -> KernelMap:
+        """The map of the kernel of this size in the middle of this one's, both odd."""
+        whole = round(len(self.sizes) ** (1 / 3))
+        margin = (whole - size) // 2
+        axis = range(margin, margin + size)
+        chosen = [ix + whole * (iy + whole * iz) for iz in axis for iy in axis for ix in axis]
+        in_rows, out_rows = (
+            torch.cat([parts[slot] for slot in chosen])
+            for parts in (x.split(self.sizes) for x in (self.in_rows, self.out_rows))
+        )
+        sizes, slots = tuple(self.sizes[slot] for slot in chosen), tuple(range(size**3))
+        return KernelMap(in_rows, out_rows, sizes, slots, self.n_in, self.n_out, self.symmetric, self.ordered)
 
     def pairs(self) -> list[tuple[Tensor, Tensor]]:
         """(input rows, output rows) of each segment."""

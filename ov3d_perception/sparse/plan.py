@@ -101,12 +101,14 @@ class Plan:
 
 
 def maps_of(layers: list[Recorded], manager: CoordinateManager) -> list[KernelMap]:
-    """The kernel map of each layer. With several threads, one makes the first, which is the largest."""
+    """The kernel map of each layer. With several threads, one makes the first, which is the largest; maps that it
+    contains come after it."""
     stencils = [made.stencil for made in layers]
     aside = run_in_background(manager.kernel_map, *stencils[0]) if torch.get_num_threads() > 1 else None
-    found = {stencil: manager.kernel_map(*stencil) for stencil in stencils if aside is None or stencil != stencils[0]}
+    found = {s: manager.kernel_map(*s) for s in stencils if aside is None or not stencils[0].contains(s)}
     if aside is not None:
-        found[stencils[0]] = aside.result()
+        aside.result()
+    found |= {s: manager.kernel_map(*s) for s in stencils if s not in found}
     return [found[s.stencil].transposed if s.transposed else found[s.stencil] for s in layers]
 
 

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ov3d_perception.errors import PointCloudError
-from ov3d_perception.sparse import SparseTensor, cat, quantize
+from ov3d_perception.sparse import SparseTensor, cat, coordinates, quantize
 from ov3d_perception.sparse.coordinates import CoordinateManager
 from ov3d_perception.sparse.keys import LIMIT, MAX_BATCH, pack, shift, unpack
 
@@ -78,6 +80,21 @@ def test_maps_equal_brute_force(seed: int, kernel_size: int) -> None:
     pairs = manager.kernel_map(1, 1, kernel_size).pairs()
     found = [(s, int(i), int(o)) for s, (a, b) in enumerate(pairs) for i, o in zip(a, b, strict=True)]
     assert len(found) == len(set(found)) and set(found) == expected
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_a_map_within_a_larger_one_is_the_one_that_is_searched(shuffled: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    coords = torch.randint(0, 9, (400, 4), generator=generator).unique(dim=0)
+    coords = coords[torch.randperm(len(coords), generator=generator)] if shuffled else coords
+    searched, manager = CoordinateManager(coords).kernel_map(1, 1, 3), CoordinateManager(coords)
+    manager.kernel_map(1, 1, 5)
+    with patch.object(coordinates, "submanifold_pairs", side_effect=AssertionError("searched")):
+        found = manager.kernel_map(1, 1, 3)
+    assert (found.sizes, found.slots, found.symmetric) == (searched.sizes, searched.slots, True)
+    assert found.ordered == searched.ordered == (not shuffled)
+    assert torch.equal(found.in_rows, searched.in_rows) and torch.equal(found.out_rows, searched.out_rows)
+    assert manager.kernel_map(1, 1, 3, 2).sizes != searched.sizes and manager.kernel_map(1, 2, 2).n_out < len(coords)
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
