@@ -59,6 +59,13 @@ def test_big_endian_with_gaps_and_doubles() -> None:
     np.testing.assert_array_equal(scan.ring, [31])
 
 
+def test_a_message_may_list_its_fields_in_any_order() -> None:
+    fields = [("intensity", 12, F32), ("z", 8, F32), ("x", 0, F32), ("y", 4, F32)]
+    scan = decode(cloud_of(fields, 16, struct.pack("<8f", 1, 2, 3, 0.5, 4, 5, 6, 1.0), 2))
+    np.testing.assert_array_equal(scan.xyz, [[1, 2, 3], [4, 5, 6]])
+    np.testing.assert_array_equal(scan.intensity, np.float32([0.5, 1.0]))
+
+
 def test_xyzirc_velodyne() -> None:
     """Autoware's XYZIRC: intensity and return type in bytes, channel as ring."""
     fields = [*XYZI[:3], ("intensity", 12, U8), ("return_type", 13, U8), ("channel", 14, U16)]

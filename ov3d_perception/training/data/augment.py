@@ -28,11 +28,7 @@ def augment(
         moved += rng.normal(0, spec.jitter, moved.shape).astype(np.float32).clip(-3 * spec.jitter, 3 * spec.jitter)
     gain = np.float32(rng.uniform(1 - spec.intensity, 1 + spec.intensity))
     keep = rng.random(len(xyz)) >= rng.uniform(0, spec.dropout)
-    strength = (intensity * gain).clip(0, 1)
-    if spec.response > 0:
-        limit = np.log1p(spec.response)
-        strength **= np.float32(np.exp(rng.uniform(-limit, limit)))
-    return moved, strength, keep
+    return moved, (intensity * gain).clip(0, 1), keep
 
 
 def in_wedge(
