@@ -54,7 +54,7 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, help="Which world")] = 2000,
     seconds: Annotated[float, typer.Option(min=0.0, help="Length of the drive")] = 12.0,
     image_every: Annotated[int, typer.Option(min=1, help="Render the cameras at every n-th scan")] = 1,
-    robot: Annotated[str, typer.Option(help="car, or cart: low, with a LiDAR of 16 beams")] = "car",
+    robot: Annotated[str, typer.Option(help="car; car64, with KITTI's LiDAR; cart: low, 16 beams")] = "car",
     paint: Annotated[int, typer.Option(min=0, help="Other than 0: the materials of another town")] = 0,
     nuscenes: Annotated[
         tuple[str, str] | None, typer.Option(help="nuScenes' format; training and validation seeds: 0-7 1000-1001")

@@ -112,8 +112,10 @@ class AugmentSpec:
 
     rotate: about z by any angle. flip: x and y, each with probability 1/2. scale: factor in [1 - s, 1 + s].
     jitter: sigma of a per-point shift in metres. translate: whole-cloud shift in metres, each axis in [0, t).
-    dropout: greatest fraction of points removed. intensity: gain in [1 - i, 1 + i]. wedge: fraction of the circle
-    around the sensor that is kept, towards a random supervised point; a third makes a step three times as cheap.
+    dropout: greatest fraction of points removed. intensity: gain in [1 - i, 1 + i]. response: the intensity is
+    raised to a power between 1 / (1 + r) and 1 + r, for LiDARs differ in how an echo's strength is reported.
+    wedge: fraction of the circle around the sensor that is kept, towards a random supervised point; a third makes a
+    step three times as cheap.
     context: metres; points in no column of that edge with a supervised point, or beside one, are dropped (None: off).
     mix: probability that a second cloud, augmented by itself, is laid over the first (Mix3D, Nekrasov et al. 2021).
     swap: probability that it takes the place of half of the circle instead (scene-level swap of PolarMix, Xiao et al.
@@ -129,6 +131,7 @@ class AugmentSpec:
     translate: float = 0.2
     dropout: float = 0.2
     intensity: float = 0.1
+    response: float = 0.0
     wedge: float = 1.0
     context: float | None = None
     mix: float = 0.0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ov3d_perception.geometry.deskew import deskew
-from ov3d_perception.sim import classes, lidar
+from ov3d_perception.sim import classes, lidar, rig
 from ov3d_perception.sim.lidar import LidarModel
 from ov3d_perception.sim.meshes import Mesh, Surface, box
 from ov3d_perception.sim.rays import Layer, RayScene
@@ -96,3 +96,18 @@ def test_truth_has_the_order_of_the_points() -> None:
     assert on_post.sum() > 20
     np.testing.assert_array_equal(found.labels == classes.PEDESTRIAN, on_post)
     np.testing.assert_array_equal(found.instances == 5, on_post)
+
+
+def test_beams_lie_evenly_or_in_two_halves() -> None:
+    even = np.degrees(LidarModel(beams=5, lowest=-20, highest=20).elevations())
+    np.testing.assert_allclose(even, [-20, -10, 0, 10, 20])
+    halves = np.degrees(LidarModel(beams=6, lowest=-24, middle=-8, highest=2).elevations())
+    np.testing.assert_allclose(halves, [-24, -56 / 3, -40 / 3, -8, -3, 2])
+
+
+def test_the_car_with_kittis_lidar_sees_the_ground_at_its_height() -> None:
+    """Half of its beams look farther than eleven metres on a level road."""
+    found = rig.CAR64.lidar.elevations()
+    assert len(found) == 64 and (np.diff(found) > 0).all()
+    reach = rig.CAR64.lidar_at[2] / np.tan(np.maximum(-found, 1e-6))
+    assert np.median(reach) == pytest.approx(11.25, abs=0.1)

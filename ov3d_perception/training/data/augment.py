@@ -28,7 +28,11 @@ def augment(
         moved += rng.normal(0, spec.jitter, moved.shape).astype(np.float32).clip(-3 * spec.jitter, 3 * spec.jitter)
     gain = np.float32(rng.uniform(1 - spec.intensity, 1 + spec.intensity))
     keep = rng.random(len(xyz)) >= rng.uniform(0, spec.dropout)
-    return moved, (intensity * gain).clip(0, 1), keep
+    strength = (intensity * gain).clip(0, 1)
+    if spec.response > 0:
+        limit = np.log1p(spec.response)
+        strength **= np.float32(np.exp(rng.uniform(-limit, limit)))
+    return moved, strength, keep
 
 
 def in_wedge(

@@ -1,5 +1,7 @@
 """Augmentations keep what the pairs rely on: order, number, rigid shape up to scale."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -82,3 +84,15 @@ def test_a_wedge_turns_to_where_the_taught_points_are():
         keep = in_wedge(xyz, supervised, 0.1, np.random.default_rng(seed))
         assert np.abs(angle[keep]).max() < 0.5 + 0.1 * 2 * np.pi / 2 + 0.02
         assert keep[supervised].any()
+
+
+def test_the_response_is_a_power_between_the_inverse_and_the_limit() -> None:
+    xyz, intensity = cloud(200)
+    found = []
+    for seed in range(60):
+        strength = augment(xyz, intensity, replace(STILL, response=1.5), np.random.default_rng(seed))[1]
+        power = np.log(strength) / np.log(intensity)
+        np.testing.assert_allclose(power, power[0], rtol=1e-3)
+        found.append(float(power[0]))
+    assert 0.4 <= min(found) < 0.5 and 2.0 < max(found) <= 2.5
+    assert 0.35 < np.mean(np.array(found) < 1) < 0.65, "as often one way as the other"
