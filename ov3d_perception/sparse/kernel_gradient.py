@@ -5,8 +5,7 @@ One thread makes a matrix, so that sums are the same to the bit from run to run.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -43,6 +42,11 @@ class KernelGradientStep(NamedTuple):
     columns: int
     sums: int  # float32, [kernel rows, channels, columns]; overwritten
 
+    @property
+    def room(self) -> int:
+        """Floats that a block needs: rows of bfloat16, two at a time."""
+        return _PAIRS // 2 * (self.channels + self.columns)
+
 
 def kernel_gradient_step(
     kernel_map: KernelMap,
@@ -67,7 +71,8 @@ def kernel_gradient(
     channels, columns = feats.shape[1], grads.shape[1]
     sums = torch.empty(len(kernel_map.sizes), channels, columns)
     left, right = ((rows.data_ptr(), rows.shape[1], rows.shape[1]) for rows in (feats, grads))
-    run_steps([kernel_gradient_step(kernel_map, left, right, feats.dtype, sums.data_ptr())], 0)
+    step = kernel_gradient_step(kernel_map, left, right, feats.dtype, sums.data_ptr())
+    run_steps([step], step.room)
     return sums
 
 
@@ -105,7 +110,7 @@ class _Sides:
 def _write(code: Code, tile: Tile, form: Form) -> None:
     """Zero, then part after part of the pairs, each tile of the matrix: sum over pairs, then add. Input channels that
     do not fill a tile are handled one by one."""
-    record, segment, _ = code.fn.args
+    record, segment, room = code.fn.args
     step = Record(code, record, KernelGradientStep._fields)
     sides = _Sides(code, step, form)
     whole = code.mul(code.sdiv(sides.channels, LONG(tile.rows)), LONG(tile.rows))
@@ -118,47 +123,77 @@ def _write(code: Code, tile: Tile, form: Form) -> None:
     with code.loop(first, last, _PAIRS) as begin:
         end = code.least(code.add(begin, LONG(_PAIRS)), last)
         sides.fetch((end, code.least(code.add(end, LONG(_PAIRS)), last)))
+        twos = _Twos(code, sides, tile.lanes, (begin, end), room) if form.step == 2 else None
         for low, high, height in ((LONG(0), whole, tile.rows), (whole, sides.channels, 1)):
             with code.loop(low, high, height) as channel, code.loop(0, sides.columns, tile.columns) as column:
                 places = [code.at(sums, (code.add(channel, LONG(n)), sides.columns), column) for n in range(height)]
-                added = _sum_over_pairs(code, sides, tile._replace(rows=height), form, (begin, end), (channel, column))
+                part, at = tile._replace(rows=height), (channel, column)
+                added = twos.sum(part, at) if twos else _sum_over_pairs(code, sides, part, form, (begin, end), at)
                 for place, vectors in zip(places, added, strict=True):
                     add_to(code, place, vectors)
+
+
+class _Twos:
+    """Pairs of bfloat16 rows, two at a time, laid out once for all tiles: a channel of both in one word; an odd one
+    beside zeros."""
+
+    def __init__(self, code: Code, sides: _Sides, lanes: int, span: tuple[ir.Value, ir.Value], room: ir.Value) -> None:
+        begin, end = span
+        self._code, self._sides = code, sides
+        self._count = code.sdiv(code.add(code.sub(end, begin), LONG(1)), LONG(2))
+        self._left = code.bitcast(room, WORD.as_pointer())
+        self._right = code.at(self._left, (LONG(_PAIRS // 2), sides.channels))
+        with code.loop(0, self._count) as two:
+            low = code.add(begin, code.mul(two, LONG(2)))
+            there = code.icmp_signed("<", code.add(low, LONG(1)), end)
+            high = code.select(there, code.add(low, LONG(1)), low)
+            for row, width, base in (
+                (sides.row, sides.channels, self._left),
+                (sides.gradient, sides.columns, self._right),
+            ):
+                rows = [row(pair, LONG(0)) for pair in (low, high)]
+                vectors = code.mul(code.sdiv(width, LONG(lanes)), LONG(lanes))
+                for first, last, count in ((LONG(0), vectors, lanes), (vectors, width, 1)):
+                    with code.loop(first, last, count) as at:
+                        own, other = (code.read(code.at(place, at), count) for place in rows)
+                        other = code.select(there, other, ir.Constant(other.type, None))
+                        code.write(side_by_side(code, own, other), code.at(base, (two, width), at))
+
+    def sum(self, tile: Tile, at: tuple[ir.Value, ir.Value]) -> list[list[ir.Value]]:
+        """The tile of these pairs."""
+        code, (channel, column) = self._code, at
+        sums = _zeros(code, tile)
+        with code.loop(0, self._count) as two:
+            left = code.at(self._left, (two, self._sides.channels), channel)
+            right = code.at(self._right, (two, self._sides.columns), column)
+            vectors = [code.read(code.at(right, n * tile.lanes), tile.lanes) for n in range(tile.vectors)]
+            for number, places in enumerate(sums):
+                spread = code.splat(code.load(code.at(left, number)), tile.lanes)
+                for vector, place in zip(vectors, places, strict=True):
+                    code.store(dot(code, spread, vector, code.load(place)), place)
+        return [[code.load(place) for place in places] for places in sums]
 
 
 def _sum_over_pairs(
     code: Code, sides: _Sides, tile: Tile, form: Form, span: tuple[ir.Value, ir.Value], at: tuple[ir.Value, ir.Value]
 ) -> list[list[ir.Value]]:
-    """The tile. Where bfloat16 is multiplied two at a time, those are of two pairs; an odd one is left, and widened."""
+    """The tile, one pair at a time."""
     channel, column = at
-    floats = ir.VectorType(FLOAT, tile.lanes)
-    zero = ir.Constant(floats, [0.0] * tile.lanes)
-    sums = [[code.variable(floats, zero) for _ in range(tile.vectors)] for _ in range(tile.rows)]
-
-    def of(pair: ir.Value) -> tuple[ir.Value, list[ir.Value]]:
-        """Where the pair's input channels are, and its row of gradients."""
+    sums = _zeros(code, tile)
+    with code.loop(*span) as pair:
         row, other = sides.row(pair, channel), sides.gradient(pair, column)
-        return row, [code.read(code.at(other, n * tile.lanes), tile.lanes) for n in range(tile.vectors)]
-
-    def add(left: list[ir.Value], right: list[ir.Value], product: Callable[..., ir.Value]) -> None:
-        for value, vectors in zip(left, sums, strict=True):
-            spread = code.splat(value, tile.lanes)
-            for vector, place in zip(right, vectors, strict=True):
-                code.store(product(spread, vector, code.load(place)), place)
-
-    begin, end = span
-    if form.step == 2:
-        even = code.sub(end, code.and_(code.sub(end, begin), LONG(1)))
-        with code.loop(begin, even, 2) as pair:
-            (row, right), (next_row, next_right) = (of(code.add(pair, LONG(n))) for n in range(2))
-            left = side_by_side(code, *(code.read(place, tile.rows) for place in (row, next_row)))
-            both = [side_by_side(code, *vectors) for vectors in zip(right, next_right, strict=True)]
-            add([code.extract_element(left, WORD(n)) for n in range(tile.rows)], both, partial(dot, code))
-        begin = even
-    with code.loop(begin, end) as pair:
-        row, right = of(pair)
+        right = [code.read(code.at(other, n * tile.lanes), tile.lanes) for n in range(tile.vectors)]
         values = [code.load(code.at(row, number)) for number in range(tile.rows)]
         if form.kind is HALF:
             values, right = ([code.widened(value) for value in side] for side in (values, right))
-        add(values, right, code.multiply_add)
-    return [[code.load(place) for place in vectors] for vectors in sums]
+        for value, places in zip(values, sums, strict=True):
+            spread = code.splat(value, tile.lanes)
+            for vector, place in zip(right, places, strict=True):
+                code.store(code.multiply_add(spread, vector, code.load(place)), place)
+    return [[code.load(place) for place in places] for places in sums]
+
+
+def _zeros(code: Code, tile: Tile) -> list[list[ir.Value]]:
+    floats = ir.VectorType(FLOAT, tile.lanes)
+    zero = ir.Constant(floats, None)
+    return [[code.variable(floats, zero) for _ in range(tile.vectors)] for _ in range(tile.rows)]

@@ -260,7 +260,8 @@ class TrainingPlan:
                     by_raw = copy
                 feats = (*place(product.source, left.read), product.conv.in_channels)
                 by_kernel = gradients[3 * product.number].data_ptr()
-                steps.append(kernel_gradient_step(pairs, feats, (*by_raw, by_raw[1]), left.dtype, by_kernel))
+                by_pairs = kernel_gradient_step(pairs, feats, (*by_raw, by_raw[1]), left.dtype, by_kernel)
+                steps, left.room = [*steps, by_pairs], max(left.room, by_pairs.room)
                 if add is not None:
                     into = place(product.source, memory)
                     its, room = packs.steps(product.conv, pairs.transposed, by_raw, into, (True, add))

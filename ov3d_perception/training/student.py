@@ -85,8 +85,10 @@ class Student(lightning.LightningModule):
         if spec.algorithm == "sgd":
             optimiser = torch.optim.SGD(groups, momentum=0.9, dampening=0.1, weight_decay=spec.weight_decay)
         else:
-            fused = spec.precision == "fp32" and _FUSED_ON_CPU  # mixed precisions clip no fused optimiser's gradients
+            fused = spec.precision != "fp16" and _FUSED_ON_CPU
             optimiser = torch.optim.AdamW(groups, weight_decay=spec.weight_decay, fused=fused or None)
+            if fused:  # of scaled gradients, which Lightning would not clip; there are none but in fp16
+                optimiser._step_supports_amp_scaling = False
         schedule: torch.optim.lr_scheduler.LRScheduler
         if spec.schedule == "onecycle":
             peaks = [float(group["lr"]) for group in optimiser.param_groups]
