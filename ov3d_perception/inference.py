@@ -79,10 +79,9 @@ class Segmenter:
         self.device = _device(device)
         backends.check(backend, self.device)
         self.backend = backend
-        chosen = choose(precision, self.device, backend, info.largest_outputs)
-        self.dtype = chosen.dtype
+        self.precision = choose(precision, self.device, backend, info.largest_outputs)
         self.basis: Float32[np.ndarray, "c d"] = network.basis.detach().float().cpu().numpy().copy()
-        self._network = LiveNetwork(network, self.device, *chosen)
+        self._network = LiveNetwork(network, self.device, *self.precision)
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto", precision: str = "auto", backend: str = "auto") -> Segmenter:
@@ -128,7 +127,7 @@ class Segmenter:
             return NetworkOutput(none.new_zeros(0, 3), size, points.new_zeros(0, len(self.basis)), none)
         inputs = point_inputs(self.info.inputs, points, intensities, size)
         coords, mean, inverse = quantize(points, size, inputs)
-        output = self._network(SparseTensor(mean.to(self.dtype), coords, backend=self.backend)).feats
+        output = self._network(SparseTensor(mean.to(self.precision.dtype), coords, backend=self.backend)).feats
         return NetworkOutput(coords[:, 1:], size, torch.nan_to_num(output.float()), inverse)
 
     def __call__(self, scan: Scan, vocabulary: Vocabulary) -> Segmentation:

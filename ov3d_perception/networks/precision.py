@@ -21,6 +21,10 @@ class Precision(NamedTuple):
     dtype: torch.dtype
     largest: Sequence[float] = ()
 
+    def __str__(self) -> str:
+        """As a user names it."""
+        return "int8" if self.largest else next(name for name, dtype in PRECISIONS.items() if dtype == self.dtype)
+
 
 def choose(name: str, device: torch.device, backend: str, largest: Sequence[float]) -> Precision:
     """The precision of a name; auto is int8 where the network is calibrated and the processor has instructions for it,

@@ -111,7 +111,8 @@ class LidarNode(LifecycleNode):
             return _FAILURE
         for condition in ("configuration", "vocabulary", "swap"):
             self._health.clear(condition)
-        self.get_logger().info(f"Configured: {in_force.path} on {in_force.model.segmenter.device}")
+        segmenter = in_force.model.segmenter
+        self.get_logger().info(f"Configured: {in_force.path} on {segmenter.device} in {segmenter.precision}")
         self.get_logger().info(f"Scans: {_described(in_force.model)}")
         return super().on_configure(state)
 
@@ -275,6 +276,7 @@ class LidarNode(LifecycleNode):
         health.value("checkpoint", in_force.path)
         health.value("checkpoint sha256", in_force.sha256)
         health.value("encoder", model.segmenter.identity)
+        health.value("precision", model.segmenter.precision)
         health.value("preparation", _described(model))
         health.value("classes", len(model.vocabulary.names))
 

@@ -48,6 +48,11 @@ def test_floats_that_are_asked_for_are_taken(name: str) -> None:
     assert choose(name, CPU, "auto", CALIBRATED) == (PRECISIONS[name], ())
 
 
+def test_precisions_have_their_users_names() -> None:
+    assert [str(choose(name, CPU, "auto", ())) for name in PRECISIONS] == list(PRECISIONS)
+    assert str(precision.Precision(torch.float32, CALIBRATED)) == "int8"
+
+
 def test_int8_is_refused_where_it_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "multiplies_bytes", lambda: True)
     assert choose("int8", CPU, "auto", CALIBRATED).largest == CALIBRATED
