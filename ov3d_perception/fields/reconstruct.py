@@ -30,8 +30,8 @@ class ReconstructionSettings:
     variation of density and appearance; l1: weights of the density's L1 before and after the first of ``occupy_at``.
     background: grey behind everything. closed: how much it counts that light passes through everything, where each ray
     ends at something; 1 / 12, with a background of 0.5, is what backgrounds drawn at random come to. fade: distance
-    from the camera, in mean sides of the first box, within which gradients are smaller (``field.faded``); 0 in NDC,
-    whose rays do not lie closer together before the camera. bf16: the networks compute in bfloat16.
+    from the camera, in mean sides of the first box, within which gradients are smaller (``field.faded``); none in
+    NDC, whose rays do not lie closer together before the camera. bf16: the networks compute in bfloat16.
     """
 
     steps: int = 30_000
@@ -69,7 +69,7 @@ class Reconstruction:
         self.settings, self.seed, self.device = settings, seed, torch.device(device)
         self.step = 0
         self.rays_now = settings.rays // 16 if settings.samples else settings.rays
-        self._fade = settings.fade * float((space.box[1] - space.box[0]).mean())
+        self._fade = settings.fade * float((space.box[1] - space.box[0]).mean()) if space.ndc is None else 0.0
         torch.manual_seed(seed)
         self.cells = np.exp(np.linspace(
             np.log(settings.first_cells), np.log(settings.last_cells), len(settings.grow_at) + 1
