@@ -151,7 +151,7 @@ def fit(recipe: Recipe, out: Path, experiment: Experiment, callback: CheckpointC
         sampler=sampler,
         collate_fn=collate,
         num_workers=spec.workers,
-        persistent_workers=spec.workers > 0,
+        persistent_workers=False,
     )
     last = out / "last.ckpt"
     trainer.fit(module, loader, ckpt_path=last if last.exists() else None, weights_only=False)

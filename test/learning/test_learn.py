@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -144,10 +145,13 @@ def _killed_after(order: Order, last: str, out: Path) -> str:
         try:
             Run.stage = stage  # type: ignore[method-assign]
             with out.open("w") as file:
-                learn(order, lambda line: print(line, file=file, flush=True))
+                try:
+                    learn(order, lambda line: print(line, file=file, flush=True))
+                except BaseException:
+                    traceback.print_exc(file=file)
         finally:
             os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL, out.read_text()
     return "\n".join(line for line in out.read_text().splitlines() if line.startswith("["))
 
 
