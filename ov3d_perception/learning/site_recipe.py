@@ -57,7 +57,7 @@ def site_recipe(
         "network.init": str(running),
         "teacher.cache_gb": cache_gb,
         "optimiser.batch": 1,
-        "optimiser.workers": 0,  # a worker outlives a killed run and holds the site's lock meanwhile
+        "optimiser.workers": 0,  # a run is one process, and ended as one
         "optimiser.epochs": epochs,
         "optimiser.learning_rate": 0.001,
         "optimiser.schedule": "onecycle",
