@@ -46,7 +46,7 @@ class SevenScenes(FrameSource):
             found = (depth_file(self.root, stem), colour_file(self.root, stem) if images else None)
             problems += [f"{stem}: no {kind}" for kind, path in zip(kinds, found, strict=False) if path is None]
         require(self.root, problems, _REMEDY)
-        self.sequences = tuple(self._stems)
+        self.sequences = (self.root.name,)
 
     def __len__(self) -> int:
         return len(self._stems)
