@@ -46,7 +46,6 @@ KINDS = {
     "Step": "convolution: forward and gradient of features",
     "KernelGradientStep": "convolution: gradient of kernels",
     "PackStep": "kernels laid out",
-    "RoundStep": "rounding to bfloat16",
     "NormStep": "norm, sum, ReLU: forward and gradient",
 }
 """What each kind of record of a training step does."""

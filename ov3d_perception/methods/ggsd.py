@@ -5,7 +5,7 @@ here; f_3D the network's feature of it, of any length; a superpoint is a part of
 embedding of a word, of unit norm. psi of equations (5) and (6) is the cosine.
 
 The network's head is linear: f_3D = z W of the point feature z. So the mean f_3D of a superpoint is that of its z, and
-cosines with words need no f_3D of every point (:func:`similarity`): all points of a cloud can take part.
+cosines with words need no f_3D of every point (:mod:`~.linear_head`): all points of a cloud can take part.
 
 A class may have several words. Its score is then the sum of its words' exp(psi / tau): the paper's where it has one.
 """
@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from ov3d_perception.methods.openscene import distillation_loss
+from ov3d_perception.methods.linear_head import HeadCosines
+from ov3d_perception.methods.openscene import distillation_loss, weighted_mean
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,14 @@ def losses(step: GgsdStep, options: GgsdOptions) -> dict[str, Float[Tensor, ""]]
     """The losses of one step by name, times their weights, in the paper's order; their sum is what is minimised."""
     points, head = step.points.float(), step.head.float()
     # Section 3.3, geometry guided distillation: L_d = L_p + L_sp, equation (4)
-    found = {"pixel_point": distillation_loss(points[step.seen] @ head, step.pixels, step.weight)}  # equation (1)
+    cosine = HeadCosines(points[step.seen], head).with_each(step.pixels)
+    found = {"pixel_point": weighted_mean(1.0 - cosine, step.weight)}  # equation (1)
     if options.superpoint > 0:  # equations (2) and (3)
         found["superpoint"] = options.superpoint * superpoint_distillation_loss(
             points, head, step.seen, step.pixels, step.superpoint
         )
     if options.self_distillation > 0 and step.label is not None:  # Section 3.4, self-distillation: equation (6)
-        psi = similarity(points, head, step.text)
+        psi = HeadCosines(points, head).with_all(step.text)
         found["self_distillation"] = options.self_distillation * self_distillation_loss(
             psi, step.label, step.word_class, options.tau
         )
@@ -97,14 +99,6 @@ def means(features: Float[Tensor, "m d"], row: Int64[Tensor, " m"], count: int) 
     """Equation (2): the mean of the features of each of ``count`` superpoints; zero for one without any."""
     number = torch.bincount(row, minlength=count).clamp_min(1).to(features.dtype)
     return features.new_zeros(count, features.shape[1]).index_add(0, row, features) / number[:, None]
-
-
-def similarity(
-    points: Float[Tensor, "n c"], head: Float[Tensor, "c d"], text: Float[Tensor, "w d"]
-) -> Float[Tensor, "n w"]:
-    """psi: the cosine of each f_3D = z W with each word, without f_3D: cos = z . W t / sqrt(z W W^T z)."""
-    squared = ((points @ (head @ head.T)) * points).sum(1, keepdim=True)
-    return points @ (head @ text.T) / squared.clamp_min(1e-12).sqrt()
 
 
 def class_scores(psi: Float[Tensor, "n w"], word_class: Int64[Tensor, " w"], tau: float = 0.01) -> Float[Tensor, "n l"]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+
+from ov3d_perception.methods.openscene import weighted_mean
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,14 @@ def agreement_loss(
 
     ``weight`` (non-negative) makes it a weighted mean. Without a row the loss is zero and still has a gradient.
     """
-    teacher_probability = F.softmax(logit_scale * teacher.float() @ text.T, dim=1)
-    student_log_probability = F.log_softmax(logit_scale * F.normalize(student.float(), dim=1) @ text.T, dim=1)
-    divergence = F.kl_div(student_log_probability, teacher_probability, reduction="none").sum(1)
-    if weight is None:
-        weight = torch.ones_like(divergence)
-    return (divergence * weight).sum() / weight.sum().clamp_min(torch.finfo(torch.float32).tiny)
+    words = text.float().T
+    student_words = logit_scale * F.normalize(student.float(), dim=1) @ words
+    return divergence(student_words, logit_scale * teacher.float() @ words, weight)
+
+
+def divergence(
+    student: Float[Tensor, "m p"], teacher: Float[Tensor, "m p"], weight: Float[Tensor, " m"] | None = None
+) -> Float[Tensor, ""]:
+    """Mean over the rows of KL(q || p) with q = softmax(teacher) and p = softmax(student), of logits."""
+    log_q, log_p = (F.log_softmax(logits, dim=1) for logits in (teacher, student))
+    return weighted_mean((log_q.exp() * (log_q - log_p)).sum(1), weight)

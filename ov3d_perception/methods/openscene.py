@@ -1,7 +1,8 @@
 """OpenScene's distillation (Peng et al., CVPR 2023), which GGSD (Wang et al., ECCV 2024) takes as its equation (1).
 
 1. Multi-view fusion: F_2D of a point is the mean feature of the pixels that see it (:func:`fuse_views`).
-2. Distillation: the 3D network learns F_3D = F_2D (:func:`losses`).
+2. Distillation: the 3D network learns F_3D = F_2D (:func:`losses`), where F_3D = z W by its linear head
+   (:mod:`~ov3d_perception.methods.linear_head`).
 """
 
 from __future__ import annotations
@@ -13,24 +14,26 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ov3d_perception.methods.linear_head import HeadCosines
+
 
 @dataclass(frozen=True)
 class OpenSceneStep:
     """The inputs of one step's loss.
 
-    student: F_3D, the head's output for each voxel with a target; any length.
+    student: F_3D of each voxel with a target, any length, as its cosines.
     teacher: F_2D, the fused pixel features of the same voxels; unit norm.
     weight: of each voxel in the mean, non-negative; None weighs all the same (the paper).
     """
 
-    student: Float[Tensor, "m d"]
+    student: HeadCosines
     teacher: Float[Tensor, "m d"]
     weight: Float[Tensor, " m"] | None = None
 
 
 def losses(step: OpenSceneStep) -> dict[str, Float[Tensor, ""]]:
     """The losses of one step, by name: equation (1) of GGSD."""
-    return {"distillation": distillation_loss(step.student, step.teacher, step.weight)}
+    return {"distillation": weighted_mean(1.0 - step.student.with_each(step.teacher), step.weight)}
 
 
 def fuse_views(
@@ -52,7 +55,11 @@ def distillation_loss(
 
     ``weight`` (non-negative) makes it a weighted mean. Without a pair the loss is zero and still has a gradient.
     """
-    distance = 1.0 - F.cosine_similarity(student.float(), teacher.float(), dim=1)
+    return weighted_mean(1.0 - F.cosine_similarity(student.float(), teacher.float(), dim=1), weight)
+
+
+def weighted_mean(values: Float[Tensor, " m"], weight: Float[Tensor, " m"] | None) -> Float[Tensor, ""]:
+    """The mean, each weighing the same without ``weight``. Of no value it is zero and still has a gradient."""
     if weight is None:
-        weight = torch.ones_like(distance)
-    return (distance * weight).sum() / weight.sum().clamp_min(torch.finfo(torch.float32).tiny)
+        return values.sum() / max(len(values), 1)
+    return (values * weight).sum() / weight.sum().clamp_min(torch.finfo(torch.float32).tiny)

@@ -11,6 +11,9 @@ from torch import Tensor
 from ov3d_perception.sparse.runtime import arena
 from ov3d_perception.sparse.runtime.memory import require
 
+_ALIGNED = 64
+"""Elements; a row that begins a tensor begins a line of the cache, of bytes, too."""
+
 
 @dataclass(eq=False)
 class Buffer:
@@ -54,7 +57,8 @@ def shared_slots(uses: Iterable[Iterable[Buffer]], own: Iterable[Buffer]) -> dic
 
 
 def allocate(slots: dict[Buffer, int], rows: dict[int, int], like: Num[Tensor, "n c"]) -> Memory:
-    """A tensor for each buffer, of the type of ``like``; those of one slot overlap. rows: voxels of each stride.
+    """A tensor for each buffer, of the type of ``like``, all in one piece of memory; those of one slot overlap. rows:
+    voxels of each stride.
 
     Raises ResourceError where the memory is too small.
     """
@@ -62,10 +66,14 @@ def allocate(slots: dict[Buffer, int], rows: dict[int, int], like: Num[Tensor, "
     most = dict.fromkeys(slots.values(), 0)
     for buffer, slot in slots.items():
         most[slot] = max(most[slot], sizes[buffer])
-    require(sum(most.values()) * like.element_size(), rows[1], like.device)
-    held = {slot: arena.empty(1, size, like).flatten() for slot, size in most.items()}
+    starts, total = dict[int, int](), 0
+    for slot, size in most.items():
+        starts[slot], total = total, total + -(-size // _ALIGNED) * _ALIGNED
+    require(total * like.element_size(), rows[1], like.device)
+    held = arena.empty(1, total, like).flatten()
     return {
-        buffer: held[slot][: sizes[buffer]].view(rows[buffer.stride], buffer.channels) for buffer, slot in slots.items()
+        buffer: held[starts[slot] : starts[slot] + sizes[buffer]].view(rows[buffer.stride], buffer.channels)
+        for buffer, slot in slots.items()
     }
 
 

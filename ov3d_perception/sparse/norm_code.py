@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from llvmlite import ir
 
-from ov3d_perception.llvm_code import DOUBLE, FLOAT, LONG, Code
+from ov3d_perception.llvm_code import DOUBLE, FLOAT, HALF, LONG, Code
 from ov3d_perception.sparse.kernels import Tile, tile_for
 from ov3d_perception.sparse.steps import Record, step_function
 
@@ -58,6 +58,8 @@ class NormStep(NamedTuple):
     by_feats: int = 0  # gradient of feats; may be the same memory
     by_weight: int = 0
     by_bias: int = 0
+    half: int = 0  # in bfloat16: the result beside out; backward, the gradient instead of by_feats
+    half_wide: int = 0
 
 
 def parts_of(rows: int) -> int:
@@ -70,7 +72,9 @@ def forward_steps(step: NormStep, beside: str, relu: bool, kept: bool) -> list[N
     tile, blocks = tile_for(step.channels), -(-step.rows // _BLOCK)
     steps = [] if kept else [step._replace(function=_moments(tile), blocks=blocks)]
     steps.append(step._replace(function=_statistics(tile, kept), blocks=1))
-    return [*steps, step._replace(function=_result(tile, beside, relu), blocks=blocks)] if step.out else steps
+    if not step.out:
+        return steps
+    return [*steps, step._replace(function=_result(tile, beside, relu, step.half != 0), blocks=blocks)]
 
 
 def backward_steps(step: NormStep, relu: bool, kept: bool, passed: str = "none") -> list[NormStep]:
@@ -80,7 +84,7 @@ def backward_steps(step: NormStep, relu: bool, kept: bool, passed: str = "none")
     return [
         step._replace(function=_gradient_sums(tile, relu), blocks=blocks),
         step._replace(function=_gradient_statistics(tile, kept), blocks=1),
-        step._replace(function=_gradient(tile, relu, passed), blocks=blocks),
+        step._replace(function=_gradient(tile, relu, passed, step.half != 0), blocks=blocks),
     ]
 
 
@@ -94,9 +98,9 @@ class _Rows:
         self.begin = code.mul(block, LONG(_BLOCK))
         self.end = code.least(code.add(self.begin, LONG(_BLOCK)), self.count)
 
-    def array(self, name: str) -> Callable[[ir.Value, ir.Value], ir.Value]:
+    def array(self, name: str, kind: ir.Type = FLOAT) -> Callable[[ir.Value, ir.Value], ir.Value]:
         """The address of a row's channel; ``NAME_wide`` is the distance of rows where there is such a field."""
-        base = self.step.array(name, FLOAT)
+        base = self.step.array(name, kind)
         wide = self.step.number(f"{name}_wide") if f"{name}_wide" in NormStep._fields else self.channels
         return lambda row, at: self._code.at(base, (row, wide), at)
 
@@ -261,12 +265,17 @@ def _totals(code: Code, tile: Tile, rows: _Rows) -> Callable[[ir.Value], list[ir
 
 
 @cache
-def _result(tile: Tile, beside: str, relu: bool) -> int:
-    """``feats * scale + shift + beside``, then ReLU."""
+def _result(tile: Tile, beside: str, relu: bool, half: bool) -> int:
+    """``feats * scale + shift + beside``, then ReLU. half: rounded, too."""
 
     def write(code: Code) -> None:
         rows = _Rows(code, tile)
-        feats, out, added = rows.array("feats"), rows.array("out"), rows.array("beside")
+        feats, out, added, rounded = (
+            rows.array("feats"),
+            rows.array("out"),
+            rows.array("beside"),
+            rows.array("half", HALF),
+        )
         scale, shift = rows.term("scale"), rows.term("shift")
         its_scale, its_shift = (rows.term(name, "beside_terms") for name in ("scale", "shift"))
         with code.loop(rows.begin, rows.end) as row, code.loop(0, rows.channels, tile.lanes) as at:
@@ -280,19 +289,21 @@ def _result(tile: Tile, beside: str, relu: bool) -> int:
                 zero = _constant(tile, 0.0)
                 value = code.select(code.fcmp_ordered("<=", value, zero), zero, value)
             code.write(value, out(row, at))
+            if half:
+                code.write(code.narrowed(value), rounded(row, at))
 
-    return step_function(f"norm_result_{tile.lanes}_{beside}_{relu}", write)
+    return step_function(f"norm_result_{tile.lanes}_{beside}_{relu}_{half}", write)
 
 
 @cache
-def _gradient(tile: Tile, relu: bool, passed: str) -> int:
-    """``scale * grad + slope * feats + offset``, and the gradient of what was added."""
+def _gradient(tile: Tile, relu: bool, passed: str, half: bool) -> int:
+    """``scale * grad + slope * feats + offset``, and the gradient of what was added. half: rounded."""
 
     def write(code: Code) -> None:
         rows = _Rows(code, tile)
         feats, by_feats, beside, before = (
             rows.array("feats"),
-            rows.array("by_feats"),
+            rows.array("half", HALF) if half else rows.array("by_feats"),
             rows.array("passed"),
             _passed(code, rows, relu),
         )
@@ -300,13 +311,14 @@ def _gradient(tile: Tile, relu: bool, passed: str) -> int:
         with code.loop(rows.begin, rows.end) as row, code.loop(0, rows.channels, tile.lanes) as at:
             grad = before(row, at)
             rest = code.multiply_add(rows.read(feats(row, at)), rows.read(slope(at)), rows.read(offset(at)))
-            code.write(code.multiply_add(grad, rows.read(scale(at)), rest), by_feats(row, at))
+            value = code.multiply_add(grad, rows.read(scale(at)), rest)
+            code.write(code.narrowed(value) if half else value, by_feats(row, at))
             if passed == "added":
                 grad = code.fadd(grad, rows.read(beside(row, at)))
             if passed != "none":
                 code.write(grad, beside(row, at))
 
-    return step_function(f"norm_gradient_{tile.lanes}_{relu}_{passed}", write)
+    return step_function(f"norm_gradient_{tile.lanes}_{relu}_{passed}_{half}", write)
 
 
 def _constant(tile: Tile, value: float) -> ir.Value:

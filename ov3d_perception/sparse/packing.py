@@ -1,4 +1,4 @@
-"""What products are made of, laid out as compiled code reads it: kernels in panels, features in bfloat16."""
+"""Kernels laid out in panels, as compiled code reads them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ from jaxtyping import Float32, Num
 from llvmlite import ir
 from torch import Tensor
 
-from ov3d_perception.llvm_code import FLOAT, HALF, LONG, WORD, Code
+from ov3d_perception.llvm_code import FLOAT, LONG, WORD, Code
 from ov3d_perception.sparse.kernels import Form, Tile, form_of, side_by_side, tile_for
 from ov3d_perception.sparse.steps import Record, step_function
-
-_BLOCK = 1024
-"""Rows that are rounded by one thread at a time."""
 
 
 def packed(kernel: Num[Tensor, "k i o"]) -> Num[Tensor, "k p h w"]:
@@ -104,38 +101,3 @@ def _copy(
         low, high = (code.narrowed(code.read(row, tile.lanes)) for row in (own, other))
         both = side_by_side(code, low, code.select(there, high, ir.Constant(high.type, None)))
         code.write(both, code.bitcast(place, WORD.as_pointer()))
-
-
-class RoundStep(NamedTuple):
-    """A record that rounds float32 rows to bfloat16. ``wide`` numbers are elements from row to row."""
-
-    function: int
-    blocks: int
-    rows: int
-    channels: int
-    source: int
-    source_wide: int
-    target: int
-    target_wide: int
-
-
-def round_step(source: tuple[int, int], target: tuple[int, int], rows: int, channels: int) -> RoundStep:
-    """source, target: address, elements from row to row."""
-    return RoundStep(_round(tile_for(channels).lanes), -(-rows // _BLOCK), rows, channels, *source, *target)
-
-
-@cache
-def _round(lanes: int) -> int:
-    return step_function(f"round_{lanes}", lambda code: _write_round(code, lanes))
-
-
-def _write_round(code: Code, lanes: int) -> None:
-    record, block, _ = code.fn.args
-    step = Record(code, record, RoundStep._fields)
-    source, target = step.array("source", FLOAT), step.array("target", HALF)
-    source_wide, target_wide = step.number("source_wide"), step.number("target_wide")
-    begin, channels = code.mul(block, LONG(_BLOCK)), step.number("channels")
-    end = code.least(code.add(begin, LONG(_BLOCK)), step.number("rows"))
-    with code.loop(begin, end) as row, code.loop(0, channels, lanes) as at:
-        rounded = code.narrowed(code.read(code.at(source, (row, source_wide), at), lanes))
-        code.write(rounded, code.at(target, (row, target_wide), at))

@@ -9,6 +9,7 @@ lets wait delays none but its own block.
 from __future__ import annotations
 
 import ctypes
+from array import array
 from collections.abc import Callable, Sequence
 from functools import cache
 
@@ -21,8 +22,9 @@ from ov3d_perception.llvm_code import DOUBLE, FLOAT, LONG, LONGS, Code, address_
 from ov3d_perception.sparse.runtime import arena
 from ov3d_perception.sparse.runtime.one_core_pool import one_core_pool
 
-LENGTH = 25
+LENGTH = 27
 """Numbers of a record: those of the longest kind."""
+_PADDING = (0,) * LENGTH
 _LOOKS = 64
 """Times that a thread looks whether the others are done before it lets another thread have the core."""
 _FLOATS = torch.zeros(0)
@@ -59,7 +61,11 @@ def step_function(name: str, write: Callable[[Code], None]) -> int:
 
 def table_of(steps: Sequence[tuple[int, ...]]) -> Int64[Tensor, "s n"]:
     """The records one after the other, all of one length."""
-    return torch.tensor([(*step, *(0,) * (LENGTH - len(step))) for step in steps])
+    numbers = array("q")
+    for step in steps:
+        numbers.extend(step)
+        numbers.extend(_PADDING[len(step) :])
+    return torch.frombuffer(numbers, dtype=torch.int64).view(-1, LENGTH)
 
 
 def run_steps(steps: Sequence[tuple[int, ...]], room: int) -> None:

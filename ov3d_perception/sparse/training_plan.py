@@ -25,7 +25,6 @@ from ov3d_perception.sparse.coordinates import CoordinateManager
 from ov3d_perception.sparse.kernel_gradient import kernel_gradient_step
 from ov3d_perception.sparse.kernel_map import KernelMap
 from ov3d_perception.sparse.norm_code import TERMS, NormStep, parts_of
-from ov3d_perception.sparse.packing import round_step
 from ov3d_perception.sparse.plan import maps_of
 from ov3d_perception.sparse.recording import Recorded, Recording, Traced, UntraceableError, record
 from ov3d_perception.sparse.runtime import arena
@@ -198,11 +197,12 @@ class TrainingPlan:
                 beside, terms, kind = whole(left.raw[other.number]), left.terms[other.number].data_ptr(), "normalised"
             if made.plain_shortcut is not None:
                 beside, kind = place(made.plain_shortcut, left.memory), "same"
-            left.norms.append(self._norm(own, left, place(recorded.target, left.memory), beside, terms))
-            steps += norm_code.forward_steps(left.norms[-1], kind, True, left.kept[own.number])
+            norm = self._norm(own, left, place(recorded.target, left.memory), beside, terms)
+            left.norms.append(norm)
             if left.read is not left.memory and recorded.target.place()[0] in left.read:
-                places = place(recorded.target, left.memory), place(recorded.target, left.read)
-                steps.append(round_step(*places, left.rows[recorded.target.stride], recorded.target.channels))
+                half, half_wide = place(recorded.target, left.read)
+                norm = norm._replace(half=half, half_wide=half_wide)
+            steps += norm_code.forward_steps(norm, kind, True, left.kept[own.number])
         run_steps(steps, left.room)
         return left.memory[self.target], left
 
@@ -245,21 +245,18 @@ class TrainingPlan:
         steps: list[tuple[int, ...]] = []
         for made, passed, adds in self.backward_order:
             target = made.recorded.target
-            for product in made.products:
+            for product, add in reversed(list(zip(made.products, adds, strict=True))):
                 shortcut = made.plain_shortcut if passed != "none" else None
                 into = (0, 0) if shortcut is None else place(shortcut, memory)
                 ways = place(target, left.memory), place(target, memory), into
-                _, *by_norm = (one.data_ptr() for one in gradients[3 * product.number : 3 * product.number + 3])
-                step = _with_gradients(left.norms[product.number], left.raw[product.number], ways, by_norm)
-                steps += norm_code.backward_steps(step, True, left.kept[product.number], passed)
-            for product, add in reversed(list(zip(made.products, adds, strict=True))):
-                pairs, by_raw = left.maps[product.number], whole(left.raw[product.number])
+                by_kernel, *by_norm = (one.data_ptr() for one in gradients[3 * product.number : 3 * product.number + 3])
+                by_raw = whole(left.raw[product.number])
+                step = _with_gradients(left.norms[product.number], by_raw[0], ways, by_norm)
                 if rounded is not None:
-                    copy = rounded.data_ptr(), by_raw[1]
-                    steps.append(round_step(by_raw, copy, len(left.raw[product.number]), by_raw[1]))
-                    by_raw = copy
-                feats = (*place(product.source, left.read), product.conv.in_channels)
-                by_kernel = gradients[3 * product.number].data_ptr()
+                    by_raw = rounded.data_ptr(), by_raw[1]
+                    step = step._replace(half=by_raw[0], half_wide=by_raw[1])
+                steps += norm_code.backward_steps(step, True, left.kept[product.number], passed)
+                pairs, feats = left.maps[product.number], (*place(product.source, left.read), product.conv.in_channels)
                 by_pairs = kernel_gradient_step(pairs, feats, (*by_raw, by_raw[1]), left.dtype, by_kernel)
                 steps, left.room = [*steps, by_pairs], max(left.room, by_pairs.room)
                 if add is not None:
@@ -277,9 +274,9 @@ def _layer(made: Recorded, source: Buffer, numbers: Iterator[int]) -> _Layer:
     return _Layer(made, [product_of(*part, source, numbers) for part in parts])
 
 
-def _with_gradients(norm: NormStep, raw: Tensor, ways: Sequence[tuple[int, int]], by_norm: list[int]) -> NormStep:
-    """For the way back, on which the gradient of what was normalised takes its memory. ways: result, its gradient, that
-    of the shortcut; by_norm: where those of weight and bias go."""
+def _with_gradients(norm: NormStep, by_feats: int, ways: Sequence[tuple[int, int]], by_norm: list[int]) -> NormStep:
+    """For the way back. by_feats: where the gradient of what was normalised goes; ways: result, its gradient, that of
+    the shortcut; by_norm: where those of weight and bias go."""
     (out, out_wide), (grad, grad_wide), (passed, passed_wide) = ways
     return norm._replace(
         out=out,
@@ -288,7 +285,7 @@ def _with_gradients(norm: NormStep, raw: Tensor, ways: Sequence[tuple[int, int]]
         grad_wide=grad_wide,
         passed=passed,
         passed_wide=passed_wide,
-        by_feats=raw.data_ptr(),
+        by_feats=by_feats,
         by_weight=by_norm[0],
         by_bias=by_norm[1],
     )

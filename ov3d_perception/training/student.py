@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from typing import Any, cast
 
 import lightning
@@ -58,6 +59,16 @@ class Student(lightning.LightningModule):
         self.log("epoch_loss", loss, on_step=False, on_epoch=True, batch_size=1)
         return loss
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """To the recipe's norm. Gradients that are shorter, as most are, are not gone through a second time."""
+        if gradient_clip_val:
+            clip(self.parameters(), gradient_clip_val)
+
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
         """Step, and let the average follow: once an optimiser step, however many batches its gradients come from."""
         super().optimizer_step(*arguments, **options)
@@ -87,8 +98,6 @@ class Student(lightning.LightningModule):
         else:
             fused = spec.precision != "fp16" and _FUSED_ON_CPU
             optimiser = torch.optim.AdamW(groups, weight_decay=spec.weight_decay, fused=fused or None)
-            if fused:  # of scaled gradients, which Lightning would not clip; there are none but in fp16
-                optimiser._step_supports_amp_scaling = False
         schedule: torch.optim.lr_scheduler.LRScheduler
         if spec.schedule == "onecycle":
             peaks = [float(group["lr"]) for group in optimiser.param_groups]
@@ -130,3 +139,15 @@ class Student(lightning.LightningModule):
         np.random.set_state(tuple(states["numpy"]))
         if self.balance is not None:
             self.balance.total = checkpoint["balance"]
+
+
+@torch.no_grad()
+def clip(parameters: Iterable[nn.Parameter], most: float) -> None:
+    """Gradients that are together longer than ``most`` are made as long, by
+    :func:`torch.nn.utils.clip_grad_norm_`'s factor."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if not gradients:
+        return
+    length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    if not length <= most:
+        torch._foreach_mul_(gradients, most / (length + 1e-6))

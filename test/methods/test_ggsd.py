@@ -16,10 +16,10 @@ from ov3d_perception.methods.ggsd import (
     means,
     pseudo_labels,
     self_distillation_loss,
-    similarity,
     superpoint_distillation_loss,
     vote,
 )
+from ov3d_perception.methods.linear_head import HeadCosines
 
 EYE = torch.eye(2)
 SUPERPOINT = torch.tensor([4, 4, 4, -1, 9, 9, 2])
@@ -97,14 +97,6 @@ def test_means_of_superpoints() -> None:
     assert found.tolist() == [[3.0], [0.0], [3.0], [0.0]]
 
 
-def test_similarity_is_the_cosine_of_the_embedding() -> None:
-    step = random_step()
-    found = similarity(step.points, step.head, step.text)
-    expected = [[cosine(z @ step.head, t) for t in step.text] for z in step.points]
-    torch.testing.assert_close(found, torch.stack([torch.stack(row) for row in expected]))
-    assert similarity(torch.zeros(1, 3), step.head, step.text).abs().max() == 0
-
-
 def test_the_label_is_the_word_of_the_highest_product() -> None:
     psi = torch.tensor([[0.2, 0.3, 0.1], [0.5, 0.1, 0.4]])
     assert pseudo_labels(psi, torch.tensor([0, 1, 2])).tolist() == [1, 0]
@@ -155,7 +147,7 @@ def test_equation_6_by_hand() -> None:
 
 def test_equation_6_is_the_loop_over_words() -> None:
     step = random_step()
-    psi, label = similarity(step.points, step.head, step.text), torch.tensor([0, 1, 2, 2, 1, 0, 1])
+    psi, label = HeadCosines(step.points, step.head).with_all(step.text), torch.tensor([0, 1, 2, 2, 1, 0, 1])
     parts = []
     for row, right in zip(psi, label, strict=True):
         own = sum(torch.exp(row[w] / 0.1) for w in range(4) if step.word_class[w] == right)
@@ -169,7 +161,7 @@ def test_a_step_is_the_sum_of_the_papers_parts() -> None:
     found = losses(step, GgsdOptions(superpoint=2.0, self_distillation=3.0))
     features = step.points @ step.head
     pixel_point = torch.stack([1 - cosine(features[q], x) for q, x in zip(step.seen, step.pixels, strict=True)]).mean()
-    psi = similarity(step.points, step.head, step.text)
+    psi = HeadCosines(step.points, step.head).with_all(step.text)
     assert list(found) == ["pixel_point", "superpoint", "self_distillation"]
     torch.testing.assert_close(found["pixel_point"], pixel_point)
     torch.testing.assert_close(found["superpoint"], 2 * slow_superpoint_loss(step))

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ov3d_perception.methods.linear_head import HeadCosines
 from ov3d_perception.methods.openscene import OpenSceneStep, distillation_loss, fuse_views, losses
 
 
@@ -61,7 +62,8 @@ def test_fusion_weights_count():
 
 def test_a_step_is_equation_1_of_its_voxels():
     student, teacher = torch.tensor([[2.0, 0.0], [0.0, 3.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]])
-    assert losses(OpenSceneStep(student, teacher))["distillation"].item() == pytest.approx(0.5)
-    weighted = losses(OpenSceneStep(student, teacher, torch.tensor([1.0, 3.0])))
+    cosines = HeadCosines(student @ torch.tensor([[0.0, 5.0], [5.0, 0.0]]), torch.tensor([[0.0, 0.2], [0.2, 0.0]]))
+    assert losses(OpenSceneStep(cosines, teacher))["distillation"].item() == pytest.approx(0.5)
+    weighted = losses(OpenSceneStep(cosines, teacher, torch.tensor([1.0, 3.0])))
     assert list(weighted) == ["distillation"]
     assert weighted["distillation"].item() == pytest.approx(0.75)

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from ov3d_perception.sparse.batch_norm import fits, normalise
+from ov3d_perception.sparse.batch_norm import fits, norm_step, normalise
+from ov3d_perception.sparse.norm_code import TERMS, backward_steps, forward_steps, parts_of
+from ov3d_perception.sparse.steps import run_steps
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -45,6 +47,26 @@ def test_equals_pytorch(rows: int, channels: int, shortcut: bool, relu: bool, th
         if rows == 2 and found.shape == feats.shape and found is not results[0][0]:
             continue  # of two rows the gradient is zero but for rounding
         torch.testing.assert_close(found, expected.to(found.dtype), rtol=1e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize(("rows", "channels"), [(3000, 48), (7, 20), (1025, 8)])
+def test_rounded_as_pytorch_rounds(rows: int, channels: int) -> None:
+    """In a part of wider rows: the result beside itself, the gradient in its place."""
+    norm = nn.BatchNorm1d(channels).requires_grad_(False)
+    feats, out, grad, by_feats = (torch.randn(rows, channels) for _ in range(4))
+    halves = torch.zeros(rows, channels + 8, dtype=torch.bfloat16)
+    terms, parts = torch.empty(len(TERMS), channels), torch.empty(parts_of(rows), 2, channels)
+    places = parts.data_ptr(), terms.data_ptr()
+    step = norm_step(norm, (feats.data_ptr(), rows), (out.data_ptr(), channels), places)
+    step = step._replace(half=halves[:, 8:].data_ptr(), half_wide=channels + 8)
+    run_steps(forward_steps(step, "none", relu=True, kept=False), 0)
+    assert torch.equal(halves[:, 8:], out.bfloat16()) and out.any() and not halves[:, :8].any()
+    sums = torch.empty(2, channels)
+    back = step._replace(grad=grad.data_ptr(), grad_wide=channels, by_feats=by_feats.data_ptr())
+    back = back._replace(by_weight=sums[0].data_ptr(), by_bias=sums[1].data_ptr())
+    run_steps(backward_steps(back, relu=True, kept=False), 0)
+    run_steps(backward_steps(back._replace(half=0), relu=True, kept=False), 0)
+    assert torch.equal(halves[:, 8:], by_feats.bfloat16()) and by_feats.any() and not halves[:, :8].any()
 
 
 def test_a_large_mean_does_not_swallow_the_variance() -> None:

@@ -6,7 +6,7 @@ import torch
 
 from ov3d_perception.networks.minkunet import MinkUNet
 from ov3d_perception.recipes.specs import OptimiserSpec
-from ov3d_perception.training.student import Student
+from ov3d_perception.training.student import Student, clip
 
 
 @pytest.mark.parametrize("schedule", ["onecycle", "poly", "cosine"])
@@ -73,3 +73,24 @@ def test_the_average_follows_weights_and_statistics():
 def test_without_an_average_the_weights_are_kept():
     module = Student(MinkUNet("MinkUNet14A", 1, 4, 0.1), OptimiserSpec(), steps=3)
     assert module.student is module.network
+
+
+@pytest.mark.parametrize("most", [0.5, 50.0])
+def test_long_gradients_are_cut_as_by_pytorch_and_short_ones_left_alone(most):
+    ours, theirs = ([torch.nn.Parameter(torch.ones(shape)) for shape in ((3, 4), (5,), (2,))] for _ in range(2))
+    for own, other in zip(ours[:2], theirs[:2], strict=True):
+        own.grad = torch.randn(own.shape)
+        other.grad = own.grad.clone()
+    clip(ours, most)
+    torch.nn.utils.clip_grad_norm_(theirs, most)
+    for own, other in zip(ours[:2], theirs[:2], strict=True):
+        torch.testing.assert_close(own.grad, other.grad)
+    assert ours[2].grad is None
+    clip(ours[2:], most)
+
+
+def test_a_gradient_that_is_no_number_is_not_hidden():
+    parameters = [torch.nn.Parameter(torch.ones(2)) for _ in range(2)]
+    parameters[0].grad, parameters[1].grad = torch.tensor([torch.nan, 1.0]), torch.ones(2)
+    clip(parameters, 5.0)
+    assert parameters[1].grad.isnan().all()

@@ -17,7 +17,7 @@ from ov3d_perception.errors import RecipeError
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.lifting.frames import prepare_samples
 from ov3d_perception.methods import ggsd
-from ov3d_perception.methods.kl import agreement_loss
+from ov3d_perception.methods.linear_head import HeadCosines
 from ov3d_perception.networks.registry import Network
 from ov3d_perception.recipes.method_specs import GgsdSpec
 from ov3d_perception.recipes.specs import Recipe
@@ -92,9 +92,8 @@ class GgsdModule(OpenSceneModule):
         cloud = SparseTensor(batch.feats, batch.coords)
         features, targets = self.network(cloud).feats, batch.targets
         assert targets is not None
-        head = self.network.basis
-        pixels = targets.feature if len(targets.voxel) else head.new_zeros(0, head.shape[1], dtype=torch.float32)
-        count = len(features)
+        head, count = self.network.basis, len(features)
+        pixels, words = self.pixels(targets)
         none = torch.full((count,), -1, dtype=torch.int64, device=features.device)
         of_voxels = none if batch.superpoint is None else voxel_superpoints(batch.voxel, batch.superpoint, count)
         itself = self.options.self_distillation > 0
@@ -107,13 +106,12 @@ class GgsdModule(OpenSceneModule):
             text=self.text if itself else head.new_zeros(0, head.shape[1]),
             word_class=self.word_class if itself else none[:0],
             label=self.labels(cloud, of_voxels) if itself else None,
-            weight=self.weights(targets),
+            weight=self.weights(targets, words),
         )
         parts = ggsd.losses(step, self.options)
         if self.method.agreement > 0:
-            student = self.network.head(features[targets.voxel])
-            agreement = agreement_loss(student, pixels, self.text, self.logit_scale, step.weight)
-            parts["agreement"] = self.method.agreement * agreement
+            student = HeadCosines(features[targets.voxel], head)
+            parts["agreement"] = self.method.agreement * self.agreement(student, words, step.weight)
         return self.log_loss(torch.stack(list(parts.values())).sum(), **parts)
 
     @torch.no_grad()
@@ -122,7 +120,7 @@ class GgsdModule(OpenSceneModule):
         assert self.average is not None
         self.average.eval()  # with the statistics of many clouds, not of this one
         teacher = self.student
-        psi = ggsd.similarity(teacher(cloud).feats.float(), teacher.basis.float(), self.text)
+        psi = HeadCosines(teacher(cloud).feats, teacher.basis).with_all(self.text)
         offset = None
         if self.alignment is not None:
             offset = self.alignment.offset(ggsd.class_scores(psi, self.word_class, self.options.tau).softmax(1))

@@ -9,7 +9,8 @@ from torch import Tensor
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.lifting.frames import prepare_samples
 from ov3d_perception.methods import openscene
-from ov3d_perception.methods.kl import agreement_loss
+from ov3d_perception.methods.kl import divergence
+from ov3d_perception.methods.linear_head import HeadCosines
 from ov3d_perception.networks.registry import Network
 from ov3d_perception.recipes.method_specs import OpenSceneSpec
 from ov3d_perception.recipes.specs import Recipe
@@ -80,26 +81,46 @@ class OpenSceneModule(Student):
             head = self.network.basis
             head.copy_(head @ self.directions.T @ self.directions)
 
-    def weights(self, targets: Targets) -> Float[Tensor, " m"] | None:
-        """Weight of each target by its class and its confidence; None where neither counts."""
+    @torch.no_grad()
+    def pixels(self, targets: Targets) -> tuple[Float[Tensor, "m d"], Float[Tensor, "m p"] | None]:
+        """Each target's feature, and its cosines with the words, if there are any."""
+        head = self.network.basis
+        feature = targets.feature if len(targets.voxel) else head.new_zeros(0, head.shape[1], dtype=torch.float32)
+        if not hasattr(self, "text"):
+            return feature, None
+        with torch.autocast(feature.device.type, enabled=False):
+            return feature, feature @ self.text.T
+
+    def weights(self, targets: Targets, words: Float[Tensor, "m p"] | None) -> Float[Tensor, " m"] | None:
+        """Weight of each target by its class and its confidence; None where neither counts.
+
+        words: the targets' cosines with them.
+        """
         weight: Float[Tensor, " m"] | None = None
-        if self.balance:  # without a target, too: all processes count together
-            word = (targets.feature @ self.text.T).argmax(1) if len(targets.voxel) else targets.voxel
-            weight = self.balance.weights(word)
+        if self.balance and words is not None:  # without a target, too: all processes count together
+            weight = self.balance.weights(words.argmax(1))
         if self.method.confidence > 0:
             sure = targets.confidence**self.method.confidence
             weight = sure if weight is None else weight * sure
         return weight
 
+    def agreement(
+        self, student: HeadCosines, words: Float[Tensor, "m p"] | None, weight: Float[Tensor, " m"] | None
+    ) -> Float[Tensor, ""]:
+        """The divergence over the words between the network and the targets, whose cosines with them are ``words``."""
+        assert words is not None
+        return divergence(self.logit_scale * student.with_all(self.text), self.logit_scale * words, weight)
+
     def training_step(self, batch: CloudBatch, _: int) -> Float[Tensor, ""]:
         """The loss of one batch."""
         features = self.network(SparseTensor(batch.feats, batch.coords)).feats
-        assert batch.targets is not None
-        teacher = batch.targets.feature
-        student = self.network.head(features[batch.targets.voxel])
-        weight = self.weights(batch.targets)
-        (loss,) = openscene.losses(openscene.OpenSceneStep(student, teacher, weight)).values()
+        targets = batch.targets
+        assert targets is not None
+        pixels, words = self.pixels(targets)
+        weight = self.weights(targets, words)
+        student = HeadCosines(features.index_select(0, targets.voxel), self.network.basis)
+        (loss,) = openscene.losses(openscene.OpenSceneStep(student, pixels, weight)).values()
         if self.method.agreement == 0:
             return self.log_loss(loss)
-        agreement = agreement_loss(student, teacher, self.text, self.logit_scale, weight)
+        agreement = self.agreement(student, words, weight)
         return self.log_loss(loss + self.method.agreement * agreement, agreement=agreement)

@@ -158,9 +158,10 @@ def test_an_unsure_target_weighs_less(recipe, tmp_path):
     found, module = made(plain, tmp_path)
     batch = found.dataset[0, SEEN]
     targets = dataclasses.replace(batch.targets, confidence=torch.linspace(0.1, 1.0, len(batch.targets.voxel)))
-    assert module.weights(targets) is None
+    words = module.pixels(targets)[1]
+    assert module.weights(targets, words) is None
     sure = OpenSceneModule(module.network, changed(plain, {"method.confidence": 2.0}), 10, WORDS)
-    torch.testing.assert_close(sure.weights(targets), targets.confidence**2)
+    torch.testing.assert_close(sure.weights(targets, words), targets.confidence**2)
     both = OpenSceneModule(module.network, changed(plain, {"method.confidence": 1.0, "method.balance": 0.5}), 10, WORDS)
     balanced = OpenSceneModule(module.network, changed(plain, {"method.balance": 0.5}), 10, WORDS)
-    torch.testing.assert_close(both.weights(targets), balanced.weights(targets) * targets.confidence)
+    torch.testing.assert_close(both.weights(targets, words), balanced.weights(targets, words) * targets.confidence)
