@@ -10,9 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse
 import torch
-from jaxtyping import Float, Float16, Int8
+from jaxtyping import Float, Float16, Int8, Int64
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 _LEVELS = 127
 
@@ -30,6 +32,19 @@ class Compact:
     def features(self) -> Float[Tensor, "n k"]:
         """The features, float32, in the basis's coordinates."""
         return torch.from_numpy(self.code).float() * torch.from_numpy(self.scale.astype(np.float32))[:, None]
+
+    def sums(
+        self, row: Int64[np.ndarray, " m"], target: Int64[np.ndarray, " m"], count: int
+    ) -> Float[Tensor, "count k"]:
+        """Of each target below ``count`` the sum of the features of its rows; zero where it has none."""
+        weight, shape = self.scale.astype(np.float32)[row], (count, len(self))
+        matrix = scipy.sparse.coo_array((weight, (target.astype(np.int32), row.astype(np.int32))), shape).tocsr()
+        if matrix.nnz == 0:
+            return torch.zeros(count, self.code.shape[1])
+        bags = (torch.from_numpy(part) for part in (matrix.indices, matrix.indptr, matrix.data))
+        rows, start, weights = bags
+        code = torch.from_numpy(self.code).float()
+        return embedding_bag(rows, code, start, mode="sum", include_last_offset=True, per_sample_weights=weights)
 
 
 def compact(features: Float[Tensor, "n k"]) -> Compact:

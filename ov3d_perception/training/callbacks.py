@@ -24,6 +24,7 @@ from ov3d_perception.lifting.image_teacher import ImageTeacher
 from ov3d_perception.lifting.sources import words_of
 from ov3d_perception.networks.checkpoint import CheckpointInfo, save_checkpoint
 from ov3d_perception.recipes.specs import Recipe
+from ov3d_perception.training.calibrate import calibrate_if_possible
 from ov3d_perception.training.processes import Processes
 from ov3d_perception.training.student import Student
 from ov3d_perception.types import EncoderIdentity, Frame, Preparation, WordEmbeddings
@@ -41,6 +42,7 @@ class CheckpointCallback(lightning.Callback):
         teacher: scored beside the student at the end.
         preparation: of the clouds that it is trained on.
         bank: more words for the checkpoint than the vocabulary's.
+        source: its scans calibrate the checkpoint for int8 at the end; without it there is no int8.
     """
 
     def __init__(
@@ -53,10 +55,11 @@ class CheckpointCallback(lightning.Callback):
         teacher: ImageTeacher | None = None,
         preparation: Preparation | None = None,
         bank: TextBank | None = None,
+        source: Sequence[Frame] | None = None,
     ) -> None:
         self.recipe, self.out, self.identity, self.teacher = recipe, out, identity, teacher
         self.vocabulary, self.validation = vocabulary, validation
-        self.preparation, self.bank = preparation or Preparation(), bank
+        self.preparation, self.bank, self.source = preparation or Preparation(), bank, source
         self.skipped: dict[str, None] = {}
         self.missing: Counter[str] = Counter()
 
@@ -88,13 +91,16 @@ class CheckpointCallback(lightning.Callback):
                 logger.log_metrics(scores, step=trainer.global_step)
 
     def finish(self, module: Student, counts: dict[str, Any]) -> Result:
-        """The final checkpoint and the full evaluation, the teacher beside the student; counts: training frames'.
+        """The final checkpoint and the full evaluation, the teacher beside the student; counts: training frames'. The
+        figures are those of floats; then the checkpoint is calibrated for int8, if that keeps its labels.
 
         Of several processes the first does it; the others return an empty result.
         """
         if Processes.of_torchrun().rank > 0:
             return Result({}, {})
         result = self.evaluate(module, with_teacher=True) or Result({}, {})
+        if self.source is not None and self.vocabulary is not None:
+            calibrate_if_possible(self.out / "student.safetensors", self.source)
         skipped = {"left out": list(self.skipped), "left out of frames, times": dict(self.missing)}
         result.about["training frames"] = counts | {name: what for name, what in skipped.items() if what}
         result.write(self.out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ov3d_perception.networks.checkpoint_info import CheckpointInfo
 from ov3d_perception.networks.inputs import point_inputs
 from ov3d_perception.recipes.specs import SourceSpec
 from ov3d_perception.sparse import SparseTensor, quantize
-from ov3d_perception.types import Preparation
+from ov3d_perception.types import Frame, Preparation
 
 FEWEST = 1000
 """Points of a scan that is of use; a LiDAR that starts, or is covered, sends less."""
@@ -35,10 +35,15 @@ def clouds_of(
     """
     if dataset == "bag":
         prepared = as_prepared(SourceSpec(dataset, str(root), dict(options)), preparation).options
-        source: Any = scans_of_bag(root, prepared, "fixed_frame" in options)
+        source: Sequence[Frame] = scans_of_bag(root, prepared, "fixed_frame" in options)
     else:
         without = {} if dataset == "simulated" else {"images": False}  # which renders both together
         source = open_source(as_prepared(SourceSpec(dataset, str(root), {**options, **without}), preparation))
+    return clouds_among(source, preparation, scans)
+
+
+def clouds_among(source: Sequence[Frame], preparation: Preparation, scans: int) -> Iterator[Merged]:
+    """So many scans of a source that is open, as :func:`clouds_of`."""
     for index in np.unique(np.linspace(0, len(source) - 1, min(scans, len(source))).round().astype(int)):
         try:
             frame = source[int(index)]

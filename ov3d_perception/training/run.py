@@ -91,7 +91,9 @@ def train(recipe: Recipe, out: Path, resume: bool = False, device: str = "auto",
         source = FrameSubset(source, range(min(len(source), 2 * recipe.optimiser.batch * recipe.optimiser.accumulate)))
         validation = FrameSubset(validation, range(1)) if validation is not None else None
     bank = bank_of(recipe.vocabulary) if recipe.vocabulary else None
-    callback = CheckpointCallback(recipe, out, teacher.identity, vocabulary, validation, teacher, preparation, bank)
+    callback = CheckpointCallback(
+        recipe, out, teacher.identity, vocabulary, validation, teacher, preparation, bank, source
+    )
     network, counts = network_of(recipe, teacher.identity), {}
     for number, phase in enumerate(phases, 1):
         folder = out if len(phases) == 1 else out / f"phase{number}"

@@ -19,6 +19,16 @@ def test_no_feature_and_a_zero_one():
     torch.testing.assert_close(compact(torch.zeros(1, 4)).features(), torch.zeros(1, 4))
 
 
+def test_sums_are_those_of_the_features():
+    """A row may count for a target twice, or for two; a target may have none."""
+    kept = compact(torch.randn(6, 8, generator=torch.Generator().manual_seed(0)))
+    row, target = np.array([5, 1, 1, 1, 0, 2]), np.array([3, 0, 0, 3, 1, 3])
+    expected = torch.zeros(5, 8).index_add(0, torch.from_numpy(target), kept.features()[row])
+    torch.testing.assert_close(kept.sums(row, target, 5), expected)
+    nothing = np.zeros(0, np.int64)
+    assert torch.equal(kept.sums(nothing, nothing, 3), torch.zeros(3, 8))
+
+
 def test_directions_of_most_second_moment():
     axes = torch.linalg.qr(torch.randn(5, 5, generator=torch.Generator().manual_seed(1)))[0]
     maps = [(axes * torch.tensor([3.0, 2.0, 1e-3, 0.0, 0.0])) @ torch.randn(5, 300) for _ in range(3)]

@@ -20,7 +20,8 @@ from ov3d_perception.paths import share_dir
 from ov3d_perception.recipes.load import changed
 from ov3d_perception.recipes.method_specs import OpenSceneSpec
 from ov3d_perception.recipes.specs import NetworkSpec, OptimiserSpec, SourceSpec
-from ov3d_perception.training import run
+from ov3d_perception.sparse.kernels import multiplies_bytes
+from ov3d_perception.training import calibrate, clouds, run
 from ov3d_perception.training.methods.baselines import KlModule
 from ov3d_perception.training.methods.clip2scene import Clip2SceneModule
 from ov3d_perception.training.methods.openscene import OpenSceneModule
@@ -59,6 +60,25 @@ def test_student_learns_from_colours_to_tell_shine(recipe, tmp_path):
     assert (counts["used"], counts["unseen"], counts["corrupt"]) == (2, 1, 1)
     assert list((tmp_path / "out" / "logs").rglob("metrics.csv"))
     assert list((tmp_path / "out" / "logs").rglob("events.*"))
+
+
+@pytest.mark.skipif(not multiplies_bytes(), reason="no instructions for products of bytes")
+@pytest.mark.parametrize(("least", "says"), [(0.0, "Calibrated for int8 by 2 scans"), (1.01, "Not calibrated for int8")])
+def test_a_run_ends_calibrated_if_that_keeps_the_labels(recipe, tmp_path, monkeypatch, caplog, least, says):
+    monkeypatch.setattr(clouds, "FEWEST", 1)
+    monkeypatch.setattr(calibrate, "LEAST_AGREEMENT", least)
+    with caplog.at_level("INFO"):
+        run.train(changed(recipe, {"optimiser.epochs": 1}), tmp_path / "out", device="cpu")
+    info = load_checkpoint(tmp_path / "out" / "student.safetensors")[1]
+    assert bool(info.largest_outputs) == (least < 1) and info.metrics
+    assert says in caplog.text
+
+
+def test_without_instructions_for_bytes_nothing_is_tried(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(calibrate, "multiplies_bytes", lambda: False)
+    with caplog.at_level("INFO"):
+        calibrate.calibrate_if_possible(tmp_path / "none.safetensors", [])
+    assert "this processor has no instructions" in caplog.text
 
 
 @pytest.mark.parametrize("method", ["openscene", "ggsd"])

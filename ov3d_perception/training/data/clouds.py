@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 
 from ov3d_perception.errors import DatasetError, Ov3dError
 from ov3d_perception.geometry.voxels import voxel_keys
+from ov3d_perception.lifting.compact import Compact
 from ov3d_perception.lifting.image_teacher import read_map
 from ov3d_perception.networks.inputs import point_inputs
 from ov3d_perception.recipes.specs import Recipe
@@ -32,14 +33,14 @@ from ov3d_perception.training.data.augment import augment, in_sector, in_wedge, 
 class Said:
     """Consolidated features of points (:mod:`ov3d_perception.lifting.consolidate`).
 
-    row: of each supervised point, in the others. feature: in the coordinates of the basis, whose rows are directions
-    in the teacher's space. confidence: in [0, 1].
+    row: of each supervised point, in the others. feature: v of them, in the coordinates of the basis, whose rows are
+    directions in the teacher's space; without a basis in those of the teacher. confidence: in [0, 1].
     """
 
-    row: Int64[Tensor, " m"]
-    feature: Float[Tensor, "v k"]
-    confidence: Float[Tensor, " v"]
-    basis: Float[Tensor, "k d"]
+    row: Int64[np.ndarray, " m"]
+    feature: Compact
+    confidence: Float32[np.ndarray, " v"]
+    basis: Float[Tensor, "k d"] | None
 
 
 @dataclass(frozen=True)
@@ -283,27 +284,29 @@ def _targets(
     rng: np.random.Generator,
 ) -> Targets:
     """What is said of each voxel: the mean over its points, each weighing the same, of both clouds if two are mixed."""
-    rows = [torch.from_numpy(voxel[cloud.supervised]) for cloud, voxel in zip(clouds, voxels, strict=True)]
-    seen = torch.unique(torch.cat(rows))
-    chosen = seen[seen >= 0]
+    rows = [voxel[cloud.supervised] for cloud, voxel in zip(clouds, voxels, strict=True)]
+    seen = np.zeros(count + 1, bool)  # the last one is that of dropped points, row -1
+    for row in rows:
+        seen[row] = True
+    chosen = np.flatnonzero(seen[:-1])
     if len(chosen) > (limit := recipe.pairs.targets):
-        chosen = chosen[torch.from_numpy(np.sort(rng.choice(len(chosen), limit, replace=False)))]
-    place = torch.full((count + 1,), -1, dtype=torch.int64)  # the last one is that of dropped points, row -1
-    place[chosen] = torch.arange(len(chosen))
-    total, sure, points = torch.zeros(0, 0), torch.zeros(len(chosen)), torch.zeros(len(chosen))
+        chosen = chosen[np.sort(rng.choice(len(chosen), limit, replace=False))]
+    place = np.full(count + 1, -1)
+    place[chosen] = np.arange(len(chosen))
+    total, sure, points = torch.zeros(0, 0), np.zeros(len(chosen), np.float32), np.zeros(len(chosen), np.float32)
+    basis: Float[Tensor, "k d"] | None = None
     for cloud, row in zip(clouds, rows, strict=True):
         said, target = cloud.said, place[row]
         if said is None or len(said.feature) == 0:
             continue
         kept = target >= 0
         target, source = target[kept], said.row[kept]
-        mean = torch.zeros(len(chosen), said.feature.shape[1]).index_add_(0, target, said.feature[source])
-        total = mean if len(total) == 0 else total + mean
-        basis = said.basis
-        sure.index_add_(0, target, said.confidence[source])
-        points.index_add_(0, target, torch.ones(len(target)))
-    feature = F.normalize(total @ basis, dim=1) if len(total) else total
-    return Targets(chosen, feature, sure / points.clamp_min(1))
+        sums = said.feature.sums(source, target, len(chosen))
+        total, basis = sums if len(total) == 0 else total + sums, said.basis
+        sure += np.bincount(target, said.confidence[source], len(chosen)).astype(np.float32)
+        points += np.bincount(target, minlength=len(chosen)).astype(np.float32)
+    feature = F.normalize(total if basis is None else total @ basis, dim=1) if len(total) else total
+    return Targets(torch.from_numpy(chosen), feature, torch.from_numpy(sure / points.clip(1)))
 
 
 def _pairs(cloud: Cloud, voxel: Int64[np.ndarray, " n"], columns: Columns, rng: np.random.Generator) -> Pairs:

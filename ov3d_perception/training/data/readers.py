@@ -50,6 +50,8 @@ class SampleReader:
     ) -> None:
         self.folder, self.prepared, self.superpoints = folder, prepared, superpoints
         self.basis = torch.from_numpy(np.load(folder / BASIS))
+        own = torch.equal(self.basis, torch.eye(*self.basis.shape))
+        self._basis = None if own else self.basis
 
     def __len__(self) -> int:
         return len(self.prepared)
@@ -67,10 +69,10 @@ class SampleReader:
             supervised=sample.point,
             superpoint=None if self.superpoints is None else self.superpoints(path, sample),
             said=Said(
-                torch.from_numpy(sample.row),
-                Compact(sample.code, sample.scale).features(),
-                torch.from_numpy(sample.confidence.astype(np.float32)),
-                self.basis,
+                sample.row,
+                Compact(sample.code, sample.scale),
+                sample.confidence.astype(np.float32),
+                self._basis,
             ),
         )
 

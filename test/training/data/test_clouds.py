@@ -9,6 +9,7 @@ import torch
 from colour_scene import ColourEncoder, Walls
 
 from ov3d_perception.errors import ImageError
+from ov3d_perception.lifting.compact import Compact
 from ov3d_perception.lifting.frames import prepare_samples, sample_path
 from ov3d_perception.lifting.image_teacher import ImageTeacher
 from ov3d_perception.recipes.specs import NetworkSpec, PairSpec, Recipe, SourceSpec, TeacherSpec
@@ -136,10 +137,10 @@ def test_the_confidence_of_a_voxel_is_the_mean_of_its_points(samples):
 
         def read(self, index, rng):
             cloud = samples.read(index, rng)
-            shining = torch.from_numpy(cloud.intensity[cloud.supervised] > 0.5)
-            confidence = torch.where(shining, 0.4, 0.8)
-            rows, feature = torch.arange(len(confidence)), cloud.said.feature[cloud.said.row]
-            said = dataclasses.replace(cloud.said, row=rows, feature=feature, confidence=confidence)
+            confidence = np.where(cloud.intensity[cloud.supervised] > 0.5, 0.4, 0.8).astype(np.float32)
+            feature, row = cloud.said.feature, cloud.said.row
+            each = Compact(feature.code[row], feature.scale[row])
+            said = dataclasses.replace(cloud.said, row=np.arange(len(row)), feature=each, confidence=confidence)
             return dataclasses.replace(cloud, said=said)
 
         def missing(self):
