@@ -63,7 +63,9 @@ def test_student_learns_from_colours_to_tell_shine(recipe, tmp_path):
 
 
 @pytest.mark.skipif(not multiplies_bytes(), reason="no instructions for products of bytes")
-@pytest.mark.parametrize(("least", "says"), [(0.0, "Calibrated for int8 by 2 scans"), (1.01, "Not calibrated for int8")])
+@pytest.mark.parametrize(
+    ("least", "says"), [(0.0, "Calibrated for int8 by 2 scans"), (1.01, "Not calibrated for int8")]
+)
 def test_a_run_ends_calibrated_if_that_keeps_the_labels(recipe, tmp_path, monkeypatch, caplog, least, says):
     monkeypatch.setattr(clouds, "FEWEST", 1)
     monkeypatch.setattr(calibrate, "LEAST_AGREEMENT", least)
