@@ -29,17 +29,35 @@ _SLOW = 0.5  # m/s or rad/s * 10 m: slower motion tells no delay
 PoseAt = Callable[[int], Pose]  # T_world_lidar at a stamp (ns); TransformError where it is unknown
 
 
-def check(frames: Iterable[Frame], pose_at: PoseAt | None = None) -> list[Finding]:
+def check(frames: Iterable[Frame], pose_at: PoseAt | None = None, more: Iterable[Frame] = ()) -> list[Finding]:
     """One finding a camera. pose_at: where the LiDAR is in the frames' world; without, there is no delay to be told,
-    and what looks wrong may be the robot's own motion."""
+    and what looks wrong may be the robot's own motion. more: read only for cameras that ``frames`` do not tell enough
+    of, which are then judged by both."""
     edges: dict[str, list[Edges]] = {}
+    _collect(edges, frames, pose_at)
+    found = {name: judge(name, align(seen), pose_at is not None) for name, seen in edges.items()}
+    unsure = {name: edges[name] for name, one in found.items() if one.severity is Severity.UNKNOWN}
+    told = {name: len(seen) for name, seen in unsure.items()}
+    if unsure:
+        _collect(unsure, more, pose_at, alone=True)
+    for name, seen in unsure.items():
+        if len(seen) > told[name]:
+            found[name] = judge(name, align(seen), pose_at is not None)
+    return list(found.values())
+
+
+def _collect(
+    edges: dict[str, list[Edges]], frames: Iterable[Frame], pose_at: PoseAt | None, alone: bool = False
+) -> None:
+    """Add what the frames say of each camera; alone: of those that there are already."""
     for frame in frames:
         key = frame.sweeps[0]
-        outline = silhouettes(key.scan)
-        for view in frame.views:
+        views = [view for view in frame.views if not alone or view.camera.name in edges]
+        outline = silhouettes(key.scan) if views else None
+        for view in views:
+            assert outline is not None
             twist = None if pose_at is None else twist_of(view, pose_at)
             edges.setdefault(view.camera.name, []).append(edges_of(outline, key.T_world_lidar, view, twist))
-    return [judge(name, align(found), pose_at is not None) for name, found in edges.items()]
 
 
 def twist_of(view: View, pose_at: PoseAt) -> Float64[np.ndarray, " 6"] | None:

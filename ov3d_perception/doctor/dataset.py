@@ -25,8 +25,11 @@ def examine_dataset(source: Sequence[Frame], subject: str, frames: int = 40, als
     return Report.of(subject, [*_unread(problems, subject), *_of_drives(drives, subject), *more])
 
 
-def check_frames(frames: Sequence[Frame], subject: str, pose_at: PoseAt | None) -> Iterator[Finding]:
-    """What needs pixels and points together. pose_at: where the LiDAR was; None where it has no poses."""
+def check_frames(
+    frames: Sequence[Frame], subject: str, pose_at: PoseAt | None, more: Iterable[Frame] = ()
+) -> Iterator[Finding]:
+    """What needs pixels and points together. pose_at: where the LiDAR was; None where it has no poses. more: read where
+    ``frames`` do not tell the calibration."""
     seen = [frame for frame in frames if frame.views]
     yield from sensors.check_pictures(seen)
     yield Finding(
@@ -34,7 +37,7 @@ def check_frames(frames: Sequence[Frame], subject: str, pose_at: PoseAt | None) 
         f"{len(seen)} of {len(frames)} scans looked at have images near",
         figures={"share": len(seen) / max(len(frames), 1)},
     )  # fmt: skip
-    yield from calibration.check(seen, pose_at)
+    yield from calibration.check(seen, pose_at, more)
 
 
 def _unread(problems: list[str], subject: str) -> Iterator[Finding]:

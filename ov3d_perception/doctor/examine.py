@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int64
 
 from ov3d_perception.bags.cameras import find_cameras
 from ov3d_perception.bags.cloud_reader import CloudReader
@@ -30,7 +31,7 @@ _CLOUDS = 8  # that are read for layout and density
 class Examination:
     """How a bag is looked at. points: topic of the clouds, "": /points or the only one; cameras: as the bag data set
     takes them; fixed_frame: in which the robot moves; tf: a second bag of TF, of ``ov3d bag odometry``; frames: how
-    many the calibration is measured on, 0 for none.
+    many the calibration is measured on, 0 for none; more: how many further ones, for cameras that those do not tell.
     """
 
     points: str = ""
@@ -38,6 +39,7 @@ class Examination:
     fixed_frame: str = "odom"
     tf: Path | None = None
     frames: int = 40
+    more: int = 0
     base_frame: str = "base_link"
 
 
@@ -136,20 +138,25 @@ def _of_frames(
     try:
         source, moving = _source(path, topic, cameras, frame, how)
         chosen = np.unique(np.linspace(0, len(source) - 1, how.frames).astype(int))
-        frames: list[Frame] = []
-        for number in chosen.tolist():
-            try:
-                frames.append(source[number])
-            except PointCloudError as error:
-                _log.debug("%s: frame %d: %s", path, number, error)
+        further = np.setdiff1d(np.linspace(0, len(source) - 1, how.more).astype(int), chosen)
         if how.frames:
-            yield from check_frames(frames, topic, source.pose_at if moving else None)
+            more = _read(source, further)  # if they are asked for
+            yield from check_frames(list(_read(source, chosen)), topic, source.pose_at if moving else None, more)
         if also is not None:
             yield from also(source)
     except Ov3dError as error:
         yield Finding(Severity.ERROR, "frames", topic, error.cause, "No frame can be made of the bag", error.remedy)
     finally:
         silent.setLevel(level)
+
+
+def _read(source: BagFrames, numbers: Int64[np.ndarray, " n"]) -> Iterator[Frame]:
+    """Those of the frames that can be read."""
+    for number in numbers.tolist():
+        try:
+            yield source[number]
+        except PointCloudError as error:
+            _log.debug("frame %d: %s", number, error)
 
 
 def _source(path: Path, topic: str, cameras: list[str], frame: str, how: Examination) -> tuple[BagFrames, bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,15 @@ from ov3d_perception.datasets.registry import open_dataset
 from ov3d_perception.datasets.source import FrameSource
 from ov3d_perception.doctor.calibration import CHECK
 from ov3d_perception.doctor.examine import Examination, examine
-from ov3d_perception.doctor.report import Finding, Report, Severity
+from ov3d_perception.doctor.report import Finding, Severity
 from ov3d_perception.errors import DatasetError, Ov3dError
 from ov3d_perception.lifting.sources import FrameSubset
 from ov3d_perception.types import Frame
 
 TAUGHT, HELD = (0.0, 0.8), (0.85, 1.0)
 """Which stretch of a drive teaches, and which one the gate asks; the gap keeps their places apart."""
+MORE = 160
+"""Frames that the doctor is given where the usual ones do not tell a calibration."""
 _PROBED = 40
 _APART_DEG = 1.0  # half a metre at 30 m: from here on a calibration that cannot be told is asked about
 _MANY_EDGES = 2000  # points; with fewer, that none meets an edge of the images tells nothing
@@ -91,25 +93,18 @@ class Advice:
 
 
 def consult(bag: Path, options: Mapping[str, Any]) -> Advice:
-    """Ask the doctor about a bag; where the calibration cannot be told, once more on four times as many frames.
+    """Ask the doctor about a bag; where 40 frames do not tell a calibration, up to 160 further ones may.
 
     options: those with which :func:`look` could read it.
     """
     own = {name: options[name] for name in ("points", "fixed_frame", "base_frame", "tf") if options.get(name)}
-    how = Examination(cameras=tuple(options.get("cameras") or ()), **own)
-    report = examine(bag, how)
-    if not report.errors and _unjudged(report):
-        report = examine(bag, replace(how, frames=4 * how.frames))
-    unjudged = _unjudged(report)
+    report = examine(bag, Examination(cameras=tuple(options.get("cameras") or ()), more=MORE, **own))
+    unjudged = [one for one in report.findings if one.check == CHECK and one.severity is Severity.UNKNOWN]
     return Advice(
         tuple(f"{finding.subject}: {finding.what}. {finding.do}" for finding in report.errors),
         tuple(f"{finding.subject}: {finding.what}" for finding in unjudged if _suspicious(finding)),
         tuple(f"{finding.subject}: {finding.what}" for finding in unjudged if not _suspicious(finding)),
     )
-
-
-def _unjudged(report: Report) -> list[Finding]:
-    return [one for one in report.findings if one.check == CHECK and one.severity is Severity.UNKNOWN]
 
 
 def _suspicious(finding: Finding) -> bool:

@@ -16,12 +16,12 @@ from ov3d_perception.evaluation.gate import GateSpec, Verdict, changed_words, li
 from ov3d_perception.inference import LiveModel, Segmenter
 from ov3d_perception.language.encoder import load_encoder
 from ov3d_perception.language.vocabulary import Vocabulary
-from ov3d_perception.learning import exam, report
+from ov3d_perception.learning import ahead, exam, report
 from ov3d_perception.learning.bags import HELD, TAUGHT, consult, every_of, look, open_bag_frames, with_images
 from ov3d_perception.learning.budget import Costs, plan
 from ov3d_perception.learning.order import Order, Run, alone
 from ov3d_perception.learning.replay import FOLDER, remember
-from ov3d_perception.learning.site_recipe import own_recipe, site_recipe
+from ov3d_perception.learning.site_recipe import own_recipe, site_recipe, streets_of
 from ov3d_perception.ledger import ACCEPTED, Site, file_hash
 from ov3d_perception.lifting.image_teacher import ImageTeacher
 from ov3d_perception.lifting.sources import FrameSubset, bank_of, drives_in, open_source
@@ -80,7 +80,11 @@ class _Learning:
         self.memory = order.site / FOLDER
 
     def work(self) -> Outcome:
-        """All stages, in their order."""
+        """All stages, in their order; streets that are simulated for them meanwhile."""
+        with ahead.reading(self._streets_to_come()):
+            return self._work()
+
+    def _work(self) -> Outcome:
         bags = self._stage("bags", self._bags)
         self._stage("memory", self._begin_memory)
         planned = self._stage("measure", lambda: self._measure(bags))
@@ -250,6 +254,16 @@ class _Learning:
             self._remember_frames(with_images(taught, self.order.replay), about["bag"], self.order.replay - most)
             self._remember_frames(with_images(held, self.order.replay), about["bag"], most, exam_alone=True)
         return {"frames": len(list(self.memory.glob("*.npz")))}
+
+    def _streets_to_come(self) -> list[ahead.Passage]:
+        """Frames of the simulator that stages to come will read, in their order."""
+        if self.run.done("gate"):
+            return []
+        exams = [(spec, range(len(open_source(spec)))) for spec in streets_of(self._first_recipe())]
+        past = self.own.train
+        if past.dataset != "simulated" or any(self.memory.glob("*.npz")):
+            return [*exams]
+        return [(past, _of_drives(open_source(past), *PAST).indices), *exams]
 
     # -- helpers -----------------------------------------------------------------------------------------------------
 

@@ -114,6 +114,7 @@ class AugmentSpec:
     jitter: sigma of a per-point shift in metres. translate: whole-cloud shift in metres, each axis in [0, t).
     dropout: greatest fraction of points removed. intensity: gain in [1 - i, 1 + i]. response: the intensity is
     raised to a power between 1 / (1 + r) and 1 + r, for LiDARs differ in how an echo's strength is reported.
+    blind: probability that a cloud has no intensities, as of a sensor that reports none.
     wedge: fraction of the circle around the sensor that is kept, towards a random supervised point; a third makes a
     step three times as cheap.
     context: metres; points in no column of that edge with a supervised point, or beside one, are dropped (None: off).
@@ -132,6 +133,7 @@ class AugmentSpec:
     dropout: float = 0.2
     intensity: float = 0.1
     response: float = 0.0
+    blind: float = 0.0
     wedge: float = 1.0
     context: float | None = None
     mix: float = 0.0

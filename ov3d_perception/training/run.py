@@ -19,7 +19,6 @@ import lightning
 import torch
 import yaml
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from torch.utils.data import DataLoader
 
 from ov3d_perception.errors import CheckpointError
 from ov3d_perception.evaluation.result import Result
@@ -41,6 +40,7 @@ from ov3d_perception.recipes.specs import Recipe
 from ov3d_perception.training import methods as _registered  # noqa: F401  # the papers' methods
 from ov3d_perception.training.callbacks import CheckpointCallback
 from ov3d_perception.training.data.clouds import collate
+from ov3d_perception.training.data.loader import Loader
 from ov3d_perception.training.data.sampler import EpochSampler
 from ov3d_perception.training.experiment import Experiment, Run, experiment_of
 from ov3d_perception.training.frozen_norm import FrozenNorm
@@ -147,7 +147,7 @@ def fit(recipe: Recipe, out: Path, experiment: Experiment, callback: CheckpointC
         log_every_n_steps=min(10, math.ceil(len(sampler) / spec.batch)),
         num_sanity_val_steps=0,
     )
-    loader = DataLoader(
+    loader = Loader(
         experiment.dataset,
         batch_size=spec.batch,
         sampler=sampler,

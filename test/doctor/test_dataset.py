@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 from faulty_bags import CAMERA, LIDAR, OPTICAL, SCANS, Drive, S, base
 from scipy.spatial.transform import Rotation
 
+from ov3d_perception.doctor import calibration
 from ov3d_perception.doctor.dataset import examine_dataset
 from ov3d_perception.doctor.drives import drives_of, look
 from ov3d_perception.doctor.report import Finding, Report, Severity
@@ -120,3 +121,24 @@ def test_one_scan_has_a_place_and_tells_no_motion(drive: Drive) -> None:
     with pytest.raises(TransformError):
         one.pose_at(0)
     assert not drives_of([replace(frame, sweeps=(replace(frame.sweeps[0], T_world_lidar=np.eye(4)),))])["a"].placed
+
+
+def test_further_frames_are_read_only_where_the_first_do_not_tell_a_calibration(
+    drive: Drive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames, read = Frames(drive), list[int]()
+
+    def further() -> Iterator[Frame]:
+        for number in range(3, SCANS):
+            read.append(number)
+            yield frames[number]
+
+    first = [frames[number] for number in range(3)]
+    few, both = calibration.check(first), calibration.check(first, None, further())
+    assert few[0].severity is Severity.UNKNOWN
+    assert read == list(range(3, SCANS))
+    assert both[0].figures["points"] > few[0].figures["points"]
+    good = Finding(Severity.GOOD, calibration.CHECK, "front", "the calibration is right")
+    monkeypatch.setattr(calibration, "judge", lambda *_: good)
+    assert calibration.check(first, None, further()) == [good]
+    assert read == list(range(3, SCANS))

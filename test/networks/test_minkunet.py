@@ -136,6 +136,18 @@ def test_shape_within_a_voxel() -> None:
     torch.testing.assert_close(inputs[:, 1], torch.stack([rough, rough, smooth]), atol=1e-3, rtol=0)
 
 
+def test_the_rank_of_an_intensity_is_the_same_however_a_lidar_reports_strength() -> None:
+    def rank(intensity: torch.Tensor) -> torch.Tensor:
+        return point_inputs(("intensity_rank",), torch.zeros(len(intensity), 3), intensity, 0.1)[:, 0]
+
+    assert rank(torch.tensor([0.25, 0.5, float("nan"), 0.5])).tolist() == [-0.5, 1.0, -1.5, 1.0]
+    strength = torch.rand(500, generator=torch.Generator().manual_seed(1))
+    for reported in (strength * 0.3, strength**0.5, strength.square()):
+        torch.testing.assert_close(rank(reported), rank(strength), atol=0.01, rtol=0)
+    assert rank(torch.zeros(7)).tolist() == [0.0] * 7
+    assert rank(torch.zeros(0)).tolist() == []
+
+
 def test_point_inputs_by_name() -> None:
     xyz = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [0.0, 0.0, 0.0]])
     intensity = torch.tensor([0.5, float("nan"), 7.0])

@@ -32,6 +32,8 @@ def augment(
     if spec.response > 0:
         limit = np.log1p(spec.response)
         strength **= np.float32(np.exp(rng.uniform(-limit, limit)))
+    if spec.blind > 0 and rng.random() < spec.blind:
+        strength[:] = 0
     return moved, strength, keep
 
 

@@ -6,6 +6,7 @@ A reader (:mod:`.readers`) gives a frame as a :class:`Cloud`; :class:`CloudDatas
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -166,6 +167,10 @@ class CloudBatch:
         return moved
 
 
+_READING = threading.Lock()
+"""Frames are read one at a time: files of a data set have one place that is read, and the next batch has a thread."""
+
+
 class CloudDataset(Dataset[CloudBatch]):
     """``[(turn, index)]`` gives one frame, drawn and augmented by (seed, turn, index) alone.
 
@@ -185,7 +190,10 @@ class CloudDataset(Dataset[CloudBatch]):
 
     def __getitem__(self, key: tuple[int, int]) -> CloudBatch:
         """Raises DatasetError where no frame can be used."""
-        turn, index = key
+        with _READING:
+            return self._drawn(*key)
+
+    def _drawn(self, turn: int, index: int) -> CloudBatch:
         rng = np.random.default_rng((self.recipe.seed, turn, index))
         skipped: list[str] = []
         before = self.reader.missing()
