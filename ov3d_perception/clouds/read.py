@@ -22,6 +22,9 @@ _OTHER_INTENSITIES = ("scalar_intensity", "reflectance", "i")
 _MOST_COLUMNS = 32
 """Of an array without names; more are points in columns (nuScenes' devkit has them so)."""
 
+_MOST_LINE_ENDS = 3
+"""Bytes after the data of a binary PLY from which on they are no line end."""
+
 _LAS_NAN = -(2**31)
 """What laspy stores for a coordinate that is NaN: LAS has integers only."""
 
@@ -92,16 +95,29 @@ def _pcd(path: Path) -> dict[str, np.ndarray]:
             f"{path} was cut short: it holds {len(data)} of the {cloud.metadata.points} points of its header",
             "Copy it again; what is there can be read with POINTS, WIDTH and HEIGHT set to it",
         )
+    said = cloud.metadata
+    if said.width * said.height != said.points:
+        raise PointCloudError(
+            f"{path} has {said.points} POINTS and WIDTH {said.width} times HEIGHT {said.height}: some may be none",
+            "Write it anew from its source (pypcd4 takes the padding of a message's rows for points)",
+        )
     return {name: data[name] for name in data.dtype.names or ()}
 
 
 def _ply(path: Path) -> dict[str, np.ndarray]:
     from plyfile import PlyData
 
-    data = PlyData.read(str(path))
+    with path.open("rb") as file:
+        data = PlyData.read(file)
+        left = 0 if data.text else path.stat().st_size - file.tell()
     if "vertex" not in data:
         raise PointCloudError(f"{path} has no vertices", "Export points, not only faces")
     vertices = data["vertex"].data
+    if left >= max(len(vertices), _MOST_LINE_ENDS):
+        raise PointCloudError(
+            f"{path} has {left} bytes more than its header says: its points are of wider types, and read as others",
+            "Write it anew with another program (pyntcloud calls every integer without a sign 'uchar')",
+        )
     return {name: vertices[name] for name in vertices.dtype.names or ()}
 
 

@@ -126,6 +126,29 @@ def test_a_pcd_file_that_was_cut_short_is_refused(encoding: str, tmp_path: Path)
         read_cloud(path)
 
 
+@pytest.mark.parametrize(("after", "refused"), [(b"", False), (b"\r\n", False), (b"\0" * 3, True)])
+def test_a_ply_file_with_more_bytes_than_its_header_says_is_refused(
+    after: bytes, refused: bool, tmp_path: Path
+) -> None:
+    """pyntcloud writes a 16-bit intensity and calls it "uchar": what follows is read as other numbers."""
+    path = write_ply(False, "intensity")(tmp_path)
+    path.write_bytes(path.read_bytes() + after)
+    if not refused:
+        np.testing.assert_array_equal(read_cloud(path).points, POINTS)
+        return
+    with pytest.raises(PointCloudError, match="3 bytes more than its header says"):
+        read_cloud(path)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "binary", "binary_compressed"])
+def test_a_pcd_file_with_more_points_than_rows_of_its_width_is_refused(encoding: str, tmp_path: Path) -> None:
+    """pypcd4 takes the padding of an organised message's rows for points, and keeps the message's width and height."""
+    path = write_pcd(encoding)(tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"WIDTH 3", b"WIDTH 2"))
+    with pytest.raises(PointCloudError, match="3 POINTS and WIDTH 2 times HEIGHT 1"):
+        read_cloud(path)
+
+
 def test_one_point_of_text_is_a_cloud(tmp_path: Path) -> None:
     pypcd4.PointCloud.from_xyzi_points(POINTS[:1]).save(tmp_path / "a.pcd", encoding=pypcd4.Encoding.ASCII)
     assert read_cloud(tmp_path / "a.pcd").points.tolist() == [[1.5, -2.0, 0.25, 0.0]]
