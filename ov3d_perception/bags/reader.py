@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain, pairwise
@@ -18,7 +18,7 @@ from rosbags.interfaces import Connection, ConnectionExtRosbag2, MessageDefiniti
 from ov3d_perception.bags import livox
 from ov3d_perception.bags.messages import add_to_tree, stamp_ns
 from ov3d_perception.bags.storage import Part, open_parts, storage_files
-from ov3d_perception.bags.typestore import learn, typestore
+from ov3d_perception.bags.typestore import learn, other_fields, typestore
 from ov3d_perception.errors import BagError, DamagedBagError, TransformError
 from ov3d_perception.geometry.transform_tree import GAP_REMEDY, PARENTS_REMEDY, TransformTree
 
@@ -44,18 +44,21 @@ class Topic:
 
 @dataclass(frozen=True)
 class BagMessage:
-    """One message as stored. stamp: when it was received (ns); data: CDR bytes."""
+    """One message as stored. stamp: when it was received (ns); data: CDR bytes; fault: why it is not decoded, or ""."""
 
     topic: str
     msgtype: str
     stamp: int
     data: bytes
+    fault: str = ""
 
     def decode(self) -> Any:
         """The message as a rosbags dataclass, a Livox CustomMsg as a PointCloud2 (:mod:`bags.livox`).
 
-        Raises BagError: type without definition, or bytes that do not fit it.
+        Raises BagError: type without definition, another version of the type, or bytes that do not fit it.
         """
+        if self.fault:
+            raise BagError(f"{self.topic}: {self.fault}", "Leave the topic out, or record it with today's messages")
         if self.msgtype not in typestore().fielddefs:
             raise BagError(
                 f"No definition of type {self.msgtype} (topic {self.topic})",
@@ -73,13 +76,15 @@ class Bag:
     notes: what is left out and why, a line each.
     """
 
-    def __init__(self, path: Path, parts: list[Part], stack: ExitStack) -> None:
+    def __init__(self, path: Path, parts: list[Part], stack: ExitStack, faults: dict[str, str]) -> None:
         self.path = path
+        self._faults = faults
         self._parts = parts
         self._stack = stack
         self._remedy = _remedy(path)
         self.topics = _merge_topics(connection for part in parts for connection in part.connections)
         self.notes = [note for part in parts for note in part.notes]
+        self.notes += [f"not read, recorded with another version of its message: {fault}" for fault in faults.values()]
         spans = [part.span for part in parts if part.span is not None]
         self._overlapping = any(earlier[1] > later[0] for earlier, later in pairwise(spans))
         self.start = min((first for first, _ in spans), default=0)
@@ -111,7 +116,8 @@ class Bag:
         with _damage_of(str(self.path), self._remedy):
             ordered = heapq.merge(*streams, key=itemgetter(1)) if self._overlapping else chain.from_iterable(streams)
             for connection, stamp, data in ordered:
-                yield BagMessage(connection.topic, connection.msgtype, stamp, data)
+                fault = self._faults.get(connection.msgtype, "")
+                yield BagMessage(connection.topic, connection.msgtype, stamp, data, fault)
 
     def topics_of(self, *msgtypes: str) -> list[str]:
         """Names of the topics of one of these types, sorted."""
@@ -198,9 +204,8 @@ def open_bag(path: str | Path) -> Bag:
     with ExitStack() as stack:
         with _damage_of(str(path), _remedy(path)):
             parts = open_parts(path, stack)
-            for part in parts:
-                _register_types(part.connections)
-        bag = Bag(path, parts, stack.pop_all())
+            faults = _register_types(connection for part in parts for connection in part.connections)
+        bag = Bag(path, parts, stack.pop_all(), faults)
     for note in bag.notes:
         _log.warning("%s", note)
     return bag
@@ -227,11 +232,18 @@ def _damage_of(what: str, remedy: str) -> Iterator[None]:
         raise DamagedBagError(f"{what} cannot be read: {error or type(error).__name__}", remedy) from error
 
 
-def _register_types(connections: Collection[Connection]) -> None:
+def _register_types(connections: Iterable[Connection]) -> dict[str, str]:
+    """Learn the types that the bag defines. Returns by type where it defines one otherwise than it is known."""
+    faults = {}
     for connection in connections:
         form, text = connection.msgdef
-        if form is not MessageDefinitionFormat.NONE:
-            learn(connection.msgtype, text, idl=form is MessageDefinitionFormat.IDL)
+        if form is MessageDefinitionFormat.NONE:
+            continue
+        idl = form is MessageDefinitionFormat.IDL
+        learn(connection.msgtype, text, idl)
+        if fault := other_fields(connection.msgtype, text, idl):
+            faults[connection.msgtype] = fault
+    return faults
 
 
 def _merge_topics(connections: Iterator[Connection]) -> dict[str, Topic]:

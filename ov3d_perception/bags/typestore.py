@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
+from rosbags.interfaces.typing import Typesdict
 from rosbags.typesys import Stores, TypesysError, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
@@ -45,13 +46,34 @@ def learn(msgtype: str, definition: str, idl: bool = False) -> bool:
     store = typestore()
     if msgtype in store.fielddefs:
         return True
-    try:
-        types = get_types_from_idl(definition) if idl else get_types_from_msg(definition, msgtype)
-    except TypesysError as error:
-        _log.warning("The stored definition of %s does not parse: %s", msgtype, error)
-        return False
+    types = _parsed(msgtype, definition, idl)
     store.register({name: fields for name, fields in types.items() if name not in store.fielddefs})
     return msgtype in store.fielddefs
+
+
+def other_fields(msgtype: str, definition: str, idl: bool = False) -> str:
+    """Where a stored definition and the store's name other fields: the bag is of another version of the message.
+
+    Its messages would be read as other values, or not at all. Returns "" where they agree, or nothing is known.
+    """
+    known = typestore().fielddefs
+    for name, (_, fields) in _parsed(msgtype, definition, idl).items():
+        if name not in known:
+            continue
+        stored, ours = ([field for field, _ in of] for of in (fields, known[name][1]))
+        if stored != ours:
+            return f"{name} has the fields {', '.join(stored)} there, and is read as {', '.join(ours)}"
+    return ""
+
+
+@lru_cache(256)
+def _parsed(msgtype: str, definition: str, idl: bool) -> Typesdict:
+    """The types of a stored definition by name; none where it does not parse, which is logged once."""
+    try:
+        return get_types_from_idl(definition) if idl else get_types_from_msg(definition, msgtype)
+    except TypesysError as error:
+        _log.warning("The stored definition of %s does not parse: %s", msgtype, error)
+        return {}
 
 
 def _message_files(package: str) -> list[Path]:

@@ -13,7 +13,7 @@ from real_data import data_dir
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import QosDurability
 from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from ov3d_perception.bags import messages
 from ov3d_perception.bags.info import info
@@ -215,6 +215,28 @@ def test_types_stored_in_the_bag_are_learnt(tmp_path: Path) -> None:
         assert bag.topics["/pair"].readable
         pair = next(bag.messages()).decode()
     assert (pair.a, pair.b) == (3, "x")
+
+
+def test_a_message_that_changed_between_two_bags_is_not_read_by_the_other_definition(tmp_path: Path) -> None:
+    """The fields of the second bag are swapped: by the first one's definition x would be y, without an error."""
+    name = "test_msgs_ov3d/msg/Changed"
+    values = {}
+    for bag, fields in (("first", "xy"), ("second", "yx"), ("third", "xy")):
+        store = get_typestore(Stores.ROS2_JAZZY)
+        store.register(get_types_from_msg("\n".join(f"float32 {field}" for field in fields), name))
+        with Writer(tmp_path / bag, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+            connection = writer.add_connection("/changed", name, typestore=store)
+            writer.write(connection, S, store.serialize_cdr(store.types[name](**{"x": 1.0, "y": 2.0}), name))
+        with open_bag(tmp_path / bag) as opened:
+            (message,) = opened.messages()
+            if bag == "second":
+                assert any("another version of its message" in note for note in opened.notes)
+                with pytest.raises(BagError, match="has the fields y, x there, and is read as x, y"):
+                    message.decode()
+            else:
+                assert not opened.notes
+                values[bag] = message.decode().x
+    assert values == {"first": 1.0, "third": 1.0}
 
 
 def test_definition_that_does_not_parse_is_not_fatal() -> None:
