@@ -92,3 +92,11 @@ def test_another_processor_is_another_source(cache: Path, monkeypatch: pytest.Mo
         llvm_code.compiled("copy", [WORD, WORD, LONG], write)(values.ctypes.data + 4, values.ctypes.data, 0)
         assert values[1] == 7
     assert len(list(cache.iterdir())) == 2
+
+
+def test_no_address_of_a_process_is_in_the_code(cache: Path) -> None:
+    """Else each process would compile, and store, the same anew."""
+    for _ in range(2):
+        code = "from ov3d_perception.sparse import steps; steps.runner()"
+        subprocess.run([sys.executable, "-c", code], check=True, env=os.environ)
+    assert len(list(cache.iterdir())) == 1

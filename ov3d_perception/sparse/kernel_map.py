@@ -12,7 +12,6 @@ from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
-import scipy.sparse
 import torch
 from jaxtyping import Int32
 from torch import Tensor
@@ -119,8 +118,10 @@ class KernelMap:
             segment = torch.searchsorted(torch.from_numpy(starts).to(pair.device), pair.int(), right=True) - 1
             start = torch.nn.functional.pad(torch.bincount(self.out_rows, minlength=self.n_out).cumsum(0), (1, 0))
             return RowSegments(pair.int(), segment.int(), start.int())
+        from scipy.sparse import csc_array  # not while a node starts
+
         columns = (np.arange(len(self.out_rows), dtype=np.int32), self.out_rows.numpy(), starts)
-        rows = scipy.sparse.csc_array(columns, shape=(self.n_out, len(self.sizes))).tocsr()
+        rows = csc_array(columns, shape=(self.n_out, len(self.sizes))).tocsr()
         return RowSegments(*(torch.from_numpy(part) for part in (rows.data, rows.indices, rows.indptr)))
 
     @cached_property

@@ -18,7 +18,7 @@ from jaxtyping import Int64
 from llvmlite import ir
 from torch import Tensor
 
-from ov3d_perception.llvm_code import DOUBLE, FLOAT, LONG, LONGS, Code, address_of, compiled
+from ov3d_perception.llvm_code import DOUBLE, FLOAT, LONG, LONGS, WORD, Code, address_of, compiled
 from ov3d_perception.sparse.runtime import arena
 from ov3d_perception.sparse.runtime.one_core_pool import one_core_pool
 
@@ -90,15 +90,13 @@ def run_steps(steps: Sequence[tuple[int, ...]], room: int) -> None:
 def runner() -> Callable[..., None]:
     """A function of: the records, two counters for each (blocks begun and blocks done, zero before), room for a block's
     sums, the number of records. To be called in each thread with room of its own."""
-    give_way = ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value
-    assert give_way is not None
-    return compiled("run_steps", [LONGS, LONGS, FLOAT, LONG], lambda code: _write_runner(code, give_way))
+    return compiled("run_steps", [LONGS, LONGS, FLOAT, LONG], _write_runner)
 
 
-def _write_runner(code: Code, give_way: int) -> None:
+def _write_runner(code: Code) -> None:
     records, counters, sums, steps = code.fn.args
     kind = ir.FunctionType(ir.VoidType(), [LONGS, LONG, FLOAT.as_pointer()])
-    let_go = code.inttoptr(LONG(give_way), ir.FunctionType(ir.IntType(32), []).as_pointer())
+    let_go = ir.Function(code.module, ir.FunctionType(WORD, []), "sched_yield")  # the C library's
     with code.loop(0, steps) as number:
         record = code.at(records, (number, LONG(LENGTH)))
         step = Record(code, record, ("function", "blocks"))
