@@ -193,19 +193,23 @@ class Code(ir.IRBuilder):
         return self.intrinsic(f"llvm.sqrt.v{value.type.count}f64", value)
 
 
-def compiled(name: str, kinds: Sequence[ir.Type], write: Callable[[Code], None]) -> Callable[..., None]:
+def compiled(
+    name: str, kinds: Sequence[ir.Type], write: Callable[[Code], None], version: str | None = None
+) -> Callable[..., None]:
     """A function of addresses and integers, whose body ``write`` generates. It runs without the interpreter's lock.
 
-    Its object code is kept on disk for the next process (:mod:`ov3d_perception.code_cache`).
+    Its object code is kept on disk for the next process (:mod:`ov3d_perception.code_cache`), under the program.
+    version: what decides the program beside the name and the kinds; then it is kept under these three, and where the
+    code is there the program is not even written.
     """
     with _lock:
-        module = ir.Module(name)
-        module.triple = binding.get_process_triple()
-        code = Code(module, name, kinds)
-        write(code)
-        code.ret_void()
-        program, compiler = str(module), _compiler()
-        machine_code = cached(f"{compiler.identity}\n{program}", lambda: compiler.object_code(program))
+        compiler = _compiler()
+        if version is None:
+            program = _program(name, kinds, write)
+            machine_code = cached(f"{compiler.identity}\n{program}", lambda: compiler.object_code(program))
+        else:
+            about = f"{compiler.identity}\n{version}\n{name}({', '.join(map(str, kinds))})"
+            machine_code = cached(about, lambda: compiler.object_code(_program(name, kinds, write)))
         engine = binding.create_mcjit_compiler(binding.parse_assembly(""), compiler.target)
         engine.add_object_file(binding.ObjectFileRef.from_data(machine_code))
         engine.finalize_object()
@@ -213,6 +217,16 @@ def compiled(name: str, kinds: Sequence[ir.Type], write: Callable[[Code], None])
         types = [ctypes.c_int64 if kind == LONG else ctypes.c_void_p for kind in kinds]
         made: Callable[..., None] = ctypes.CFUNCTYPE(None, *types)(engine.get_function_address(name))
         return made
+
+
+def _program(name: str, kinds: Sequence[ir.Type], write: Callable[[Code], None]) -> str:
+    """In LLVM's language."""
+    module = ir.Module(name)
+    module.triple = binding.get_process_triple()
+    code = Code(module, name, kinds)
+    write(code)
+    code.ret_void()
+    return str(module)
 
 
 class _Compiler:

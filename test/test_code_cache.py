@@ -100,3 +100,43 @@ def test_no_address_of_a_process_is_in_the_code(cache: Path) -> None:
         code = "from ov3d_perception.sparse import steps; steps.runner()"
         subprocess.run([sys.executable, "-c", code], check=True, env=os.environ)
     assert len(list(cache.iterdir())) == 1
+
+
+EVERY = """
+import re
+import torch
+from ov3d_perception import llvm_code
+from ov3d_perception.networks.live import LiveNetwork
+from ov3d_perception.networks.minkunet import MinkUNet
+from ov3d_perception.sparse import SparseTensor, kernels
+
+names, make = [], llvm_code._Compiler.object_code
+
+def object_code(compiler, program):
+    names.extend(re.findall(r'ModuleID = "(.+)"', program))
+    return make(compiler, program)
+
+llvm_code._Compiler.object_code = object_code
+coords = torch.nn.functional.pad(torch.randint(0, 64, (900, 3)).unique(dim=0), (1, 0))
+for width in (0.1, 0.75):
+    network, feats = MinkUNet("MinkUNet14A", 2, 12, width), torch.rand(len(coords), 2)
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            network(SparseTensor(feats, coords)).feats.sum().backward()
+    largest = (1.0,) * 25 if kernels.multiplies_bytes() else ()
+    for dtype, most in ((torch.float32, ()), (torch.bfloat16, ()), (torch.float32, largest)):
+        LiveNetwork(network.eval(), torch.device("cpu"), dtype, most)(SparseTensor(feats.to(dtype), coords))
+    network.train()
+print(len(names), len(set(names)))
+"""
+
+
+def test_a_name_is_one_program_and_is_not_written_again(cache: Path) -> None:
+    """A process compiles each variant once; so a name that it compiles twice would be that of two variants."""
+    found = []
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", EVERY], capture_output=True, text=True, env=os.environ)
+        assert done.returncode == 0, done.stderr
+        found.append([int(count) for count in done.stdout.split()])
+    (compiled, names), again = found
+    assert compiled == names > 30 and again == [0, 0]

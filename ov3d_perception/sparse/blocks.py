@@ -13,7 +13,8 @@ from jaxtyping import Int32, Int64
 from llvmlite import ir
 from torch import Tensor
 
-from ov3d_perception.llvm_code import LONG, LONGS, WORD, Code, compiled
+from ov3d_perception.llvm_code import LONG, LONGS, WORD, Code
+from ov3d_perception.sparse.compiling import compiled
 
 if TYPE_CHECKING:
     from ov3d_perception.sparse.kernel_map import KernelMap

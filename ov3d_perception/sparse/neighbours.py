@@ -18,7 +18,8 @@ from jaxtyping import Int32, Int64
 from llvmlite import ir
 from torch import Tensor
 
-from ov3d_perception.llvm_code import LONG, LONGS, WORD, Code, compiled
+from ov3d_perception.llvm_code import LONG, LONGS, WORD, Code
+from ov3d_perception.sparse.compiling import compiled
 from ov3d_perception.sparse.keys import PLACES
 from ov3d_perception.sparse.runtime.workers import run_on_threads
 

@@ -18,7 +18,8 @@ from jaxtyping import Int64
 from llvmlite import ir
 from torch import Tensor
 
-from ov3d_perception.llvm_code import DOUBLE, FLOAT, LONG, LONGS, WORD, Code, address_of, compiled
+from ov3d_perception.llvm_code import DOUBLE, FLOAT, LONG, LONGS, WORD, Code, address_of
+from ov3d_perception.sparse.compiling import compiled
 from ov3d_perception.sparse.runtime import arena
 from ov3d_perception.sparse.runtime.one_core_pool import one_core_pool
 
