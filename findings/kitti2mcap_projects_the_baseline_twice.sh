@@ -13,7 +13,7 @@ set -euo pipefail
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 "${PYTHON:-python3}" -m venv "$tmp/venv"
-"$tmp/venv/bin/pip" install -q kitti2mcap==0.1.1 pykitti==0.3.1 mcap-ros2-support==0.6.0 pillow==12.0.0 numpy==2.2.6
+"$tmp/venv/bin/pip" install -q kitti2mcap==0.1.1 pykitti==0.3.1 mcap-ros2-support==0.6.0 pillow==12.2.0 numpy==2.4.6
 cd "$tmp"
 "$tmp/venv/bin/python" - <<'PYTHON'
 import sys
