@@ -64,6 +64,14 @@ def test_round_trip(model: str, distortion: list[float], announced: str) -> None
     np.testing.assert_array_equal(message.p.reshape(3, 4)[:, :3], K)
 
 
+def test_raw_images_of_a_calibration_with_a_baseline_and_a_rotation_are_those_of_k() -> None:
+    """As a converter of KITTI's drives writes it: P in the frame of another camera, R of rectification."""
+    turned = cv2.Rodrigues(np.array([0.0, 0.02, 0.0]))[0]
+    message = info(d=[0.0] * 5, r=turned.reshape(-1), p=np.hstack([K, [[-340.0], [0], [0]]]).reshape(-1))
+    np.testing.assert_array_equal(camera_of(message).K, K)
+    np.testing.assert_array_equal(camera_in_frame(message), np.eye(4))
+
+
 def test_undistorted_fisheye_stays_fisheye() -> None:
     camera = camera_of(info(distortion_model="equidistant", d=[0.0] * 4))
     assert camera.model == "fisheye" and len(camera.distortion) == 4
