@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # kiss-slam 0.0.2, the map for navigation that its occupancy mapper writes (map2d/map.png and map.yaml, in the form of
-# Nav2's and ROS's map server): it is turned by a quarter. The rows of an image are y, from the largest down, for the map
-# server; here they are x, upwards, and the columns are y. `origin` is that of a map the right way round. So the world is
+# Nav2's and ROS's map server): it is turned by a quarter. For the map server the rows of an image are y, the largest first;
+# here they are x, the smallest first, and the columns are y. `origin` is that of a map the right way round. So the world is
 # turned by -90 degrees (x becomes -y) and, unless it is square, moved; walls are straight, rooms are rooms, and the image
 # looks right until the robot is localised in it with poses of the same run.
 # Seen here: a street along x from -5 to 20 m between walls at y = -3.2 and 3.2 m. What map.yaml says of the occupied pixels,

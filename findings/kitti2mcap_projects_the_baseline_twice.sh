@@ -7,7 +7,7 @@
 # rectifies raw images by the book turns them once more. And /kitti/imu is in the frame "imu", which no transform names.
 # The 3D view shows nothing of it.
 # Seen here, KITTI's P of 2011_09_26, a point 10 m ahead of the LiDAR: by P 4.5 pixels to the right in camera 2 and 33.9 to the
-# left in camera 3 of where KITTI's own formula has it, by K in its place.
+# left in camera 3 of where KITTI's own formula has it, by K right there.
 # Exit status: 0 if this is still so, 1 if it changed.
 set -euo pipefail
 tmp=$(mktemp -d)

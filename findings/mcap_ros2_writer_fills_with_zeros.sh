@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # mcap-ros2-support 0.6.0, mcap_ros2.writer.Writer, by which Python programs without ROS write bags: a message is a dict, and
-# 1. a key that the definition lacks is dropped, a field without its key is 0. ROS 1 calls the matrices of CameraInfo K, R and P,
-#    as documentation and calibration files do, ROS 2 calls them k, r and p: {"K": ...} is a camera with a matrix of zeros,
-#    which is what REP 104 has for one that is not calibrated. "orientation" without "w" is a quaternion of zeros.
-# 2. an array of fixed size, float64[9] or float64[12], is cut or filled with zeros until it fits: nine numbers for p, the 3 x 3
-#    without its fourth column, are another projection.
-#    A list that is too short is filled where it is: it is longer afterwards in the caller's hands, too.
+# 1. a key that the definition lacks is dropped, and a field without its key is 0. ROS 1 calls the matrices of CameraInfo K, R
+#    and P, as documentation and calibration files still do, ROS 2 calls them k, r and p: {"K": ...} is a camera with a
+#    matrix of zeros, which is what REP 104 has for one that is not calibrated.
+# 2. an array of fixed size, float64[9] or float64[12], is cut or filled with zeros until it fits: nine numbers for p, the
+#    3 x 3 without its fourth column, are another projection. A list that is too short is filled where it is: in the
+#    caller's hands it is longer afterwards, too.
 # Nothing is raised. rosbags 0.11.9 raises for the first (its messages are dataclasses) and for the second.
 # Seen here: K of a camera reads 0, 0, ...; 8 numbers for k read with a last 0, which makes every depth 0; 12 are the first 9.
 # Exit status: 0 if this is still so, 1 if it changed.

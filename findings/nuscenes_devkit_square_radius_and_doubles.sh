@@ -8,7 +8,8 @@
 #    there twice and more; no ratio keeps all of them.
 # 3. TruckScenes gives each point a time, and remove_close keeps times with points; subsample leaves `timestamps` as they
 #    were, so that no time belongs to its point any more.
-# Seen here, 10,000 points: 6,334 and 6,321 different ones after subsample(1.0); after subsample(0.5) 5,000 points and 10,000 times.
+# Seen here, 10,000 points: 6,334 and 6,321 different ones after subsample(1.0); after subsample(0.5) 5,000 points and 10,000
+# times.
 # Exit status: 0 if this is still so, 1 if it changed.
 set -euo pipefail
 tmp=$(mktemp -d)

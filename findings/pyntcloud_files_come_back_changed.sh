@@ -6,7 +6,7 @@
 #    which is no uchar: from_file reads 44, plyfile raises. (Its pull request 323 is about float64.)
 # 2. .xyz, .txt, .csv, .pts and .asc: the row's number and the columns' names are written, too, unless pandas is told not to
 #    (index=False, header=False), and read as data: x is 0, 1, 2, ..., y is x, z is y, and z is gone, or the intensity.
-# Nothing is raised by either side. Coordinates are singles, as they are for whatever it reads, .las in UTM too.
+# Nothing is raised by either side.
 # Seen here: x of 1, 2, 3 beside a uint16 intensity of 300, 400, 500 reads 1, 8.8e-44, 2.3e-41 from PLY, by plyfile as well;
 # from .xyz x reads 0, 1, 2.
 # Exit status: 0 if this is still so, 1 if it changed.

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# rosbags 0.11.9, AnyReader of SEVERAL bags, as a campaign of many drives is read: definitions are kept by the type's name, so that
-# the last bag's is used for all. Where a message changed between the recordings (fields in another order, one renamed, one
-# added at the end) the earlier bags are read by the later definition. Of the same size, values come under other names
-# and nothing is said, though each bag stores its own definition and its RIHS01 hash: the hash that is checked is the
-# last one, too. Opened one by one each bag is right.
-# Seen here: x = 1.5, y = 2.5 of a bag whose message is "float32 x, float32 y" reads x = 2.5, y = 1.5 beside a bag in which it is
-# "float32 y, float32 x".
+# rosbags 0.11.9, AnyReader of SEVERAL bags, as a campaign of many drives is read: definitions are kept by the type's name, so
+# that the last bag's is used for all. Where a message changed between the recordings the earlier bags are read by the
+# later definition. Where the fields have the same sizes in another order, values come under other names, and nothing
+# is said, though each bag stores its own definition and its RIHS01 hash: the hash that is checked is the last one, too.
+# Opened one by one each bag is right.
+# Seen here: x = 1.5, y = 2.5 of a bag whose message is "float32 x, float32 y" reads x = 2.5, y = 1.5 beside a bag in which it
+# is "float32 y, float32 x".
 # Exit status: 0 if this is still so, 1 if it changed.
 set -euo pipefail
 tmp=$(mktemp -d)

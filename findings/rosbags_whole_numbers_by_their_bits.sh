@@ -4,7 +4,7 @@
 # or zeros and ones for a covariance, are numpy's int64: each is written by its bits and is some 1e-321, which prints as
 # nearly 0 and is a valid number. float32 fields and int32 are alike (ranges of a LaserScan: 1e-45). Another size raises, and
 # so does a list, so that one has been told about types when it happens.
-# Seen here: K = (500, 0, 320, 0, 500, 240, 0, 0, 1) reads (2.5e-321, 0, 1.6e-321, ...), ranges of 1, 2, 3 m 1.4e-45 m and so on.
+# Seen here: K = (500, 0, 320, 0, 500, 240, 0, 0, 1) reads (2.5e-321, 0, 1.6e-321, ...), ranges of 1, 2, 3 m 1e-45 m, ...
 # Exit status: 0 if this is still so, 1 if it changed.
 set -euo pipefail
 tmp=$(mktemp -d)
