@@ -26,6 +26,7 @@ import sparse_cases
 import torch
 from torch import Tensor, nn
 
+from ov3d_perception.methods.linear_head import HeadCosines
 from ov3d_perception.networks.checkpoint import load_checkpoint
 from ov3d_perception.networks.live import LiveNetwork
 from ov3d_perception.networks.precision import choose
@@ -34,6 +35,7 @@ from ov3d_perception.sparse import SparseTensor, plan, training_plan
 from ov3d_perception.sparse.coordinates import CoordinateManager
 from ov3d_perception.sparse.recording import Recorded
 from ov3d_perception.sparse.steps import run_steps, runner, table_of
+from ov3d_perception.training.kept_memory import keep_freed_memory
 
 CLOUDS = {
     "8k": ("simulated", 0.2, 0.6),
@@ -122,8 +124,8 @@ class Training:
         self.optimiser.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
             features = self.network(SparseTensor(self.feats, self.coords)).feats
-            student = self.network.head(features[self.rows])
-        (1 - torch.cosine_similarity(student.float(), self.teacher)).mean().backward()
+            student = HeadCosines(features.index_select(0, self.rows), self.network.basis)
+        (1 - student.with_each(self.teacher)).mean().backward()
         self.optimiser.step()
 
     def profile(self) -> Times:
@@ -208,6 +210,7 @@ def main() -> None:
         os.environ["OMP_NUM_THREADS"] = str(options.threads)
         os.execv(sys.executable, [sys.executable, *sys.argv])
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # as a training does
     network, info = load_checkpoint(options.checkpoint)
     dtype, largest = choose(options.precision, torch.device("cpu"), "torch", info.largest_outputs)
     folded = LiveNetwork(network, torch.device("cpu"), dtype, largest)
