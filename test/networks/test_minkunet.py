@@ -148,6 +148,23 @@ def test_the_rank_of_an_intensity_is_the_same_however_a_lidar_reports_strength()
     assert rank(torch.zeros(0)).tolist() == []
 
 
+def test_elevation_is_above_the_ground_around_the_sensor_however_high_that_is() -> None:
+    def elevation(xyz: torch.Tensor) -> torch.Tensor:
+        return point_inputs(("elevation",), xyz, torch.zeros(len(xyz)), 0.2)[:, 0]
+
+    cell = torch.arange(-8.0, 8.0) + 0.5
+    ground = torch.cartesian_prod(cell, cell, torch.tensor([-0.8]))
+    wall = torch.cartesian_prod(torch.tensor([3.5]), cell, torch.tensor([-0.2, 1.2]))
+    far = torch.tensor([[40.0, 0.0, 2.2], [60.0, 0.0, -9.0]])
+    found = elevation(torch.cat([ground, wall, far]))
+    torch.testing.assert_close(found[: len(ground)], torch.zeros(len(ground)))
+    torch.testing.assert_close(found[-2:], torch.tensor([3.0, -8.2]))
+    torch.testing.assert_close(elevation(torch.cat([ground, wall, far]) + torch.tensor([0.0, 0.0, 1.1])), found)
+    alone = torch.tensor([[30.0, 0.0, float(z)] for z in range(21)])  # nothing near: the twentieth that is lowest
+    torch.testing.assert_close(elevation(alone), torch.arange(21.0) - 1)
+    assert elevation(torch.zeros(0, 3)).tolist() == []
+
+
 def test_point_inputs_by_name() -> None:
     xyz = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [0.0, 0.0, 0.0]])
     intensity = torch.tensor([0.5, float("nan"), 7.0])

@@ -96,3 +96,13 @@ def test_the_response_is_a_power_between_the_inverse_and_the_limit() -> None:
         found.append(float(power[0]))
     assert 0.4 <= min(found) < 0.5 and 2.0 < max(found) <= 2.5
     assert 0.35 < np.mean(np.array(found) < 1) < 0.65, "as often one way as the other"
+
+
+def test_a_blind_cloud_has_no_intensities_as_often_as_was_asked():
+    xyz, intensity = cloud()
+    before = intensity.copy()
+    strengths = [augment(xyz, intensity, replace(STILL, blind=0.25), np.random.default_rng(n))[1] for n in range(400)]
+    blind = [not strength.any() for strength in strengths]
+    assert 0.18 < np.mean(blind) < 0.32
+    assert all(np.array_equal(strength, before) for strength, none in zip(strengths, blind, strict=True) if not none)
+    np.testing.assert_array_equal(intensity, before)
