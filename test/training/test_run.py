@@ -273,4 +273,4 @@ def test_a_network_of_merged_sweeps_is_scored_on_merged_sweeps(tmp_path, monkeyp
     run.train(dataclasses.replace(recipe, optimiser=short, method=method), tmp_path / "out", device="cpu")
     assert load_checkpoint(tmp_path / "out" / "student.safetensors")[1].preparation.sweeps == 3
     evaluate_checkpoint(tmp_path / "out" / "student.safetensors", with_teacher=False, device="cpu")
-    assert points == [1800] * 4
+    assert set(points) == {1800} and len(points) >= 4  # more where it is calibrated for int8
