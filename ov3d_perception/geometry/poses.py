@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Float64
 from numpy.typing import ArrayLike
+from scipy.spatial.transform import Rotation
 
 from ov3d_perception.errors import TransformError
-from ov3d_perception.geometry.rotations import matrices_of, matrices_of_vectors, nearest, quaternions_of, vectors_of
 from ov3d_perception.types import Pose, Poses
 
 
@@ -38,7 +38,7 @@ def rigid(T: ArrayLike) -> Pose:
     ):
         raise TransformError(f"{M.tolist()} is no rigid transform", "Check the calibration or pose file it came from")
     result = np.eye(4)
-    result[:3, :3] = nearest(M[:3, :3])
+    result[:3, :3] = Rotation.from_matrix(M[:3, :3]).as_matrix()
     result[:3, 3] = M[:3, 3]
     return result
 
@@ -55,14 +55,14 @@ def from_quaternion(translation: ArrayLike, xyzw: ArrayLike) -> Pose:
             "Check the node or file that wrote it; an unset quaternion should be (0, 0, 0, 1)",
         )
     T = np.eye(4)
-    T[:3, :3] = matrices_of(q)
+    T[:3, :3] = Rotation.from_quat(q).as_matrix()
     T[:3, 3] = t
     return T
 
 
 def to_quaternion(T: Pose) -> tuple[Float64[np.ndarray, " 3"], Float64[np.ndarray, " 4"]]:
     """Translation (3,) and unit quaternion (x, y, z, w), w >= 0, of a pose."""
-    return T[:3, 3].copy(), quaternions_of(T[:3, :3])
+    return T[:3, 3].copy(), Rotation.from_matrix(T[:3, :3]).as_quat(canonical=True)
 
 
 def interpolate(T0: Pose, T1: Pose, fraction: float) -> Pose:
@@ -76,8 +76,8 @@ def interpolate(T0: Pose, T1: Pose, fraction: float) -> Pose:
 def interpolate_each(T0: Poses, T1: Poses, fraction: Float64[np.ndarray, " t"]) -> Poses:
     """:func:`interpolate` for each of t pairs of poses."""
     T = np.tile(np.eye(4), (len(T0), 1, 1))
-    R0, R1 = T0[:, :3, :3], T1[:, :3, :3]
-    step = vectors_of(R0.transpose(0, 2, 1) @ R1)
-    T[:, :3, :3] = R0 @ matrices_of_vectors(fraction[:, None] * step)
+    R0 = Rotation.from_matrix(T0[:, :3, :3])
+    step = (R0.inv() * Rotation.from_matrix(T1[:, :3, :3])).as_rotvec()
+    T[:, :3, :3] = (R0 * Rotation.from_rotvec(fraction[:, None] * step)).as_matrix()
     T[:, :3, 3] = T0[:, :3, 3] + fraction[:, None] * (T1[:, :3, 3] - T0[:, :3, 3])
     return T

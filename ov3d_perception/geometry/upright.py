@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64
+from scipy.spatial.transform import Rotation
 
 from ov3d_perception.errors import TransformError
-from ov3d_perception.geometry.rotations import matrices_of_vectors
 from ov3d_perception.types import Pose, Scan
 
 _FOOTPRINT = "base_footprint"
@@ -57,7 +57,7 @@ def upright_by_gravity(up: Float[np.ndarray, " 3"]) -> Float64[np.ndarray, "3 3"
     if np.degrees(angle) < LEVEL_DEG:
         return None
     axis = axis / sine if sine > 1e-9 else np.array([1.0, 0.0, 0.0])
-    return matrices_of_vectors(angle * axis)
+    return np.asarray(Rotation.from_rotvec(angle * axis).as_matrix())
 
 
 class Gravity:

@@ -69,10 +69,3 @@ def test_enough_shared_memory_is_not_told(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(environment, "shared_memory", lambda: 1 << 30)
     assert shared_memory_fault() == ""
     assert large_message_environment({})[VARIABLE].endswith("config/fastdds_large_messages.xml")
-
-
-def test_nodes_start_without_scipy():
-    """It takes as long to be imported as all that is ours."""
-    code = "import sys, ov3d_perception.ros.lidar_node, ov3d_perception.ros.map_node;"
-    code += "sys.exit(any(name.startswith('scipy') for name in sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
