@@ -23,7 +23,7 @@ sys.meta_path.insert(0, NoRos())
 
 def test_the_page_runs(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    ground = np.column_stack([rng.uniform(-20, 20, (4000, 2)), np.full(4000, -1.7), rng.uniform(20, 60, 4000)])
+    ground = np.column_stack([rng.uniform(-20, 20, (4000, 2)), np.full(4000, -1.7), np.full(4000, 40.0)])
     ground[7, :3] = np.nan
     np.save(tmp_path / "scan.npy", ground)
     moving = """
