@@ -149,6 +149,7 @@ class OptimiserSpec:
     schedule: OneCycle ("onecycle"), polynomial decay of power 0.9 ("poly", OpenScene's), half a cosine ("cosine").
     batch: frames a step and process; accumulate: steps whose gradients are added up.
     precision: "fp32", "bf16" or, on a GPU, "fp16" (autocast).
+    workers: processes that make batches; 0: a thread beside the step makes the next one.
     ema_decay: decay a step of the moving average of the weights, which is evaluated and kept instead of the last ones
     (0 = off; 0.99 looks back about 100 steps).
     frozen_norm: share of the steps, the last ones, in which batch normalisation uses statistics of the whole training
