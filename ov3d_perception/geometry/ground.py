@@ -10,6 +10,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
+from scipy import ndimage
 
 CELL = 0.5  # metres; several of a LiDAR's rings cross it near the robot
 WINDOWS = (1.0, 2.0, 4.0)  # half widths in metres; the last is wider than half a lorry
@@ -24,8 +25,6 @@ def height_above_ground(
     xyz: in a frame with z up and the sensor near the origin, finite. may_be_ground: the points that it is fitted to;
     a thing that is surely none, left out, cannot be taken for ground where its own is hidden.
     """
-    from scipy import ndimage  # not while a node starts
-
     width = 2 * int(np.ceil(reach / CELL))
     index = np.floor(xyz[:, :2] / CELL).astype(np.int64) + width // 2
     inside = (np.abs(xyz[:, :2]) < reach).all(axis=1)

@@ -255,6 +255,8 @@ class _Learning:
             self._remember_frames(with_images(held, self.order.replay), about["bag"], most, exam_alone=True)
         return {"frames": len(list(self.memory.glob("*.npz")))}
 
+    # -- helpers -----------------------------------------------------------------------------------------------------
+
     def _streets_to_come(self) -> list[ahead.Passage]:
         """Frames of the simulator that stages to come will read, in their order."""
         if self.run.done("gate"):
@@ -264,8 +266,6 @@ class _Learning:
         if past.dataset != "simulated" or any(self.memory.glob("*.npz")):
             return [*exams]
         return [(past, _of_drives(open_source(past), *PAST).indices), *exams]
-
-    # -- helpers -----------------------------------------------------------------------------------------------------
 
     def _recipe(self, bags: list[dict[str, Any]], epochs: int) -> Recipe:
         sources: list[dict[str, Any]] = []

@@ -41,8 +41,7 @@ class Compact:
         matrix = scipy.sparse.coo_array((weight, (target.astype(np.int32), row.astype(np.int32))), shape).tocsr()
         if matrix.nnz == 0:
             return torch.zeros(count, self.code.shape[1])
-        bags = (torch.from_numpy(part) for part in (matrix.indices, matrix.indptr, matrix.data))
-        rows, start, weights = bags
+        rows, start, weights = (torch.from_numpy(part) for part in (matrix.indices, matrix.indptr, matrix.data))
         code = torch.from_numpy(self.code).float()
         return embedding_bag(rows, code, start, mode="sum", include_last_offset=True, per_sample_weights=weights)
 

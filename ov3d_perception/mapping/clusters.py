@@ -7,6 +7,8 @@ import math
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32, Int64
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from ov3d_perception.geometry.boxes import Box
 from ov3d_perception.geometry.voxels import BITS, HALF, MASK
@@ -20,9 +22,6 @@ def cluster(centres: Float32[np.ndarray, "n 3"], gap: float, vertical_gap: float
     centres nearer than the gap always are, centres farther apart than two gaps only through others between them. The
     vertical gap is wider, since a LiDAR's beams are far apart above each other.
     """
-    from scipy.sparse import coo_array  # not while a node starts
-    from scipy.sparse.csgraph import connected_components
-
     if not len(centres):
         return np.empty(0, np.int64)
     packed, width, height = _packed_cells(centres, gap, vertical_gap)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int64
+from scipy.spatial import cKDTree
 
 from ov3d_perception.mapping.navigation.costmap import FREE, OCCUPIED, GroundGrid
 
@@ -51,8 +52,6 @@ def find_approach(
     With the robot's position, it is the pose nearest to the robot, connected by passable cells where the robot stands
     on known ground. Without, it is the pose whose distance to the thing is nearest to the stand-off.
     """
-    from scipy.spatial import cKDTree  # not while a node starts
-
     passable = passable_cells(grid, stance.radius)
     around = np.flatnonzero(_near(grid, thing, stance.stand_off + stance.slack))
     xy = grid.layout.centres(around)
