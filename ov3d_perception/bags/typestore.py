@@ -54,14 +54,15 @@ def learn(msgtype: str, definition: str, idl: bool = False) -> bool:
 def other_fields(msgtype: str, definition: str, idl: bool = False) -> str:
     """Where a stored definition and the store's name other fields: the bag is of another version of the message.
 
-    Its messages would be read as other values, or not at all. Returns "" where they agree, or nothing is known.
+    Its messages would be read as other values, or not at all. Names that differ in case alone are the same field: a
+    converted ROS 1 bag keeps CameraInfo's D, K, R and P. Returns "" where they agree, or nothing is known.
     """
     known = typestore().fielddefs
     for name, (_, fields) in _parsed(msgtype, definition, idl).items():
         if name not in known:
             continue
         stored, ours = ([field for field, _ in of] for of in (fields, known[name][1]))
-        if stored != ours:
+        if [field.lower() for field in stored] != ours:
             return f"{name} has the fields {', '.join(stored)} there, and is read as {', '.join(ours)}"
     return ""
 

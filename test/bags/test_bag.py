@@ -5,13 +5,16 @@ from __future__ import annotations
 import shutil
 import threading
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import yaml
 from real_data import data_dir
+from rosbags.convert.cli import main as rosbags_convert
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import QosDurability
+from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
@@ -237,6 +240,33 @@ def test_a_message_that_changed_between_two_bags_is_not_read_by_the_other_defini
                 assert not opened.notes
                 values[bag] = message.decode().x
     assert values == {"first": 1.0, "third": 1.0}
+
+
+@pytest.mark.parametrize("plugin", ["sqlite3", "mcap"])
+def test_a_ros1_bag_that_rosbags_converts_has_its_cameras(tmp_path: Path, plugin: str) -> None:
+    """The converter copies ROS 1's definition, whose matrices are named D, K, R and P, and we tell users to run it."""
+    store = get_typestore(Stores.ROS1_NOETIC)
+    kinds = store.types
+    stamp = kinds["builtin_interfaces/msg/Time"](100, 5)
+    info = kinds["sensor_msgs/msg/CameraInfo"](
+        header=kinds["std_msgs/msg/Header"](seq=7, stamp=stamp, frame_id="camera"), height=480, width=640,
+        distortion_model="plumb_bob", D=np.arange(5.0), K=np.arange(9.0), R=np.eye(3).ravel(), P=np.arange(12.0),
+        binning_x=0, binning_y=0, roi=kinds["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False),
+    )  # fmt: skip
+    with Ros1Writer(tmp_path / "drive.bag") as writer:
+        connection = writer.add_connection("/camera_info", info.__msgtype__, typestore=store)
+        writer.write(connection, S, store.serialize_ros1(info, info.__msgtype__))
+    command = ["rosbags-convert", "--src", str(tmp_path / "drive.bag"), "--dst", str(tmp_path / "drive")]
+    with patch("sys.argv", [*command, "--dst-storage", plugin]), pytest.raises(SystemExit) as ended:
+        rosbags_convert()
+    assert ended.value.code == 0
+    with open_bag(tmp_path / "drive") as bag:
+        assert not bag.notes
+        (message,) = bag.messages()
+        read = message.decode()
+    assert (read.header.frame_id, read.width, read.distortion_model) == ("camera", 640, "plumb_bob")
+    for name in "dkrp":
+        np.testing.assert_array_equal(getattr(read, name), getattr(info, name.upper()), err_msg=name)
 
 
 def test_definition_that_does_not_parse_is_not_fatal() -> None:
