@@ -46,7 +46,8 @@ def check_topics(bag: Bag) -> Iterator[Finding]:
             yield Finding(
                 Severity.WARNING, "qos", topic.name, "recorded and offered as volatile",
                 "A subscriber that comes later never gets the static transforms",
-                "Publish /tf_static with durability transient_local (tf2_ros' StaticTransformBroadcaster does)",
+                "Publish /tf_static with durability transient_local (tf2_ros' StaticTransformBroadcaster does); "
+                "`ov3d bag repair` latches a recorded one",
             )  # fmt: skip
     if not bag.topics_of(CLOUD) and not any("livox" in topic.msgtype.lower() for topic in bag.topics.values()):
         return

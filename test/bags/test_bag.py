@@ -24,7 +24,7 @@ from ov3d_perception.bags.pointcloud2 import decode
 from ov3d_perception.bags.reader import BagMessage, open_bag
 from ov3d_perception.bags.salvage import repair, salvage
 from ov3d_perception.bags.typestore import learn, typestore
-from ov3d_perception.bags.writer import BagWriter
+from ov3d_perception.bags.writer import LATCHED, BagWriter
 from ov3d_perception.errors import BagError, DamagedBagError, TransformError
 
 S = 1_000_000_000
@@ -287,6 +287,18 @@ def test_files_that_are_no_bag_say_why(tmp_path: Path, name: str, content: bytes
     with pytest.raises(BagError, match=cause) as raised:
         open_bag(tmp_path / name)
     assert raised.value.remedy
+
+
+def test_static_transforms_that_a_tool_made_volatile_are_latched_in_a_repaired_bag(tmp_path: Path) -> None:
+    """kappe rewrites recordings so (findings/kappe_static_transforms_are_volatile.sh); TF listeners then get none."""
+    with BagWriter(tmp_path / "bag") as writer:
+        writer.add_topic("/tf_static", "tf2_msgs/msg/TFMessage", [LATCHED._replace(durability=QosDurability.VOLATILE)])
+        writer.write("/tf_static", messages.tf_message([("base", "lidar", 0, np.eye(4))]), S)
+    with open_bag(tmp_path / "bag") as bag:
+        assert bag.topics["/tf_static"].qos[0].durability is QosDurability.VOLATILE
+    assert repair(tmp_path / "bag", tmp_path / "repaired") == {"/tf_static": 1}
+    with open_bag(tmp_path / "repaired") as bag:
+        assert bag.topics["/tf_static"].qos[0].durability is QosDurability.TRANSIENT_LOCAL
 
 
 def test_folders_that_are_no_bag_say_why(tmp_path: Path) -> None:
