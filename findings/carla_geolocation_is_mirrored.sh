@@ -41,7 +41,9 @@ north = world.transform_to_geolocation(world.get_waypoint_xodr(1, -1, 1000.0).tr
 east = place(world, 1000, 0)[1] - LONGITUDE
 squared = 0.00669437999014  # WGS 84's eccentricity
 normal = 6378137 / math.sqrt(1 - squared * math.sin(math.radians(LATITUDE)) ** 2)
-true_north = LATITUDE + math.degrees(1000 / (normal * (1 - squared) / (1 - squared * math.sin(math.radians(LATITUDE)) ** 2)))
+true_north = LATITUDE + math.degrees(
+    1000 / (normal * (1 - squared) / (1 - squared * math.sin(math.radians(LATITUDE)) ** 2))
+)
 true_east = math.degrees(1000 / (normal * math.cos(math.radians(LATITUDE))))
 offset = place(carla.Map("road", ROAD.format(TMERC.format(500_000, 5_000_000))), 500_000, 5_000_000)
 utm = place(carla.Map("road", ROAD.format("+proj=utm +zone=32 +datum=WGS84 +units=m")), 0, 0)
@@ -49,6 +51,10 @@ back = world.geolocation_to_transform(carla.GeoLocation(*place(world, 100, 200),
 print("carla", version("carla"), "1 km north:", round(north, 6), "true:", round(true_north, 6), "1 km east:", round(east, 6), "true:",
       round(true_east, 6), "origin in x_0, y_0:", offset, "utm:", utm, "back:", back)  # fmt: skip
 same = abs(north - (2 * LATITUDE - true_north)) < 5e-5 and 1.002 < east / true_east < 1.0026
-same = same and abs(back.x - 100) < 0.01 and abs(back.y + 200) < 0.01 and max(map(abs, (utm[0] - 42, utm[1] - 2))) < 1e-6
-sys.exit(0 if same and abs(offset[0] - LATITUDE) > 10 else "changed: latitudes grow to the north, or by the map's projection")
+same = (
+    same and abs(back.x - 100) < 0.01 and abs(back.y + 200) < 0.01 and max(map(abs, (utm[0] - 42, utm[1] - 2))) < 1e-6
+)
+sys.exit(
+    0 if same and abs(offset[0] - LATITUDE) > 10 else "changed: latitudes grow to the north, or by the map's projection"
+)
 PYTHON

@@ -27,7 +27,11 @@ halves = turning.pow(0.5) * turning.pow(0.5)
 print("dual_quaternions", version("dual_quaternions"), "1 m == -1 m:", forwards == backwards, "exp(log()):", back.round(3).tolist(),
       none.tolist(), "halves:", np.round(np.float64(halves.quat_pose_array()), 3).tolist())  # fmt: skip
 same = forwards == backwards and np.allclose(none, (1, 0, 0, 0, 0, 0, 0))
-same = same and np.allclose(back[:4], turning.quat_pose_array()[:4]) and np.allclose(back[4:], (-0.418, 0.362, 0), atol=1e-3)
+same = (
+    same
+    and np.allclose(back[:4], turning.quat_pose_array()[:4])
+    and np.allclose(back[4:], (-0.418, 0.362, 0), atol=1e-3)
+)
 same = same and np.allclose(np.float64(halves.quat_pose_array()), np.float64(turning.quat_pose_array()))
 sys.exit(0 if same else "changed: log and exp undo each other, or a motion is not equal to its opposite")
 PYTHON

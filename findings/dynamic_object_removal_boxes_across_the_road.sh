@@ -40,8 +40,17 @@ for name, calibration in (("calibrated", Path("calib.txt")), ("without", None)):
     (box,) = load_boxes(Path("label.txt"), fmt="kitti", skip_invalid=False, calib_path=calibration)
     kept = [remove_points_in_boxes(cloud, [box])[1].mean().item() for cloud in (car, beside)]
     seen[name] = round(box.yaw, 3), round(kept[0], 2), round(kept[1], 2), box.center.round(3).tolist()
-print("dynamic-object-removal", version("dynamic-object-removal"), "heading, share of the car and of the road that stays, centre:", seen)
+print(
+    "dynamic-object-removal",
+    version("dynamic-object-removal"),
+    "heading, share of the car and of the road that stays, centre:",
+    seen,
+)
 heading, car_stays, road_stays, centre = seen["calibrated"]
 same = abs(abs(heading) - np.pi / 2) < 1e-3 and 0.5 < car_stays < 0.7 and road_stays < 0.6 and centre == [AHEAD, 0, 0]
-sys.exit(0 if same and abs(seen["without"][0]) < 1e-3 and seen["without"][1:3] == (0, 1) else "changed: boxes lie along their cars")
+sys.exit(
+    0
+    if same and abs(seen["without"][0]) < 1e-3 and seen["without"][1:3] == (0, 1)
+    else "changed: boxes lie along their cars"
+)
 PYTHON

@@ -47,10 +47,25 @@ def header(nanoseconds, frame):
 
 fields = [make("sensor_msgs/msg/PointField", name, 4 * i, 7, 1) for i, name in enumerate("xyz")]
 clouds = [
-    make("sensor_msgs/msg/PointCloud2", header(ns, "lidar"), 2, 3, fields, False, 12, 36, POINTS.view(np.uint8).ravel(), True)
+    make(
+        "sensor_msgs/msg/PointCloud2",
+        header(ns, "lidar"),
+        2,
+        3,
+        fields,
+        False,
+        12,
+        36,
+        POINTS.view(np.uint8).ravel(),
+        True,
+    )
     for ns in (123456789, 999999999)
 ]
-pose = make("geometry_msgs/msg/Transform", make("geometry_msgs/msg/Vector3", 1, 0, 0), make("geometry_msgs/msg/Quaternion", 0, 0, 0, 1))
+pose = make(
+    "geometry_msgs/msg/Transform",
+    make("geometry_msgs/msg/Vector3", 1, 0, 0),
+    make("geometry_msgs/msg/Quaternion", 0, 0, 0, 1),
+)
 static = make("tf2_msgs/msg/TFMessage", [make("geometry_msgs/msg/TransformStamped", header(0, "base"), "lidar", pose)])
 never = QosTime(0, 0)
 latched = Qos(
@@ -104,5 +119,7 @@ print("kappe", version("kappe"), "durability:", durability, "kept:", points(kept
 same = durability == "2" and len(points(kept)) == 4 and (0, 0, 2) not in map(tuple, points(kept).tolist())
 same = same and (flat.height, flat.width) == (1, 6) and stamps == [(1, 123456768), (2, 0)]
 same = same and np.allclose(x, other, atol=1e-6)
-sys.exit(0 if same and not np.allclose(x, rpy, atol=0.05) else "changed: only what the configuration names is different")
+sys.exit(
+    0 if same and not np.allclose(x, rpy, atol=0.05) else "changed: only what the configuration names is different"
+)
 PYTHON

@@ -39,11 +39,15 @@ def overlaps(processor, sizes):
     pixels = processor(images=images, return_tensors="pt")["pixel_values"]
     small = torch.nn.functional.interpolate(pixels.mean(1, keepdim=True), scale_factor=0.25, mode="bilinear")[:, 0]
     bright = torch.where(small > 1, SURE, -SURE)
-    classes = torch.tensor([[-SURE, SURE, -SURE], [SURE, -SURE, -SURE]]).expand(len(sizes), 2, 3)  # 1 and 0, none of them nothing
+    classes = torch.tensor([[-SURE, SURE, -SURE], [SURE, -SURE, -SURE]]).expand(
+        len(sizes), 2, 3
+    )  # 1 and 0, none of them nothing
     outputs = SimpleNamespace(masks_queries_logits=torch.stack([bright, -bright], 1), class_queries_logits=classes)
     found = [one.numpy() == 1 for one in processor.post_process_semantic_segmentation(outputs, target_sizes=sizes)]
     rows = np.flatnonzero(found[0].any(1)) / sizes[0][0]
-    scores = [(one & quarter(*size)).sum() / (one | quarter(*size)).sum() for one, size in zip(found, sizes, strict=True)]
+    scores = [
+        (one & quarter(*size)).sum() / (one | quarter(*size)).sum() for one, size in zip(found, sizes, strict=True)
+    ]
     return np.round(scores, 2).tolist(), (rows.min().round(2).item(), rows.max().round(2).item())
 
 
@@ -51,7 +55,9 @@ same = True
 for kind in (Mask2FormerImageProcessorPil, MaskFormerImageProcessorPil):
     processor = kind()
     (both, rows), (alone, _) = overlaps(processor, SIZES), overlaps(processor, SIZES[:1])
-    print("transformers", version("transformers"), kind.__name__, "IoU in a batch:", both, "rows:", rows, "alone:", alone)
+    print(
+        "transformers", version("transformers"), kind.__name__, "IoU in a batch:", both, "rows:", rows, "alone:", alone
+    )
     same = same and max(both) < 0.15 and rows[0] < 0.3 and rows[1] < 0.6 and alone[0] > 0.98
 sys.exit(0 if same else "changed: padding is cut off before masks are resized")
 PYTHON

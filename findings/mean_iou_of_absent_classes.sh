@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The mean IoU of one segmentation where some classes are neither in the ground truth nor predicted, as in one scan, one drive or
-# a small test set with the whole label list of Cityscapes or SemanticKITTI. Its IoU is 0 / 0; the benchmarks and
-# torchmetrics 1.9.0 (MulticlassJaccardIndex) leave such a class out of the mean. Others do not, and differ by everything:
+# a small test set with the whole label list of Cityscapes or SemanticKITTI. Its IoU is 0 / 0; Cityscapes' own
+# script and torchmetrics 1.9.0 (MulticlassJaccardIndex) leave such a class out of the mean. Others do not:
 # 1. kornia 0.9.0 (metrics.mean_iou) and segmentation-models-pytorch 0.6.0 (iou_score with reduction="macro", also
 #    "macro-imagewise") count it as 1: everything wrong is 0.75 if 12 of 16 classes are absent, and a list with more classes
 #    that never occur gives a better score.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # pyorbbecsdk2 2.1.2 (OrbbecSDK 2.9.3), transformation3dto2d and transformation2dto2d, which project points and depth pixels
 # into the colour image with the camera's distortion. They know ONE of the SDK's models, BROWN_CONRADY:
-# 1. transformation3dto2d with any other, BROWN_CONRADY_K6 (that of the Femto cameras), INVERSE_ and MODIFIED_BROWN_CONRADY and
+# 1. transformation3dto2d with any other, BROWN_CONRADY_K6 (that of the Astra 2), INVERSE_ and MODIFIED_BROWN_CONRADY and
 #    KANNALA_BRANDT4 among them, leaves the lens out, whatever its coefficients are.
 # 2. transformation2dto2d with them undistorts the source pixel and does not distort the target: from a camera to ITSELF a
 #    pixel comes to another place. KANNALA_BRANDT4's coefficients are taken for Brown's.
@@ -46,10 +46,24 @@ def pixels(model):
 x, y = 0.7, 0.4
 r2 = x * x + y * y
 radial = 1 + k1 * r2 + k2 * r2**2 + k3 * r2**3
-true = [U + FOCAL * (x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x)), V + FOCAL * (y * radial + 2 * p2 * x * y + p1 * (r2 + 2 * y * y))]
+true = [
+    U + FOCAL * (x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x)),
+    V + FOCAL * (y * radial + 2 * p2 * x * y + p1 * (r2 + 2 * y * y)),
+]
 brown, others = pixels("BROWN_CONRADY"), {model: pixels(model) for model in OTHERS}
-print("pyorbbecsdk2", version("pyorbbecsdk2"), "true:", np.round(true, 1).tolist(), "BROWN_CONRADY:", brown, "others:", others)
-same = np.allclose(brown[0], true, atol=0.06) and brown[2] == [1100, 600] and np.allclose(brown[1], (576, 296), atol=0.2)
+print(
+    "pyorbbecsdk2",
+    version("pyorbbecsdk2"),
+    "true:",
+    np.round(true, 1).tolist(),
+    "BROWN_CONRADY:",
+    brown,
+    "others:",
+    others,
+)
+same = (
+    np.allclose(brown[0], true, atol=0.06) and brown[2] == [1100, 600] and np.allclose(brown[1], (576, 296), atol=0.2)
+)
 same = same and all(one[0] == [1088, 616] and one[2] == [1106, 603.5] for one in others.values())
 sys.exit(0 if same else "changed: every model is applied")
 PYTHON

@@ -3,7 +3,7 @@
 # pixel with its depth to a point and back. Of the distortion models that intrinsics may have:
 # 1. inverse_brown_conrady, which colour cameras of the D400 series have: by its documentation the polynomial UNDISTORTS ("undistorts
 #    image instead of distorting it"). Both functions take it for the one that distorts, the same as brown_conrady and as
-#    OpenCV's. Who follows the documentation has other rays.
+#    OpenCV's. Who follows the documentation has other rays. (Its pull request 13833 wanted to rename the cameras' model.)
 # 2. modified_brown_conrady: deproject ignores the coefficients, project applies them.
 # 3. ftheta: the two are of different scales, so that a pixel does not come back.
 # A point BEHIND the camera is projected, mirrored. None of it raises.
@@ -52,10 +52,16 @@ for model in ("brown_conrady", "inverse_brown_conrady", "modified_brown_conrady"
 behind = rs.rs2_project_point_to_pixel(intrinsics("none"), [0.1, 0.1, -1.0])
 print("pyrealsense2", version("pyrealsense2"), "x:", {name: round(one[0], 4) for name, one in ray.items()}, "without a lens:", x,
       "documented inverse:", round(polynomial(x, y)[0], 4), "back:", back, "behind:", behind)  # fmt: skip
-same = np.allclose(ray["brown_conrady"], ray["inverse_brown_conrady"], atol=1e-5) and np.isclose(ray["brown_conrady"][0], 0.7282, atol=1e-4)
+same = np.allclose(ray["brown_conrady"], ray["inverse_brown_conrady"], atol=1e-5) and np.isclose(
+    ray["brown_conrady"][0], 0.7282, atol=1e-4
+)
 same = same and np.allclose(polynomial(*ray["inverse_brown_conrady"][:2]), (x, y), atol=1e-5)
 same = same and back["brown_conrady"] == back["inverse_brown_conrady"] == PIXEL
-same = same and np.isclose(ray["modified_brown_conrady"][0], x) and np.allclose(back["modified_brown_conrady"], (1094.0, 596.5))
+same = (
+    same
+    and np.isclose(ray["modified_brown_conrady"][0], x)
+    and np.allclose(back["modified_brown_conrady"], (1094.0, 596.5))
+)
 same = same and np.allclose(back["ftheta"], (1172.1, 637.6)) and np.allclose(behind, (576, 296))
 sys.exit(0 if same else "changed: pixels come back, or the inverse model is the inverse")
 PYTHON

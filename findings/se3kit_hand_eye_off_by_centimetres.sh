@@ -46,7 +46,10 @@ def error(camera, seed):
     """Of the camera's place (metres) and of its rotation (degrees), from the poses of arm and board without any noise."""
     rng = np.random.default_rng(seed)
     board = pose(Turn.identity(), (0.6, 0, 0))
-    arm = [pose(DOWN * Turn.from_rotvec(rng.normal(size=3) * 0.6), rng.uniform(-0.3, 0.3, 3) + (0.5, 0, 0.5)) for _ in range(12)]
+    arm = [
+        pose(DOWN * Turn.from_rotvec(rng.normal(size=3) * 0.6), rng.uniform(-0.3, 0.3, 3) + (0.5, 0, 0.5))
+        for _ in range(12)
+    ]
     seen = [np.linalg.inv(one @ camera) @ board for one in arm]
     found = EyeInHandCalibration([theirs(one) for one in arm], [theirs(one) for one in seen]).run_calibration()
     turned = Turn.from_matrix(camera[:3, :3].T @ found.rotation.m).magnitude()
@@ -69,8 +72,17 @@ angles = Rotation(Turn.from_euler("XYZ", (0.1, 0.2, 0.3)).as_matrix()).as_xyz()
 back = Rotation.from_rpy((0.1, 0.2, 0.3), extrinsic=False).as_rpy(extrinsic=False)
 print("se3kit", version("se3kit"), "off (m):", {k: round(v, 4) for k, v in off.items()}, "rotation wrong:", wrong, "residuals (mm):",
       np.round(residuals * 1e3, 2).tolist(), "true:", np.round(np.multiply(true, 1e3), 2).tolist(), "angles:", angles.round(3), back.round(3))  # fmt: skip
-same = off[0] < 1e-9 and 0.008 < off[10] < 0.02 and 0.03 < off[30] < 0.05 and off[90] > 0.1 and wrong[0] == 0 and wrong[90] > 30
-same = same and not np.allclose(residuals, true, atol=2e-4) and np.isclose(np.sum(residuals**2), np.sum(np.square(true)))
+same = (
+    off[0] < 1e-9
+    and 0.008 < off[10] < 0.02
+    and 0.03 < off[30] < 0.05
+    and off[90] > 0.1
+    and wrong[0] == 0
+    and wrong[90] > 30
+)
+same = (
+    same and not np.allclose(residuals, true, atol=2e-4) and np.isclose(np.sum(residuals**2), np.sum(np.square(true)))
+)
 same = same and np.argmax(residuals) != np.argmax(true) and np.allclose([angles, back], (-0.1, 0.2, 0.3))
 sys.exit(0 if same else "changed: cameras that are turned are found, residuals are the poses' own, or angles come back")
 PYTHON
