@@ -50,7 +50,7 @@ def by_camera(frames: list[Frame]) -> Iterator[tuple[str, list[Edges]]]:
             key = frame.sweeps[0]
             outline = silhouettes(key.scan)
             for view in frame.views:
-                twist = twist_of(view, drive.pose_at) if drive.placed else None
+                twist = twist_of(view, drive.poses_at) if drive.placed else None
                 edges = edges_of(outline, key.T_world_lidar, view, twist)
                 found.setdefault(f"{name} {view.camera.name}".strip(), []).append(edges)
     yield from found.items()

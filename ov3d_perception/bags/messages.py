@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,11 @@ from ov3d_perception.bags.camera_info import from_camera
 from ov3d_perception.bags.pointcloud2 import SECOND, encode
 from ov3d_perception.bags.typestore import typestore
 from ov3d_perception.errors import TransformError
-from ov3d_perception.geometry.poses import from_quaternion, to_quaternion
+from ov3d_perception.geometry.poses import from_quaternions, to_quaternion
 from ov3d_perception.geometry.transform_tree import TransformTree
 from ov3d_perception.types import Camera, Pose
+
+_AT_ONCE = 4096  # transforms whose rotations are made together
 
 
 def build(msgtype: str, **attributes: Any) -> Any:
@@ -102,15 +105,22 @@ def stamp_ns(message: Any) -> int:
     return message.header.stamp.sec * SECOND + message.header.stamp.nanosec
 
 
-def add_to_tree(tree: TransformTree, message: Any, static: bool) -> None:
-    """Put every transform of a TFMessage (rosbags' or rclpy's) into the tree; a bad one is skipped, counted there."""
-    for edge in message.transforms:
-        t, q = edge.transform.translation, edge.transform.rotation
-        try:
-            T = from_quaternion(np.array([t.x, t.y, t.z]), np.array([q.x, q.y, q.z, q.w]))
-            tree.add(edge.header.frame_id, edge.child_frame_id, stamp_ns(edge), T, static)
-        except TransformError as error:
-            tree.skip(edge.header.frame_id, edge.child_frame_id, error.cause)
+def add_to_tree(tree: TransformTree, edges: Iterable[tuple[Any, bool]]) -> None:
+    """Put TransformStamped messages (rosbags' or rclpy's), each with whether it is static, into the tree in this order;
+    a bad one is skipped, counted there."""
+    rest = iter(edges)
+    while some := list(islice(rest, _AT_ONCE)):
+        parts = [(edge.transform.translation, edge.transform.rotation) for edge, _ in some]
+        numbers = np.array([(t.x, t.y, t.z, q.x, q.y, q.z, q.w) for t, q in parts], np.float64)
+        poses, faults = from_quaternions(numbers[:, :3], numbers[:, 3:])
+        for row, (edge, static) in enumerate(some):
+            parent, child = edge.header.frame_id, edge.child_frame_id
+            try:
+                if row in faults:
+                    raise faults[row]
+                tree.add(parent, child, stamp_ns(edge), poses[row], static)
+            except TransformError as error:
+                tree.skip(parent, child, error.cause)
 
 
 def _transform_stamped(parent: str, child: str, stamp: int, T_parent_child: Pose) -> Any:

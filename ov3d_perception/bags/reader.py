@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from rosbags.interfaces import Connection, ConnectionExtRosbag2, MessageDefinitionFormat, Qos
 
 from ov3d_perception.bags import livox
 from ov3d_perception.bags.messages import add_to_tree, stamp_ns
+from ov3d_perception.bags.read_once import read_once, state_of
 from ov3d_perception.bags.storage import Part, open_parts, storage_files
 from ov3d_perception.bags.typestore import learn, other_fields, typestore
 from ov3d_perception.errors import BagError, DamagedBagError, TransformError
@@ -25,6 +26,8 @@ from ov3d_perception.geometry.transform_tree import GAP_REMEDY, PARENTS_REMEDY, 
 _log = logging.getLogger(__name__)
 _BACK_NS = 1_000_000_000  # transforms of several nodes arrive out of order by less
 _LONGEST = 365 * 24 * 3600 * 1_000_000_000  # ns; longer bags have wrong receive stamps
+T = TypeVar("T")
+_Placed = tuple[TransformTree, dict[str, set[str]], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ class Bag:
         self._parts = parts
         self._stack = stack
         self._remedy = _remedy(path)
+        self._state = state_of(storage_files(path))
         self.topics = _merge_topics(connection for part in parts for connection in part.connections)
         self.notes = [note for part in parts for note in part.notes]
         self.notes += [f"not read, recorded with another version of its message: {fault}" for fault in faults.values()]
@@ -130,7 +134,7 @@ class Bag:
         robots, and only the TF of the namespace nearest to ``of`` is taken. Raises TransformError if none is above it.
         """
         wanted = self.topics_of("tf2_msgs/msg/TFMessage")
-        tree, placed = self._tree(wanted)
+        tree, placed, faults = self._tree(tuple(wanted))
         shared = next((frame for frame, spaces in placed.items() if len(spaces) > 1), None)
         if shared is not None:
             above = [space for space in placed[shared] if of.startswith(f"{space}/")]
@@ -140,45 +144,37 @@ class Bag:
             own = max(above, key=len)
             self.notes.append(f"{fault}: several robots? Only TF of {own}/ is taken for {of}")
             _log.warning("%s: %s", self.path, self.notes[-1])
-            tree, _ = self._tree([topic for topic in wanted if topic.rpartition("/")[0] == own])
+            tree, _, more = self._tree(tuple(topic for topic in wanted if topic.rpartition("/")[0] == own))
+            faults = tuple(dict.fromkeys((*faults, *more)))
+        for fault in faults:
+            self.notes.append(fault)
+            _log.warning("%s: %s", self.path, fault)
         for fault in tree.skipped:
             _log.warning("%s: TF: %s", self.path, fault)
         for fault in tree.parent_faults:
             _log.warning("%s: TF: %s. %s", self.path, fault, PARENTS_REMEDY)
         for fault in tree.gaps:
             _log.warning("%s: TF: %s. %s", self.path, fault, GAP_REMEDY)
-        return tree
+        return tree.copy()
 
     def fill(self, tree: TransformTree) -> None:
         """Add every transform of the bag's TF topics to a tree of another bag."""
         topics = self.topics_of("tf2_msgs/msg/TFMessage")
-        for message in self.messages(topics) if topics else ():
-            add_to_tree(tree, message.decode(), message.topic.endswith("tf_static"))
+        add_to_tree(tree, ((edge, static) for edge, static, _ in self._edges(topics)))
 
-    def _tree(self, topics: list[str]) -> tuple[TransformTree, dict[str, set[str]]]:
-        """The transforms of these topics, and for each child frame the namespaces that place it."""
-        tree = TransformTree()
-        placed: dict[str, set[str]] = {}
-        newest: dict[str, int] = {}
-        back: dict[str, int] = {}
+    def once(self, what: Hashable, read: Callable[[], T]) -> T:
+        """What ``read`` finds in the bag, or has found before in this process; shared, so nobody may change it."""
+        return read_once(self._state, what, read)
+
+    def _edges(self, topics: Collection[str]) -> Iterator[tuple[Any, bool, str]]:
+        """Each transform (a TransformStamped), whether it is static, and its topic's namespace."""
         for message in self.messages(topics) if topics else ():
-            decoded, space = message.decode(), message.topic.rpartition("/")[0]
-            static = message.topic.endswith("tf_static")
-            add_to_tree(tree, decoded, static)
-            for edge in decoded.transforms:
-                child, stamp = edge.child_frame_id.lstrip("/"), stamp_ns(edge)
-                placed.setdefault(child, set()).add(space)
-                if not static:
-                    newest[child] = max(newest.get(child, stamp), stamp)
-                    back[child] = max(back.get(child, 0), newest[child] - stamp)
-        for child, step in back.items():
-            if step > _BACK_NS:
-                self.notes.append(
-                    f"the transforms of '{child}' run back by {step * 1e-9:.1f} s: was time set back (a simulation "
-                    "that began anew, a looped bag)? Poses of both passes are mixed: cut the bag there"
-                )
-                _log.warning("%s: %s", self.path, self.notes[-1])
-        return tree, placed
+            static, space = message.topic.endswith("tf_static"), message.topic.rpartition("/")[0]
+            for edge in message.decode().transforms:
+                yield edge, static, space
+
+    def _tree(self, topics: tuple[str, ...]) -> _Placed:
+        return self.once(("transforms", topics), lambda: _placed(self._edges(topics)))
 
     def close(self) -> None:
         """Close the files."""
@@ -191,6 +187,32 @@ class Bag:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _placed(edges: Iterable[tuple[Any, bool, str]]) -> _Placed:
+    """The tree of these transforms; by child frame the namespaces that place it; what is wrong with their time."""
+    placed: dict[str, set[str]] = {}
+    newest: dict[str, int] = {}
+    back: dict[str, int] = {}
+
+    def watched() -> Iterator[tuple[Any, bool]]:
+        for edge, static, space in edges:
+            child, stamp = edge.child_frame_id.lstrip("/"), stamp_ns(edge)
+            placed.setdefault(child, set()).add(space)
+            if not static:
+                newest[child] = max(newest.get(child, stamp), stamp)
+                back[child] = max(back.get(child, 0), newest[child] - stamp)
+            yield edge, static
+
+    tree = TransformTree()
+    add_to_tree(tree, watched())
+    faults = tuple(
+        f"the transforms of '{child}' run back by {step * 1e-9:.1f} s: was time set back (a simulation begun anew, "
+        "a looped bag)? Poses of both passes are mixed: cut the bag there"
+        for child, step in back.items()
+        if step > _BACK_NS
+    )
+    return tree, placed, faults
 
 
 def open_bag(path: str | Path) -> Bag:

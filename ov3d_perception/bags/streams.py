@@ -47,8 +47,11 @@ def read_stream(bag: Bag, topic: str, messages: int | None = None) -> Stream:
 
     Raises DatasetError for a topic without a message.
     """
-    found = islice(bag.messages([topic]), messages)
-    return _stream(bag, topic, sorted((header_stamp(m.data), m.stamp) for m in found))
+
+    def pairs() -> list[tuple[int, int]]:
+        return sorted((header_stamp(m.data), m.stamp) for m in islice(bag.messages([topic]), messages))
+
+    return bag.once(("stream", topic, messages), lambda: _stream(bag, topic, pairs()))
 
 
 def read_gravity(bag: Bag, topic: str, messages: int | None = None) -> Gravity:

@@ -43,7 +43,7 @@ from ov3d_perception.geometry.scan_time import UNITS
 from ov3d_perception.geometry.transform_tree import TransformTree
 from ov3d_perception.geometry.upright import MODES, Upright
 from ov3d_perception.language.labelset import LabelSet
-from ov3d_perception.types import Frame, Pose, Preparation, Scan, Sweep, View
+from ov3d_perception.types import Frame, Pose, Poses, Preparation, Scan, Stamps, Sweep, View
 
 TRUTH = "/ground_truth/points"
 _SECOND = 1_000_000_000
@@ -160,9 +160,9 @@ class Bag(FrameSource):
         labels = self._labels(raw) if self._truth is not None else None
         return Frame(f"{self.root.stem}/{key:06d}", tuple(sweeps), tuple(views), labels)
 
-    def pose_at(self, stamp: int) -> Pose:
-        """T_world_lidar at a stamp (ns), with or without a scan. Raises TransformError where TF does not tell."""
-        return self._pose(self._lidar, stamp)
+    def poses_at(self, stamps: Stamps) -> Poses:
+        """T_world_lidar at each stamp (ns), with or without a scan. Raises TransformError where TF tells none."""
+        return self._tree.lookup_each(self.fixed_frame, self._lidar, stamps, self._tolerance)
 
     # -- what there is -----------------------------------------------------------------------------------------------
 

@@ -40,6 +40,8 @@ FARTHEST_TURN, TURN_STEP = 4.0, 0.4  # degrees, of the coarse search
 LONGEST_DELAY, DELAY_STEP = 0.15, 0.01  # seconds
 _UNITS = np.array([np.radians(0.5)] * 3 + [0.05] * 3 + [0.02])  # what the optimiser takes for one
 _NUDGE = 1e-3  # metres, for derivatives of the lens
+_LOOSE = 1e-2  # of _UNITS, to the power -2: what is held least
+_SETTLED = 0.002  # standard deviations
 _COARSE_POINTS = 3000
 _DRAWS = 20
 
@@ -264,21 +266,27 @@ class _Problem:
         return len(names), float((gains[gains != 0] > 0).mean()) if gains.any() else 0.0
 
     def climb(self, start: Offset, free: np.ndarray, scale: float, precision: Float64[np.ndarray, "7 7"]) -> Offset:
-        """The offset near ``start`` with the greatest scale * sum - prior; only the entries ``free`` change."""
-        units = _UNITS[free]
+        """The offset near ``start`` with the greatest scale * sum - prior; only the entries ``free`` change.
+
+        The optimiser's units are standard deviations, as far as the spread of the gradient tells them at ``start``: so
+        its first step has the right size and direction.
+        """
+        expected = scale**2 * self._spread(start, free) + precision[np.ix_(free, free)]
+        expected += np.diag(_LOOSE / _UNITS[free] ** 2)  # where nothing is told
+        units = np.linalg.cholesky(np.linalg.inv(expected))
 
         def minus(y: np.ndarray) -> tuple[float, np.ndarray]:
             offset = start.copy()
-            offset[free] = y * units
+            offset[free] += units @ y
             total, gradient, _ = self.gradients(offset)
             slope = scale * gradient.sum(axis=0) - precision @ offset
-            size = scale * len(gradient)  # of the sum, so that one tolerance suits all
-            return -(scale * total - offset @ precision @ offset / 2) / size, -slope[free] * units / size
+            return before - (scale * total - offset @ precision @ offset / 2), -units.T @ slope[free]
 
-        options = {"maxiter": 40, "gtol": 1e-4}
-        result = minimize(minus, start[free] / units, jac=True, method="BFGS", options=options)
+        before = scale * self.value(start) - start @ precision @ start / 2
+        options = {"maxiter": 40, "ftol": _SETTLED, "gtol": _SETTLED}
+        result = minimize(minus, np.zeros(len(free)), jac=True, method="L-BFGS-B", options=options)
         offset = start.copy()
-        offset[free] = result.x * units
+        offset[free] += units @ result.x
         return offset
 
     def scale(self, offset: Offset, free: np.ndarray) -> float:

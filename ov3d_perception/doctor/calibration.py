@@ -14,7 +14,7 @@ from ov3d_perception.doctor.report import Finding, Severity
 from ov3d_perception.doctor.silhouettes import silhouettes
 from ov3d_perception.errors import TransformError
 from ov3d_perception.geometry.poses import invert
-from ov3d_perception.types import Frame, Pose, View
+from ov3d_perception.types import Frame, Poses, Stamps, View
 
 CHECK = "calibration"
 _SURE = 0.9995  # of one figure; a report has dozens
@@ -26,28 +26,28 @@ _APART_DEG, _FAR_DEG, _SIGMAS = 0.6, 1.5, 3.5
 _STEP_NS = 50_000_000
 _SLOW = 0.5  # m/s or rad/s * 10 m: slower motion tells no delay
 
-PoseAt = Callable[[int], Pose]  # T_world_lidar at a stamp (ns); TransformError where it is unknown
+PosesAt = Callable[[Stamps], Poses]  # T_world_lidar at each stamp (ns); TransformError where one is unknown
 
 
-def check(frames: Iterable[Frame], pose_at: PoseAt | None = None, more: Iterable[Frame] = ()) -> list[Finding]:
-    """One finding a camera. pose_at: where the LiDAR is in the frames' world; without, there is no delay to be told,
+def check(frames: Iterable[Frame], poses_at: PosesAt | None = None, more: Iterable[Frame] = ()) -> list[Finding]:
+    """One finding a camera. poses_at: where the LiDAR is in the frames' world; without, there is no delay to be told,
     and what looks wrong may be the robot's own motion. more: read only for cameras that ``frames`` do not tell enough
     of, which are then judged by both."""
     edges: dict[str, list[Edges]] = {}
-    _collect(edges, frames, pose_at)
-    found = {name: judge(name, align(seen), pose_at is not None) for name, seen in edges.items()}
+    _collect(edges, frames, poses_at)
+    found = {name: judge(name, align(seen), poses_at is not None) for name, seen in edges.items()}
     unsure = {name: edges[name] for name, one in found.items() if one.severity is Severity.UNKNOWN}
     told = {name: len(seen) for name, seen in unsure.items()}
     if unsure:
-        _collect(unsure, more, pose_at, alone=True)
+        _collect(unsure, more, poses_at, alone=True)
     for name, seen in unsure.items():
         if len(seen) > told[name]:
-            found[name] = judge(name, align(seen), pose_at is not None)
+            found[name] = judge(name, align(seen), poses_at is not None)
     return list(found.values())
 
 
 def _collect(
-    edges: dict[str, list[Edges]], frames: Iterable[Frame], pose_at: PoseAt | None, alone: bool = False
+    edges: dict[str, list[Edges]], frames: Iterable[Frame], poses_at: PosesAt | None, alone: bool = False
 ) -> None:
     """Add what the frames say of each camera; alone: of those that there are already."""
     for frame in frames:
@@ -56,14 +56,14 @@ def _collect(
         outline = silhouettes(key.scan) if views else None
         for view in views:
             assert outline is not None
-            twist = None if pose_at is None else twist_of(view, pose_at)
+            twist = None if poses_at is None else twist_of(view, poses_at)
             edges.setdefault(view.camera.name, []).append(edges_of(outline, key.T_world_lidar, view, twist))
 
 
-def twist_of(view: View, pose_at: PoseAt) -> Float64[np.ndarray, " 6"] | None:
+def twist_of(view: View, poses_at: PosesAt) -> Float64[np.ndarray, " 6"] | None:
     """How the world turns (rad/s) and moves (m/s) past a camera, in its frame; None where unknown or slow."""
     try:
-        before, at, after = (pose_at(view.stamp + step) for step in (-_STEP_NS, 0, _STEP_NS))
+        before, at, after = poses_at(view.stamp + np.array([-_STEP_NS, 0, _STEP_NS]))
     except TransformError:
         return None
     T_lidar_camera = invert(at) @ view.T_world_camera

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from ov3d_perception.doctor import calibration, sensors
-from ov3d_perception.doctor.calibration import PoseAt
+from ov3d_perception.doctor.calibration import PosesAt
 from ov3d_perception.doctor.drives import Drive, look
 from ov3d_perception.doctor.report import Finding, Report, Severity
 from ov3d_perception.types import Frame
@@ -26,10 +26,10 @@ def examine_dataset(source: Sequence[Frame], subject: str, frames: int = 40, als
 
 
 def check_frames(
-    frames: Sequence[Frame], subject: str, pose_at: PoseAt | None, more: Iterable[Frame] = ()
+    frames: Sequence[Frame], subject: str, poses_at: PosesAt | None, more: Iterable[Frame] = ()
 ) -> Iterator[Finding]:
-    """What needs pixels and points together. pose_at: where the LiDAR was; None where it has no poses. more: read where
-    ``frames`` do not tell the calibration."""
+    """What needs pixels and points together. poses_at: where the LiDAR was; None where it has no poses. more: read
+    where ``frames`` do not tell the calibration."""
     seen = [frame for frame in frames if frame.views]
     yield from sensors.check_pictures(seen)
     yield Finding(
@@ -37,7 +37,7 @@ def check_frames(
         f"{len(seen)} of {len(frames)} scans looked at have images near",
         figures={"share": len(seen) / max(len(frames), 1)},
     )  # fmt: skip
-    yield from calibration.check(seen, pose_at, more)
+    yield from calibration.check(seen, poses_at, more)
 
 
 def _unread(problems: list[str], subject: str) -> Iterator[Finding]:
@@ -57,6 +57,6 @@ def _of_drives(drives: dict[str, Drive], subject: str) -> Iterator[Finding]:
         middle = drive.frames[len(drive.frames) // 2].sweeps[0].scan
         for finding in (
             *sensors.check_density("points", middle),
-            *check_frames(drive.frames, "scans", drive.pose_at if drive.placed else None),
+            *check_frames(drive.frames, "scans", drive.poses_at if drive.placed else None),
         ):  # fmt: skip
             yield replace(finding, subject=f"{name} {finding.subject}".strip() if len(drives) > 1 else finding.subject)

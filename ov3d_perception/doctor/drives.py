@@ -9,7 +9,7 @@ import numpy as np
 
 from ov3d_perception.errors import Ov3dError, TransformError
 from ov3d_perception.geometry.poses import interpolate
-from ov3d_perception.types import Frame, Pose, Sweep
+from ov3d_perception.types import Frame, Pose, Poses, Stamps, Sweep
 
 _BEYOND_NS = 200_000_000  # the next scan may be so far away, and a stamp outside of all scans half of that
 
@@ -38,6 +38,10 @@ class Drive:
         if after == before or after - before > _BEYOND_NS or outside > _BEYOND_NS / 2:
             raise TransformError(f"No scans are near {stamp}", "Take more frames of the drive")
         return interpolate(self.track[before], self.track[after], (stamp - before) / (after - before))
+
+    def poses_at(self, stamps: Stamps) -> Poses:
+        """:meth:`pose_at` each stamp."""
+        return np.array([self.pose_at(stamp) for stamp in stamps.tolist()])
 
     def add(self, sweep: Sweep) -> None:
         """A place of the LiDAR."""

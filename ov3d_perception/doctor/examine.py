@@ -141,7 +141,7 @@ def _of_frames(
         further = np.setdiff1d(np.linspace(0, len(source) - 1, how.more).astype(int), chosen)
         if how.frames:
             more = _read(source, further)  # if they are asked for
-            yield from check_frames(list(_read(source, chosen)), topic, source.pose_at if moving else None, more)
+            yield from check_frames(list(_read(source, chosen)), topic, source.poses_at if moving else None, more)
         if also is not None:
             yield from also(source)
     except Ov3dError as error:

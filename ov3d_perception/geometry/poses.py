@@ -48,16 +48,31 @@ def from_quaternion(translation: ArrayLike, xyzw: ArrayLike) -> Pose:
 
     Raises TransformError where a number is not finite or the quaternion is zero.
     """
-    t, q = np.asarray(translation, np.float64), np.asarray(xyzw, np.float64)
-    if not (np.isfinite(t).all() and np.isfinite(q).all() and np.linalg.norm(q) > 1e-6):
-        raise TransformError(
-            f"Translation {t.tolist()} with quaternion (x y z w) {q.tolist()} is no rigid transform",
+    poses, faults = from_quaternions(np.asarray(translation, np.float64)[None], np.asarray(xyzw, np.float64)[None])
+    if faults:
+        raise faults[0]
+    return poses[0]
+
+
+def from_quaternions(
+    translations: Float64[np.ndarray, "n 3"], xyzw: Float64[np.ndarray, "n 4"]
+) -> tuple[Poses, dict[int, TransformError]]:
+    """:func:`from_quaternion` for each of n; the identity where it is none, and by row what is wrong there."""
+    sound = np.isfinite(translations).all(axis=1) & np.isfinite(xyzw).all(axis=1)
+    sound[sound] = np.linalg.norm(xyzw[sound], axis=1) > 1e-6
+    poses = np.tile(np.eye(4), (len(translations), 1, 1))
+    if sound.any():
+        poses[sound, :3, :3] = Rotation.from_quat(xyzw[sound]).as_matrix()
+        poses[sound, :3, 3] = translations[sound]
+    faults = {
+        row: TransformError(
+            f"Translation {translations[row].tolist()} with quaternion (x y z w) {xyzw[row].tolist()} is no rigid "
+            "transform",
             "Check the node or file that wrote it; an unset quaternion should be (0, 0, 0, 1)",
         )
-    T = np.eye(4)
-    T[:3, :3] = Rotation.from_quat(q).as_matrix()
-    T[:3, 3] = t
-    return T
+        for row in np.flatnonzero(~sound).tolist()
+    }
+    return poses, faults
 
 
 def to_quaternion(T: Pose) -> tuple[Float64[np.ndarray, " 3"], Float64[np.ndarray, " 4"]]:

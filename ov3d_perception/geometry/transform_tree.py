@@ -5,7 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from threading import RLock
 from typing import Any
 
@@ -159,6 +160,17 @@ class TransformTree:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
         self._lock = RLock()
+
+    def copy(self) -> TransformTree:
+        """Another tree with the same frames and histories: what is added to one is not in the other."""
+        other = TransformTree()
+        with self._lock:
+            kept = {name: deepcopy(value) for name, value in self.__getstate__().items() if name != "_edges"}
+            edges = {
+                child: replace(edge, stamps=[*edge.stamps], poses={**edge.poses}) for child, edge in self._edges.items()
+            }
+        other.__dict__ |= {**kept, "_edges": edges}
+        return other
 
     def skip(self, parent: str, child: str, reason: str) -> None:
         """Count a transform that cannot be used, as tf2 ignores it: NaN, a zero quaternion, a frame in itself."""

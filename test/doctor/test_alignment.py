@@ -140,16 +140,16 @@ def test_few_points_tell_nothing() -> None:
 def test_twist_is_how_the_world_moves_past_the_camera() -> None:
     T_lidar_camera = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
 
-    def pose_at(stamp: int) -> np.ndarray:
-        T = np.eye(4)
-        T[0, 3] = 10 * stamp * 1e-9
+    def poses_at(stamps: np.ndarray) -> np.ndarray:
+        T = np.tile(np.eye(4), (len(stamps), 1, 1))
+        T[:, 0, 3] = 10 * stamps * 1e-9
         return T
 
-    view = View(CAMERA, pose_at(10**9) @ T_lidar_camera, np.zeros((1, 1, 3), np.uint8), 10**9)
-    twist = twist_of(view, pose_at)
+    view = View(CAMERA, poses_at(np.array([10**9]))[0] @ T_lidar_camera, np.zeros((1, 1, 3), np.uint8), 10**9)
+    twist = twist_of(view, poses_at)
     assert twist is not None
     np.testing.assert_allclose(twist, [0, 0, 0, 0, 0, -10], atol=1e-9)
-    assert twist_of(view, lambda stamp: np.eye(4)) is None  # at rest
+    assert twist_of(view, lambda stamps: np.tile(np.eye(4), (len(stamps), 1, 1))) is None  # at rest
 
 
 @pytest.fixture(scope="module")
@@ -166,8 +166,11 @@ def real() -> list[Edges]:
         share = (stamp - before.scan.stamp) / (later.scan.stamp - before.scan.stamp)
         return interpolate(before.T_world_lidar, later.T_world_lidar, share)
 
+    def poses_at(stamps: np.ndarray) -> np.ndarray:
+        return np.array([pose_at(stamp) for stamp in stamps.tolist()])
+
     return [
-        edges_of(silhouettes(key.scan), key.T_world_lidar, frame.views[0], twist_of(frame.views[0], pose_at))
+        edges_of(silhouettes(key.scan), key.T_world_lidar, frame.views[0], twist_of(frame.views[0], poses_at))
         for key, frame in zip(keys, frames, strict=True)
     ]
 

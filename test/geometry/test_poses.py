@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation, Slerp
 from ov3d_perception.errors import TransformError
 from ov3d_perception.geometry.poses import (
     from_quaternion,
+    from_quaternions,
     interpolate,
     invert,
     rigid,
@@ -49,6 +50,15 @@ def test_interpolation_is_slerp(T0, T1, fraction):
     if (rotations[0].inv() * rotations[1]).magnitude() < np.pi - 1e-3:  # at half a turn the geodesic is not unique
         expected = Slerp([0, 1], rotations)(fraction).as_matrix()
         np.testing.assert_allclose(between[:3, :3], expected, atol=1e-6)
+
+
+def test_many_quaternions_at_once_are_one_after_the_other_and_faults_have_their_row():
+    q = np.array([[0, 0, np.sqrt(0.5), np.sqrt(0.5)], [0, 0, 0, 0], [0, 0, np.nan, 1], [0, 3, 0, 4]])
+    found, faults = from_quaternions(np.tile([1.0, 2, 3], (4, 1)), q)
+    np.testing.assert_array_equal(found[[0, 3]], [from_quaternion([1, 2, 3], row) for row in q[[0, 3]]])
+    np.testing.assert_array_equal(found[[1, 2]], [np.eye(4)] * 2)
+    assert [*faults] == [1, 2] and "[0.0, 0.0, 0.0, 0.0]" in faults[1].cause
+    assert from_quaternions(np.zeros((0, 3)), np.zeros((0, 4)))[0].shape == (0, 4, 4)
 
 
 def test_float32_points_stay_float32_and_float64_keeps_large_coordinates():
