@@ -52,6 +52,13 @@ def host() -> Host:
     return Host(4, 32 if has.get("neon") else 16, False)
 
 
+@cache
+def halves_in_vectors() -> bool:
+    """Whether PyTorch multiplies halves in vectors on this processor: AVX-512, or ARM's bf16. Without, a product of
+    bfloat16 takes several times that of float32."""
+    return host().lanes == 16 or bool(binding.get_host_cpu_features().get("bf16"))
+
+
 class Code(ir.IRBuilder):
     """The body of a function whose arguments are pointers and 64-bit integers."""
 

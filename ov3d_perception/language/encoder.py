@@ -24,7 +24,10 @@ from ov3d_perception.errors import EncoderError
 from ov3d_perception.language import weights
 from ov3d_perception.language.dense import WAYS, check_supported, dense_features
 from ov3d_perception.language.windows import dense_in_windows
+from ov3d_perception.llvm_code import halves_in_vectors
 from ov3d_perception.types import EncoderIdentity
+
+_log = logging.getLogger(__name__)
 
 _TEXT_BATCH = 256
 
@@ -230,6 +233,9 @@ def _autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     names["auto"] = torch.bfloat16 if device.type == "cuda" else None
     if precision not in names:
         raise EncoderError(f"Unknown precision {precision!r}", f"Choose one of {sorted(names)}")
+    if names[precision] is not None and device.type == "cpu" and not halves_in_vectors():
+        _log.warning("This processor has no vectors of %s: the encoder computes in float32, which is faster", precision)
+        return None
     return names[precision]
 
 
@@ -246,6 +252,7 @@ def load_encoder(model: str, pretrained: str | None = None, device: str = "auto"
     """Build an encoder; :mod:`.weights` says what ``model`` and ``pretrained`` may be.
 
     precision: "auto" (bfloat16 autocast on CUDA, float32 on CPU), "float32", "bfloat16", "float16": of the image tower.
+    On a processor without vectors of halves (AVX2 alone) it is float32 always: halves are several times slower there.
     Raises :class:`EncoderError` with cause and remedy where the model cannot be built or its weights do not load.
     """
     where = pick_device(device)

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 from ov3d_perception.errors import EncoderError
+from ov3d_perception.language import encoder as encoders
 from ov3d_perception.language import weights
 from ov3d_perception.language.encoder import DenseSettings, Encoder, load_encoder
 from ov3d_perception.street_clip.model import WEIGHTS_FILE, create_untrained
@@ -92,8 +93,16 @@ def test_bfloat16_agrees_roughly(tiny: Encoder, tiny_folder: Path, image: np.nda
     assert (rough * tiny.dense([image])).sum(1).min() > 0.99
 
 
+def test_a_processor_without_vectors_of_halves_computes_in_float32(tiny_folder: Path, image: np.ndarray, monkeypatch):
+    monkeypatch.setattr(encoders, "halves_in_vectors", lambda: False)
+    asked, whole = (load_encoder(str(tiny_folder), device="cpu", precision=name) for name in ("bfloat16", "float32"))
+    np.testing.assert_array_equal(asked.dense([image]), whole.dense([image]))
+    assert asked.dense_key == whole.dense_key
+
+
 def test_windows_go_one_by_one_in_half_precision_on_a_cpu(tiny_folder: Path, image: np.ndarray, monkeypatch):
     """PyTorch's bfloat16 projection of a batch's transposed tokens copies the weights for each token."""
+    monkeypatch.setattr(encoders, "halves_in_vectors", lambda: True)
     for precision, expected in (("bfloat16", {1}), ("float32", {2, 4})):
         encoder = load_encoder(str(tiny_folder), None, "cpu", precision).see(window=16, stride=16, batch=4)
         seen, run = set(), encoder._dense_batch

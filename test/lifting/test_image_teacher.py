@@ -8,6 +8,7 @@ import torch
 from colour_scene import ColourEncoder, split_image
 
 from ov3d_perception.errors import DatasetError
+from ov3d_perception.language import encoder as encoders
 from ov3d_perception.language.encoder import load_encoder
 from ov3d_perception.lifting.image_teacher import ImageTeacher, load_map
 from ov3d_perception.paths import share_dir
@@ -45,8 +46,9 @@ def test_other_settings_never_share_a_file(tmp_path, change):
     assert other.folder != ImageTeacher(ColourEncoder(), spec, tmp_path).folder
 
 
-def test_other_dense_settings_of_the_encoder_never_share_a_file(tmp_path):
+def test_other_dense_settings_of_the_encoder_never_share_a_file(tmp_path, monkeypatch):
     """Windows, scales and precision are the encoder's; "auto" is another precision on another machine."""
+    monkeypatch.setattr(encoders, "halves_in_vectors", lambda: True)
     model = MODELS / "street_clip"
     folders = set()
     for precision, changes in (("float32", {}), ("bfloat16", {}), ("float32", {"stride": 8}), ("auto", {})):
