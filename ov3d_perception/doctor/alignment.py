@@ -41,7 +41,7 @@ LONGEST_DELAY, DELAY_STEP = 0.15, 0.01  # seconds
 _UNITS = np.array([np.radians(0.5)] * 3 + [0.05] * 3 + [0.02])  # what the optimiser takes for one
 _NUDGE = 1e-3  # metres, for derivatives of the lens
 _LOOSE = 1e-2  # of _UNITS, to the power -2: what is held least
-_SETTLED = 0.002  # standard deviations
+_SETTLED = 0.002  # of the log-likelihood gained so far, or of one: a step that gains less is the last
 _COARSE_POINTS = 3000
 _DRAWS = 20
 
@@ -274,6 +274,7 @@ class _Problem:
         expected = scale**2 * self._spread(start, free) + precision[np.ix_(free, free)]
         expected += np.diag(_LOOSE / _UNITS[free] ** 2)  # where nothing is told
         units = np.linalg.cholesky(np.linalg.inv(expected))
+        before = scale * self.value(start) - start @ precision @ start / 2
 
         def minus(y: np.ndarray) -> tuple[float, np.ndarray]:
             offset = start.copy()
@@ -282,7 +283,6 @@ class _Problem:
             slope = scale * gradient.sum(axis=0) - precision @ offset
             return before - (scale * total - offset @ precision @ offset / 2), -units.T @ slope[free]
 
-        before = scale * self.value(start) - start @ precision @ start / 2
         options = {"maxiter": 40, "ftol": _SETTLED, "gtol": _SETTLED}
         result = minimize(minus, np.zeros(len(free)), jac=True, method="L-BFGS-B", options=options)
         offset = start.copy()
