@@ -82,5 +82,5 @@ class Kernels:
 
 
 def even(channels: int, dtype: torch.dtype) -> int:
-    """Of bfloat16, channels are multiplied two at a time."""
-    return channels + channels % 2 if dtype == torch.bfloat16 else channels
+    """Of bfloat16, channels are multiplied two at a time where the processor multiplies pairs."""
+    return channels + channels % kernels.form_of(dtype).step

@@ -81,13 +81,13 @@ class Mapper:
         self._diagnostics.clear()
         return own(self.probe.until(act, self._diagnostics, lambda report: bool(own(report))))[0]
 
+    def send(self, things: dict[str, np.ndarray], x: float = 0.0) -> None:
+        """Send the features once, with a pose at their stamp."""
+        stamp = time.time_ns()
+        self.publish_pose(stamp, x)
+        self.publish_features(things, stamp)
+
     def drive(self, things: dict[str, np.ndarray], x: float = 0.0) -> DiagnosticStatus:
-        """Send the features with a pose at their stamp until they are in the map."""
+        """Send the features until they are in the map."""
         before = int(values_of(self.status())["integrated"])
-
-        def send() -> None:
-            stamp = time.time_ns()
-            self.publish_pose(stamp, x)
-            self.publish_features(things, stamp)
-
-        return self.status(lambda status: int(values_of(status)["integrated"]) > before, send)
+        return self.status(lambda status: int(values_of(status)["integrated"]) > before, lambda: self.send(things, x))

@@ -217,7 +217,7 @@ def test_without_the_robot_in_tf_there_is_a_pose_and_a_warning(mapper_named: Cal
     answer = approach(mapper, "car")
     assert answer.status == ApproachPose.Response.OK
     assert "'nobody' is not connected" in answer.message
-    status = mapper.status(lambda s: "nobody" in s.message)
+    status = mapper.status(lambda s: "nobody" in s.message, lambda: mapper.send(STREET))  # else "No features" hides it
     assert status.level == DiagnosticStatus.WARN and "robot_frame" in status.message
 
 
