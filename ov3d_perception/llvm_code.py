@@ -53,10 +53,10 @@ def host() -> Host:
 
 
 @cache
-def halves_in_vectors() -> bool:
-    """Whether PyTorch multiplies halves in vectors on this processor: AVX-512, or ARM's bf16. Without, a product of
-    bfloat16 takes several times that of float32."""
-    return host().lanes == 16 or bool(binding.get_host_cpu_features().get("bf16"))
+def halves_in_vectors(device: str = "cpu") -> bool:
+    """Whether PyTorch multiplies halves in vectors on a device of this type: on a processor by AVX-512, or ARM's bf16.
+    Without, a product of bfloat16 takes several times that of float32."""
+    return device != "cpu" or host().lanes == 16 or bool(binding.get_host_cpu_features().get("bf16"))
 
 
 class Code(ir.IRBuilder):

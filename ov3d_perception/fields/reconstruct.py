@@ -15,6 +15,7 @@ from torch.nn import functional
 from ov3d_perception.fields.field import FieldSettings, RadianceField, nodes_for
 from ov3d_perception.fields.rays import Rays
 from ov3d_perception.fields.scene import Scene, Space
+from ov3d_perception.llvm_code import halves_in_vectors
 
 BLOCK = 4096
 """Of samples, in bfloat16 (see ``RadianceField.look``)."""
@@ -31,7 +32,8 @@ class ReconstructionSettings:
     background: grey behind everything. closed: how much it counts that light passes through everything, where each ray
     ends at something; 1 / 12, with a background of 0.5, is what backgrounds drawn at random come to. fade: distance
     from the camera, in mean sides of the first box, within which gradients are smaller (``field.faded``); none in
-    NDC, whose rays do not lie closer together before the camera. bf16: the networks compute in bfloat16.
+    NDC, whose rays do not lie closer together before the camera. bf16: the networks compute in
+    bfloat16, where the device has it (a processor without vectors of halves is several times slower by it).
     """
 
     steps: int = 30_000
@@ -67,6 +69,7 @@ class Reconstruction:
         device: str | torch.device = "cpu",
     ) -> None:
         self.settings, self.seed, self.device = settings, seed, torch.device(device)
+        self._halves = settings.bf16 and halves_in_vectors(self.device.type)
         self.step = 0
         self.rays_now = settings.rays // 16 if settings.samples else settings.rays
         self._fade = settings.fade * float((space.box[1] - space.box[0]).mean()) if space.ndc is None else 0.0
@@ -106,8 +109,8 @@ class Reconstruction:
         torch.manual_seed(self.seed * 1_000_003 + self.step + 500_000)
         rows = torch.randint(len(self._rays), (self.rays_now,), generator=generator)
         rays, wanted = self._rays[rows].to(self.device), self._colours[rows].to(self.device).float() / 255
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.bf16):
-            colours, looked = field.render(rays, settings.background, True, BLOCK if settings.bf16 else 1, self._fade)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._halves):
+            colours, looked = field.render(rays, settings.background, True, BLOCK if self._halves else 1, self._fade)
             error = functional.mse_loss(colours.float(), wanted)
             loss = error + settings.closed * (1 - looked.opacity).square().mean()
         self._optimiser.zero_grad(set_to_none=True)

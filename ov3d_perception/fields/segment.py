@@ -17,6 +17,7 @@ from ov3d_perception.fields.rays import Rays
 from ov3d_perception.fields.reconstruct import BLOCK, rays_and_colours
 from ov3d_perception.fields.scene import Scene, Space
 from ov3d_perception.fields.teachers import Teachers
+from ov3d_perception.llvm_code import halves_in_vectors
 from ov3d_perception.methods import ovs3d
 from ov3d_perception.methods.ovs3d import Ovs3dOptions, PatchBatch, RayBatch
 
@@ -28,7 +29,8 @@ class SegmentationSettings:
     equation (14). The paper's patches are 32 places, a third of the photograph's width.
 
     weight: of a sample, below which the words do not look at it; 0: as the field does. Fog of many light samples costs
-    much and says little. bf16: the feature network computes in bfloat16.
+    much and says little. bf16: the feature network computes in bfloat16, where
+    the device has it.
 
     grid_rate, network_rate: of the new volume and network; field_grid_rate, field_network_rate: of the field's own.
     decay: what the rates fall to.
@@ -68,6 +70,7 @@ class Segmentation:
         self.field, self.settings, self.options = field, settings, options
         self.background, self.seed, self.step = background, seed, 0
         self._device, self._views = field.box.device, scene.training
+        self._halves = settings.bf16 and halves_in_vectors(self._device.type)
         torch.manual_seed(seed)
         self.branch = LanguageBranch(branch, field.size, field.settings.features).to(self._device)
         self._rays, self._colours = rays_and_colours(scene, space, self._views)
@@ -125,7 +128,7 @@ class Segmentation:
         view, pixel = rows // (height * width), rows % (height * width)
         rays = self._rays[rows].to(self._device)
         looked, features = self._look(rays)
-        narrow, scales = self.branch(looked, features, self.settings.bf16)
+        narrow, scales = self.branch(looked, features, self._halves)
         colour = wanted = None
         if self.joint:
             colour = self.field.shade(rays, looked, features, self.background)
@@ -156,12 +159,12 @@ class Segmentation:
             j = ((right + 0.5) * width / ew).long()
             rows.append((view * height * width + i[:, None] * width + j).flatten())
         looked, features = self._look(self._rays[torch.cat(rows)].to(self._device))
-        feature = self.branch.narrow(looked, features, self.settings.bf16) @ self.branch.basis
+        feature = self.branch.narrow(looked, features, self._halves) @ self.branch.basis
         return PatchBatch(feature.unflatten(0, (settings.patches, -1)), torch.stack(edges).to(self._device))
 
     def _look(self, rays: Rays) -> tuple[Looked, Tensor]:
         with torch.no_grad():
-            block = BLOCK if self.settings.bf16 else 1
+            block = BLOCK if self._halves else 1
             looked = self.field.look(rays, jitter=True, weight=self.settings.weight, block=block)
         with torch.set_grad_enabled(self.joint):
             return looked, self.field.features(looked.samples.points)

@@ -233,7 +233,7 @@ def _autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     names["auto"] = torch.bfloat16 if device.type == "cuda" else None
     if precision not in names:
         raise EncoderError(f"Unknown precision {precision!r}", f"Choose one of {sorted(names)}")
-    if names[precision] is not None and device.type == "cpu" and not halves_in_vectors():
+    if names[precision] is not None and not halves_in_vectors(device.type):
         _log.warning("This processor has no vectors of %s: the encoder computes in float32, which is faster", precision)
         return None
     return names[precision]

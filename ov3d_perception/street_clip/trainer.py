@@ -34,6 +34,7 @@ from ov3d_perception.files import replacing
 from ov3d_perception.language.dense.maskclip import value_path
 from ov3d_perception.language.dense.tower import tokens_before_last_block
 from ov3d_perception.language.encoder import DenseSettings
+from ov3d_perception.llvm_code import halves_in_vectors
 from ov3d_perception.street_clip.captions import Caption, CaptionWriter, agreement, street_words
 from ov3d_perception.street_clip.crops import Cropper, Crops, CropSettings, LabelledImage
 from ov3d_perception.street_clip.losses import CaptionPool, caption_loss, clip_loss
@@ -228,7 +229,8 @@ class StreetClipTrainer:
         return CaptionPool(functional.normalize(torch.cat(parts), dim=-1), np.stack([c.mentions for c in captions]))
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.recipe.precision == "bfloat16")
+        halves = self.recipe.precision == "bfloat16" and halves_in_vectors()
+        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=halves)
 
 
 def _pixels(crops: Crops) -> Float[Tensor, "b 3 s s"]:

@@ -22,7 +22,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from ov3d_perception.errors import CheckpointError
 from ov3d_perception.evaluation.result import Result
-from ov3d_perception.language.encoder import load_encoder
+from ov3d_perception.language.encoder import load_encoder, pick_device
 from ov3d_perception.lifting.image_teacher import ImageTeacher
 from ov3d_perception.lifting.sources import (
     FrameSubset,
@@ -34,6 +34,7 @@ from ov3d_perception.lifting.sources import (
     require_classes,
     skipped_in,
 )
+from ov3d_perception.llvm_code import halves_in_vectors
 from ov3d_perception.paths import cache_dir
 from ov3d_perception.recipes.load import changed, phases_of
 from ov3d_perception.recipes.specs import Recipe
@@ -53,6 +54,7 @@ from ov3d_perception.training.times import StepTimes
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no word on GPUs and its other products
 warnings.filterwarnings("ignore", "`isinstance\\(treespec")  # Lightning's own use of PyTorch
 
+_log = logging.getLogger(__name__)
 PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 """Lightning's names."""
 
@@ -136,7 +138,7 @@ def fit(recipe: Recipe, out: Path, experiment: Experiment, callback: CheckpointC
         strategy="ddp" if processes.world > 1 else "auto",
         use_distributed_sampler=False,
         max_epochs=spec.epochs,
-        precision=PRECISIONS[spec.precision],
+        precision=PRECISIONS[precision_on(spec.precision, device)],
         gradient_clip_val=spec.clip,
         accumulate_grad_batches=spec.accumulate,
         callbacks=callbacks,
@@ -158,6 +160,14 @@ def fit(recipe: Recipe, out: Path, experiment: Experiment, callback: CheckpointC
     last = out / "last.ckpt"
     trainer.fit(module, loader, ckpt_path=last if last.exists() else None, weights_only=False)
     return module
+
+
+def precision_on(asked: str, device: str) -> str:
+    """The recipe's precision, or "fp32" on a processor that has no vectors of halves, which takes longer for them."""
+    if asked == "fp32" or halves_in_vectors(pick_device(device).type):
+        return asked
+    _log.warning("This processor has no vectors of %s: the training computes in float32, which is faster", asked)
+    return "fp32"
 
 
 def claim(recipe: Recipe, out: Path, resume: bool) -> None:

@@ -18,7 +18,7 @@ from ov3d_perception.errors import (
     UnknownWordError,
     VocabularyError,
 )
-from ov3d_perception.fields import to_map
+from ov3d_perception.fields import reconstruct, to_map
 from ov3d_perception.fields.draw import draw_views
 from ov3d_perception.fields.evaluate import evaluate
 from ov3d_perception.fields.export import export_map
@@ -186,6 +186,20 @@ def test_a_folder_is_not_overwritten_and_not_gone_on_with_by_another_recipe(scen
         train(scene, RECIPE, out, models=models(scene))
     with pytest.raises(CheckpointError, match="made by another recipe"):
         train(scene, dataclasses.replace(RECIPE, seed=1), out, models=models(scene), resume=True)
+
+
+@pytest.mark.parametrize("vectors", [True, False])
+def test_networks_compute_in_bfloat16_only_where_it_pays(scene: Scene, monkeypatch, vectors: bool) -> None:
+    """Without vectors of halves ``bf16`` changes nothing."""
+    monkeypatch.setattr(reconstruct, "halves_in_vectors", lambda device: vectors)
+    found = []
+    for bf16 in (True, False):
+        settings = dataclasses.replace(RECIPE.reconstruction, bf16=bf16)
+        run = Reconstruction(scene, space_of(scene), RECIPE.field, settings)
+        list(run.run(3))
+        found.append(run.field.state_dict())
+    equal = [torch.equal(value, found[1][name]) for name, value in found[0].items()]
+    assert all(equal) != vectors
 
 
 def test_a_reconstruction_goes_on_to_the_bit(scene: Scene) -> None:

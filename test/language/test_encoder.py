@@ -88,14 +88,14 @@ def test_pixels_are_normalised_by_the_models_own_numbers(tiny: Encoder):
 
 
 def test_bfloat16_agrees_roughly(tiny: Encoder, tiny_folder: Path, image: np.ndarray, monkeypatch):
-    monkeypatch.setattr(encoders, "halves_in_vectors", lambda: True)
+    monkeypatch.setattr(encoders, "halves_in_vectors", lambda device: True)
     rough = load_encoder(str(tiny_folder), device="cpu", precision="bfloat16").dense([image])
     assert rough.dtype == torch.float32
     assert (rough * tiny.dense([image])).sum(1).min() > 0.99
 
 
 def test_a_processor_without_vectors_of_halves_computes_in_float32(tiny_folder: Path, image: np.ndarray, monkeypatch):
-    monkeypatch.setattr(encoders, "halves_in_vectors", lambda: False)
+    monkeypatch.setattr(encoders, "halves_in_vectors", lambda device: False)
     asked, whole = (load_encoder(str(tiny_folder), device="cpu", precision=name) for name in ("bfloat16", "float32"))
     np.testing.assert_array_equal(asked.dense([image]), whole.dense([image]))
     assert asked.dense_key == whole.dense_key
@@ -103,7 +103,7 @@ def test_a_processor_without_vectors_of_halves_computes_in_float32(tiny_folder: 
 
 def test_windows_go_one_by_one_in_half_precision_on_a_cpu(tiny_folder: Path, image: np.ndarray, monkeypatch):
     """PyTorch's bfloat16 projection of a batch's transposed tokens copies the weights for each token."""
-    monkeypatch.setattr(encoders, "halves_in_vectors", lambda: True)
+    monkeypatch.setattr(encoders, "halves_in_vectors", lambda device: True)
     for precision, expected in (("bfloat16", {1}), ("float32", {2, 4})):
         encoder = load_encoder(str(tiny_folder), None, "cpu", precision).see(window=16, stride=16, batch=4)
         seen, run = set(), encoder._dense_batch

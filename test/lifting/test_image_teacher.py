@@ -48,7 +48,7 @@ def test_other_settings_never_share_a_file(tmp_path, change):
 
 def test_other_dense_settings_of_the_encoder_never_share_a_file(tmp_path, monkeypatch):
     """Windows, scales and precision are the encoder's; "auto" is another precision on another machine."""
-    monkeypatch.setattr(encoders, "halves_in_vectors", lambda: True)
+    monkeypatch.setattr(encoders, "halves_in_vectors", lambda device: True)
     model = MODELS / "street_clip"
     folders = set()
     for precision, changes in (("float32", {}), ("bfloat16", {}), ("float32", {"stride": 8}), ("auto", {})):

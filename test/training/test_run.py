@@ -243,6 +243,16 @@ def test_options_over_words_need_words(recipe, tmp_path):
         run.train(bare, tmp_path / "out", device="cpu")
 
 
+def test_a_processor_without_vectors_of_halves_trains_in_float32(monkeypatch, caplog):
+    monkeypatch.setattr(run, "halves_in_vectors", lambda device: device != "cpu")
+    assert run.precision_on("fp32", "cpu") == "fp32"
+    assert not caplog.records
+    assert run.precision_on("bf16", "cpu") == "fp32"
+    assert "float32" in caplog.text
+    monkeypatch.setattr(run, "halves_in_vectors", lambda device: True)
+    assert run.precision_on("bf16", "cpu") == "bf16"
+
+
 def test_point_voxel_network_distils_and_segments(recipe, tmp_path):
     """Two steps of SPVCNN, and the checkpoint that they leave in a segmenter."""
     recipe = dataclasses.replace(
