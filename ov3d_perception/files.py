@@ -54,6 +54,12 @@ def replacing(path: Path | str, durable: bool = True) -> Iterator[BinaryIO]:
             temporary.unlink()
 
 
+def require_other(out: Path, source: Path, what: str) -> None:
+    """Raise WriteError where ``out`` is ``source`` itself: what a result was made from must outlive it."""
+    if out.exists() and source.exists() and out.samefile(source):
+        raise WriteError(f"{out} is {what} itself, and would be written over", "Name another file")
+
+
 def _created(path: Path) -> BinaryIO:
     """A new file, locked while it is open: :func:`_remove_leftovers` of other processes leaves locked files alone.
 

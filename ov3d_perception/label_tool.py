@@ -21,7 +21,7 @@ from ov3d_perception.clouds.read import CloudFile, read_cloud
 from ov3d_perception.clouds.write import FORMATS, write_cloud
 from ov3d_perception.datasets.bag_scans import scans_of_bag
 from ov3d_perception.errors import Ov3dError, PointCloudError
-from ov3d_perception.files import replacing
+from ov3d_perception.files import replacing, require_other
 from ov3d_perception.inference import LiveModel
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.lifting.sources import as_prepared
@@ -46,12 +46,14 @@ def label_file(
 
     out: ``.pcd`` or ``.ply`` (x y z, colour, label, probability; the names of the labels stand in the header) or
     ``.npy`` (one record a point: x y z label probability). An unlabelled point has label 65535.
-    Raises as :func:`read_cloud` and :meth:`Perception.label`, and PointCloudError for another ending of ``out``.
+    Raises as :func:`read_cloud` and :meth:`Perception.label`, PointCloudError for another ending of ``out``, and
+    WriteError where that is the cloud itself.
     """
     if out.suffix.lower() not in (*FORMATS, ".npy"):
         raise PointCloudError(
             f"{out} has no ending that says what to write", f"End it with {', '.join(FORMATS)} or .npy"
         )
+    require_other(out, path, "the cloud")
     cloud = read_cloud(path)
     labels = perception.label(cloud.points, words, intensity_scale)
     _write(out, cloud, labels)

@@ -191,7 +191,7 @@ class Site:
                 others = [version if one is known else one for one in ledger.versions]
                 self._write(replace(ledger, versions=tuple(others)))
                 return version
-            number = max((version.number for version in ledger.versions), default=0) + 1
+            number = max((*(version.number for version in ledger.versions), *self._numbered_files()), default=0) + 1
             name = f"{NETWORKS}/{number:04d}.safetensors"
             with replacing(self.folder / name) as file:
                 file.write(content)
@@ -210,8 +210,9 @@ class Site:
     def roll_back(self, why: str, number: int | None = None) -> Ledger:
         """The network before is in force again. number: only if this one is in force now, else nothing happens.
 
-        Raises LedgerError where there was none before.
+        Raises LedgerError where there was none before, or no site.
         """
+        self.read()
         with self._locked():
             ledger = _parse(self.path)
             if number is not None and number != ledger.in_force:
@@ -219,6 +220,10 @@ class Site:
             if ledger.previous is None:
                 raise LedgerError(f"{self.folder} has had one network only", "There is nothing to roll back to")
             return self._write(ledger.changed(ledger.previous, why, rollback=True))
+
+    def _numbered_files(self) -> Iterator[int]:
+        """Of all networks that lie in the folder: of a ledger that was lost, too, so that none is written over."""
+        return (int(path.stem) for path in (self.folder / NETWORKS).glob("*.safetensors") if path.stem.isdecimal())
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

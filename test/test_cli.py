@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, get_args, get_origin, get_type_hints
 
+import numpy as np
 import pytest
 import typer.models
 import typer.testing
@@ -17,7 +18,9 @@ from typer.main import get_command
 from ov3d_perception import __version__
 from ov3d_perception.cli import app
 from ov3d_perception.cli.former import FORMER, renewed
+from ov3d_perception.language.vocabulary import TextBank
 from ov3d_perception.models import shipped_checkpoint
+from ov3d_perception.types import EncoderIdentity
 
 
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -142,3 +145,16 @@ def test_option_without_equals_is_refused(tmp_path: Path) -> None:
     result = run("evaluate", str(tmp_path / "x"), "--dataset", "bag", "--set", "sweeps")
     assert result.returncode == 2
     assert "name=value" in result.stderr
+
+
+def test_a_merge_without_a_bank_to_write_does_not_take_the_first_for_it(tmp_path: Path) -> None:
+    identity = EncoderIdentity("m", "p", 2)
+    site, other = tmp_path / "site.npz", tmp_path / "other.npz"
+    TextBank(["car", "our cart"], np.eye(2, dtype=np.float32), identity).save(site)
+    TextBank(["car"], np.eye(1, 2, dtype=np.float32), identity).save(other)
+    runner = typer.testing.CliRunner()
+    assert runner.invoke(app, ["bank", "merge", str(site), str(other)]).exit_code == 2
+    assert TextBank.load(site).words == ("car", "our cart")
+    for _ in range(2):
+        assert runner.invoke(app, ["bank", "merge", str(site), str(site), str(other)]).exit_code == 0
+        assert TextBank.load(site).words == ("car", "our cart")

@@ -14,7 +14,7 @@ from ov3d_perception.bags.reader import open_bag
 from ov3d_perception.bags.writer import BagWriter
 from ov3d_perception.cli import main
 from ov3d_perception.datasets.bag import Bag
-from ov3d_perception.errors import DatasetError, PointCloudError
+from ov3d_perception.errors import DatasetError, PointCloudError, WriteError
 from ov3d_perception.inference import LiveModel
 from ov3d_perception.label_tool import LABEL_INFO, LABELLED, describe, label_bag, label_file
 from ov3d_perception.language.vocabulary import Vocabulary
@@ -68,6 +68,13 @@ def test_survey_coordinates_come_back(model: Perception, scan: Path, tmp_path: P
 def test_a_nameless_format_is_refused_before_the_network_runs(model: Perception, tmp_path: Path) -> None:
     with pytest.raises(PointCloudError, match=r"\.ply, \.pcd or \.npy"):
         label_file(model, tmp_path / "nowhere.pcd", tmp_path / "a.txt")
+
+
+def test_the_cloud_itself_is_not_written_over(model: Perception, scan: Path) -> None:
+    before = scan.read_bytes()
+    with pytest.raises(WriteError, match="is the cloud itself"):
+        label_file(model, scan, scan.parent / ".." / scan.parent.name / scan.name, WORDS)
+    assert scan.read_bytes() == before
 
 
 def test_shares_most_first() -> None:

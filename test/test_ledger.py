@@ -101,6 +101,20 @@ def test_a_folder_that_is_no_site_is_named(tmp_path: Path) -> None:
         resolve(tmp_path, Path("shipped"))
 
 
+def test_a_rollback_of_what_is_no_site_makes_none(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="is no site"):
+        Site(tmp_path / "misspelt").roll_back("asked for by hand")
+    assert not list(tmp_path.iterdir())
+
+
+def test_networks_of_a_lost_ledger_are_not_written_over(site: Site, tmp_path: Path) -> None:
+    site.path.unlink()
+    site.begin()
+    (tmp_path / "another").write_bytes(b"another network")
+    assert site.add(tmp_path / "another", ["wednesday"], ACCEPTED).number == 3
+    assert (site.folder / "networks" / "0001.safetensors").read_bytes() == b"network 1"
+
+
 def test_unknown_numbers_are_refused(site: Site) -> None:
     with pytest.raises(LedgerError, match="no network 3"):
         site.put_in_force(3, "typo")

@@ -57,6 +57,11 @@ def merge(
     from ov3d_perception.language.vocabulary import TextBank
 
     bank = TextBank.merged([TextBank.load(path) for path in banks])
+    if out.exists() and (lost := [word for word in TextBank.load(out).words if word not in bank]):
+        raise typer.BadParameter(
+            f"The bank to write comes first, and {out} holds words that the others lack ({', '.join(lost[:5])}): name "
+            "another, or name it once more to keep them"
+        )
     bank.save(out)
     print(f"{out}: {len(bank.words)} words of {bank.identity}")
 

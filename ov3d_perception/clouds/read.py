@@ -25,6 +25,9 @@ _MOST_COLUMNS = 32
 _MOST_LINE_ENDS = 3
 """Bytes after the data of a binary PLY from which on they are no line end."""
 
+_MOST_NEGATIVE = 0.01
+"""Share of a .bin's intensities; where more are below 0 they are coordinates, read by another layout than written."""
+
 _LAS_NAN = -(2**31)
 """What laspy stores for a coordinate that is NaN: LAS has integers only."""
 
@@ -148,7 +151,13 @@ def _bin(columns: int) -> Callable[[Path], dict[str, np.ndarray]]:
                 f"{path} has {path.stat().st_size} bytes, no multiple of {4 * columns}",
                 f"The ending stands for {columns} float32 a point; save other layouts as .npy",
             )
-        return dict(zip(("x", "y", "z", "intensity"), values.reshape(-1, columns).T[:4], strict=True))
+        x, y, z, intensity = values.reshape(-1, columns).T[:4]
+        if np.count_nonzero(intensity < 0.0) > _MOST_NEGATIVE * len(intensity):
+            raise PointCloudError(
+                f"{path} does not hold {columns} float32 a point, as its ending says: so read, intensities are below 0",
+                "Name nuScenes' files (5 float32 a point) .pcd.bin and KITTI's (4) .bin; save other layouts as .npy",
+            )
+        return {"x": x, "y": y, "z": z, "intensity": intensity}
 
     return read
 

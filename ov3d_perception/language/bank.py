@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32
 
-from ov3d_perception.errors import EncoderError, IdentityError, UnknownWordError, VocabularyError
+from ov3d_perception.errors import EncoderError, IdentityError, UnknownWordError, VocabularyError, WriteError
 from ov3d_perception.files import replacing
 from ov3d_perception.language.words import find_word, normalise_word
 from ov3d_perception.paths import shipped
@@ -42,8 +42,10 @@ class TextBank:
                 f"Store the bank again; ({len(words)}, {identity.dim}) is expected",
             )
         norm = np.linalg.norm(embeddings, axis=1, keepdims=True)
-        if not np.isfinite(embeddings).all() or (norm == 0).any():
-            raise EncoderError("A text bank holds embeddings that are zero or not finite", "Store the bank again")
+        if bad := [word for word, length in zip(words, norm[:, 0], strict=True) if not 0.0 < length < np.inf]:
+            raise EncoderError(
+                f"A text bank's embeddings of {', '.join(bad[:5])} are zero or not finite", "Store the bank again"
+            )
         self.words = tuple(words)
         self.embeddings = embeddings / norm
         self.origins = dict(origins or {})
@@ -155,8 +157,10 @@ class TextBank:
     def save(self, path: Path) -> None:
         """Write ``.npz`` with keys words, embeddings (float16), logit_scale, identity and origins (JSON).
 
-        Whole or not at all. Raises WriteError.
+        Whole or not at all. Raises WriteError, also for a path with another ending: a word that stands for it.
         """
+        if path.suffix != ".npz":
+            raise WriteError(f"The bank to write, {path}, does not end in .npz", "Name the bank before its words")
         identity = {key: getattr(self._identity, key) for key in ("model", "pretrained", "dim", "sha256")}
         with replacing(path) as stream:
             np.savez_compressed(
@@ -179,7 +183,7 @@ class TextBank:
     ) -> TextBank:
         """Read a bank that :meth:`save` wrote, or one array of a foreign ``.npz``.
 
-        Foreign: ``key`` names the (n, d) array and ``names`` that of its words (default: the part of ``key`` before the
+        Foreign: ``key`` names the (n, d) array and ``names`` that of its words (default: ``key`` or its part before the
         first "_", plus "_names"); ``identity`` defaults to OpenAI's CLIP ViT-B/16. Raises :class:`EncoderError`.
         """
         path = Path(shipped(str(path)))
@@ -192,9 +196,11 @@ class TextBank:
             ) from error
         if key is None:
             return cls._from_own(path, arrays)
-        names = names or key.partition("_")[0] + "_names"
+        names = names or next((n for n in (f"{key}_names", f"{key.partition('_')[0]}_names") if n in arrays), None)
         if key not in arrays or names not in arrays:
-            raise EncoderError(f"{path} has no arrays {key!r} and {names!r}", f"It holds {sorted(arrays)}")
+            raise EncoderError(
+                f"{path} has no arrays {key!r} and {names or f'{key}_names'!r}", f"It holds {sorted(arrays)}"
+            )
         words = [str(name) for name in arrays[names]]
         return cls(words, arrays[key], identity or FOREIGN_IDENTITY, logit_scale)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ov3d_perception.errors import DatasetError
+from ov3d_perception.files import require_other
 from ov3d_perception.networks.checkpoint import load_checkpoint, save_checkpoint, stored_type
 from ov3d_perception.networks.statistics import estimate_statistics
 from ov3d_perception.training.clouds import clouds_of, voxels_of
@@ -28,9 +29,10 @@ def adapt(
         scans: how many, spread over the source; all where it has fewer. One that cannot be used is left out
             (:func:`clouds_of`).
 
-    Returns how many scans there were. Raises CheckpointError, DatasetError, BagError as reading does, and DatasetError
-    where no scan is left.
+    Returns how many scans there were. Raises CheckpointError, DatasetError, BagError as reading does, DatasetError
+    where no scan is left, and WriteError where ``out`` is ``checkpoint`` itself.
     """
+    require_other(out, checkpoint, "the network")
     network, info = load_checkpoint(checkpoint)
     clouds = clouds_of(info.preparation, dataset, root, options or {}, scans)
     count = estimate_statistics(network, (voxels_of(info, cloud) for cloud in clouds))

@@ -154,6 +154,16 @@ def test_one_point_of_text_is_a_cloud(tmp_path: Path) -> None:
     assert read_cloud(tmp_path / "a.pcd").points.tolist() == [[1.5, -2.0, 0.25, 0.0]]
 
 
+@pytest.mark.parametrize(("name", "columns"), [("a.bin", 3), ("a.bin", 5), ("a.bin", 6), ("a.pcd.bin", 4)])
+def test_a_bin_of_another_layout_is_refused_though_its_size_fits(name: str, columns: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    points = np.column_stack(
+        [rng.normal(0.0, 20.0, (2000, 3)), rng.uniform(0, 255, 2000), rng.integers(0, 32, (2, 2000)).T]
+    )
+    with pytest.raises(PointCloudError, match=r"does not hold \d float32 a point.*\.npy"):
+        read_cloud(write_array(name, points[:, :columns])(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [

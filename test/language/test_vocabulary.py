@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from real_data import data_dir
 
-from ov3d_perception.errors import EncoderError, IdentityError, UnknownWordError, VocabularyError
+from ov3d_perception.errors import EncoderError, IdentityError, UnknownWordError, VocabularyError, WriteError
 from ov3d_perception.language.encoder import Encoder
 from ov3d_perception.language.text import store
 from ov3d_perception.language.vocabulary import TextBank, TextTower, Vocabulary, load_text_source
@@ -68,14 +68,24 @@ def test_broken_banks(tmp_path: Path):
             TextBank.load(tmp_path / "own.npz")
     with pytest.raises(EncoderError, match="shape"):
         TextBank(["one"], np.ones((2, 4), np.float32), IDENTITY)
-    with pytest.raises(EncoderError, match="zero or not finite"):
-        TextBank(["one"], np.zeros((1, 4), np.float32), IDENTITY)
+    for bad in (0.0, np.nan, np.inf):
+        with pytest.raises(EncoderError, match="of two are zero or not finite"):
+            TextBank(["one", "two"], np.float32([[1, 0, 0, 0], [bad] * 4]), IDENTITY)
 
 
 def test_foreign_bank_by_key(tmp_path: Path):
     np.savez(tmp_path / "foreign.npz", set_multi=2 * np.eye(3), set_names=np.array(["x", "y", "z"]))
     read = TextBank.load(tmp_path / "foreign.npz", "set_multi", identity=EncoderIdentity("m", "p", 3))
     assert np.array_equal(read.embed(["y"]), [[0, 1, 0]])
+    np.savez(tmp_path / "other.npz", set_multi=np.eye(3), set_multi_names=np.array(["u", "v", "w"]))
+    read = TextBank.load(tmp_path / "other.npz", "set_multi", identity=EncoderIdentity("m", "p", 3))
+    assert read.words == ("u", "v", "w")
+
+
+def test_a_word_in_the_place_of_the_bank_to_write_is_no_file(bank: TextBank, tmp_path: Path):
+    with pytest.raises(WriteError, match=r"does not end in \.npz"):
+        bank.save(tmp_path / "car")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(data_dir() is None, reason="no real data: set OV3D_TEST_DATA")

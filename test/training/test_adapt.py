@@ -11,7 +11,7 @@ import torch
 
 from ov3d_perception.cli import main
 from ov3d_perception.datasets.bag import Bag
-from ov3d_perception.errors import DatasetError
+from ov3d_perception.errors import DatasetError, WriteError
 from ov3d_perception.geometry.sweeps import Merged
 from ov3d_perception.inference import LiveModel, Segmenter
 from ov3d_perception.language.vocabulary import Vocabulary
@@ -110,6 +110,14 @@ def test_a_source_without_a_scan_is_an_error_and_writes_nothing(
     with pytest.raises(DatasetError, match="No scan of"):
         adapt(NETWORK, "bag", drive, tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_the_network_itself_is_not_written_over(drive: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "mine.safetensors"
+    copy.write_bytes(NETWORK.read_bytes())
+    with pytest.raises(WriteError, match="is the network itself"):
+        adapt(copy, "bag", drive, copy)
+    assert copy.read_bytes() == NETWORK.read_bytes()
 
 
 def test_scans_of_few_points_are_left_out_and_single_precision_stays(
