@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -76,7 +77,13 @@ def _probabilities(
 ) -> dict[str, np.ndarray]:
     query = TextQuery(words, background=known.competing)
     asked = {word: Scorer(semantic_map, question(word, query, known.text)) for word in words}
-    return {"p_" + "_".join(word.replace("-", " ").split()): scorer.exact(rows) for word, scorer in asked.items()}
+    return {_column(word): scorer.exact(rows) for word, scorer in asked.items()}
+
+
+def _column(word: str) -> str:
+    """``p_word`` as every reader of a header takes it: letters that are not ASCII by their numbers, others as "_"."""
+    plain = "".join(letter if letter.isascii() else f"u{ord(letter):04x}" for letter in word)
+    return "p_" + "_".join(re.findall(r"\w+", plain))
 
 
 def _open(path: Path, text: str, vocabulary: str) -> MapSession:

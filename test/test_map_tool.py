@@ -115,6 +115,15 @@ def test_known_errors_are_one_line(site: Path, tmp_path: Path) -> None:
     assert result.returncode == 2 and "other/test" in result.stderr and str(BANK.identity) in result.stderr
 
 
+def test_any_taught_word_is_a_plain_column(site: Path, tmp_path: Path) -> None:
+    plyfile = pytest.importorskip("plyfile")
+    bank = BANK.with_word("Müllwagen (our's)", BANK.embed(["truck"])[0], {})
+    bank.save(tmp_path / "bank.npz")
+    export_file(site, tmp_path / "site.ply", ["Müllwagen (our's)", "car"], str(tmp_path / "bank.npz"))
+    names = plyfile.PlyData.read(str(tmp_path / "site.ply"))["vertex"].data.dtype.names
+    assert names[-2:] == ("p_Mu00fcllwagen_our_s", "p_car")
+
+
 def test_export_to_a_cloud(site: Path, tmp_path: Path) -> None:
     trimesh = pytest.importorskip("trimesh", reason="trimesh is not installed: pip install '.[sim]'")
     result = ov3d("export", site, tmp_path / "site.ply", "--word", "car")

@@ -27,10 +27,15 @@ def write_cloud(
     """Points with colours and further columns of numbers, in the format that the name ends with.
 
     xyz: metres; of double precision in PLY only. PLY holds the colour as ``red green blue``, PCD as PCL's packed
-    ``rgb``. Raises MapFileError for a name with another ending, PointCloudError for what does not fit, WriteError.
+    ``rgb``. Headers are ASCII, since readers of PLY refuse more: other letters of the comments are written as escapes.
+    Raises MapFileError for a name with another ending, PointCloudError for what does not fit, WriteError.
     """
     path, named = Path(path), {name: np.asarray(values) for name, values in columns.items()}
-    wrong = [name for name, values in named.items() if values.shape != (len(xyz),) or not name.isidentifier()]
+    wrong = [
+        name
+        for name, values in named.items()
+        if values.shape != (len(xyz),) or not (name.isidentifier() and name.isascii())
+    ]
     if wrong:
         raise PointCloudError(
             f"{wrong} are not columns of {len(xyz)} numbers", "Give one number a point, named plainly"
@@ -51,7 +56,7 @@ def write_cloud(
     else:
         raise MapFileError(f"{path} has no ending that says what to write", f"End it with {', '.join(FORMATS)} or .png")
     with replacing(path) as file:
-        file.write(header.encode())
+        file.write(header.encode("ascii", "backslashreplace"))
         file.write(table.tobytes())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,17 @@ def test_ply(tmp_path: Path) -> None:
     for name, values in COLUMNS.items():
         np.testing.assert_array_equal(points[name], values)
     assert b"\ncomment label 7 car\n" in (tmp_path / "a.ply").read_bytes(), "on one line"
+
+
+@pytest.mark.parametrize(("name", "read"), [("a.ply", read_ply), ("a.pcd", read_pcd)])
+def test_a_header_is_ascii_whatever_the_labels_are_called(
+    name: str, read: Callable[[Path], np.ndarray], tmp_path: Path
+) -> None:
+    write_cloud(tmp_path / name, XYZ, RGB, COLUMNS, ("label 7 Müllwagen",))
+    assert len(read(tmp_path / name)) == 3
+    assert rb"label 7 M\xfcllwagen" in (tmp_path / name).read_bytes()
+    with pytest.raises(PointCloudError, match="named plainly"):
+        write_cloud(tmp_path / name, XYZ, RGB, {"p_Müllwagen": COLUMNS["p_car"]})
 
 
 def test_ply_as_trimesh_reads_it(tmp_path: Path) -> None:
