@@ -48,7 +48,7 @@ def replacing(path: Path | str, durable: bool = True) -> Iterator[BinaryIO]:
         if durable:
             _flush_folder(target.parent)
     except OSError as error:
-        raise _refused(target, error) from error
+        raise refused(target, error) from error
     finally:
         with contextlib.suppress(OSError):  # after the rename it is gone
             temporary.unlink()
@@ -95,7 +95,8 @@ def _flush_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _refused(target: Path, error: OSError) -> WriteError:
+def refused(target: Path, error: OSError) -> WriteError:
+    """What the file system said against ``target``, with the remedy."""
     remedy = "Choose a folder that exists and may be written to"
     if error.errno in _FULL:
         remedy = "Free some space there, or choose another disk; whatever was there before is untouched"

@@ -25,6 +25,7 @@ from rosbags.rosbag2.storage_mcap import McapWriter
 
 from ov3d_perception.bags.typestore import typestore
 from ov3d_perception.errors import BagError
+from ov3d_perception.files import refused
 
 STORAGE = (".mcap", ".db3")
 _UNSET = QosTime(0, 0)
@@ -64,7 +65,7 @@ class BagWriter:
 
     Closing writes the index and metadata.yaml, also after an exception: what was written stays readable.
     path: folder to create. overwrite: replace an existing bag there (and nothing else).
-    Raises BagError if the folder exists.
+    Raises BagError if the folder exists; writing and closing raise WriteError where the disk is full.
     """
 
     def __init__(self, path: str | Path, overwrite: bool = False) -> None:
@@ -100,7 +101,10 @@ class BagWriter:
             connection = self._connections.get(topic) or self._connect(topic, msgtype, ())
             if connection.msgtype != msgtype:
                 raise BagError(f"Topic {topic} has type {connection.msgtype}, not {msgtype}", "Use a second topic")
-            self._writer.write(connection, stamp, data)
+            try:
+                self._writer.write(connection, stamp, data)
+            except OSError as error:
+                raise refused(self.path, error) from error
 
     @property
     def counts(self) -> dict[str, int]:
@@ -111,7 +115,10 @@ class BagWriter:
         """Write index and metadata. Calling it again does nothing."""
         with self._lock:
             if self._writer.storage is not None:
-                self._writer.close()
+                try:
+                    self._writer.close()
+                except OSError as error:
+                    raise refused(self.path, error) from error
 
     def __enter__(self) -> BagWriter:
         return self

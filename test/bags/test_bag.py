@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
+import signal
 import threading
 from pathlib import Path
 from unittest.mock import patch
@@ -25,7 +27,7 @@ from ov3d_perception.bags.reader import BagMessage, open_bag
 from ov3d_perception.bags.salvage import repair, salvage
 from ov3d_perception.bags.typestore import learn, typestore
 from ov3d_perception.bags.writer import LATCHED, BagWriter
-from ov3d_perception.errors import BagError, DamagedBagError, TransformError
+from ov3d_perception.errors import BagError, DamagedBagError, TransformError, WriteError
 
 S = 1_000_000_000
 
@@ -167,6 +169,22 @@ def test_exception_while_writing_keeps_what_was_written(tmp_path: Path) -> None:
         raise ZeroDivisionError
     with open_bag(tmp_path / "bag") as bag:
         assert bag.topics["/tf"].count == 1
+
+
+def test_a_full_disk_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    limits, former = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    noise = np.random.default_rng(0).integers(0, 256, 2_000_000, np.uint8)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+    try:
+        with (
+            pytest.raises(WriteError, match=r"bag could not be written.*Free some space"),
+            BagWriter(tmp_path / "bag") as bag,
+        ):
+            for stamp in (1, 2):
+                bag.write("/image", messages.compressed_image(noise, "jpeg", stamp, "camera"), stamp)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, former)
 
 
 def test_two_threads_write_one_bag(tmp_path: Path) -> None:
