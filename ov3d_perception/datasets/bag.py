@@ -304,13 +304,9 @@ class Bag(FrameSource):
 
     def _posed_scans(self, problems: list[str]) -> list[int]:
         """Numbers of the scans whose pose is known; the others are left out."""
-        posed, last = [], None
-        for number, stamp in enumerate(self._clouds.stamps):
-            try:
-                self._pose(self._lidar, int(stamp))
-                posed.append(number)
-            except TransformError as error:
-                last = error
+        stamps = self._clouds.stamps
+        known, _, lost = self._tree.lookup_known(self.fixed_frame, self._lidar, stamps, self._tolerance)
+        posed: list[int] = np.flatnonzero(known).tolist()
         if not posed and not self._lidar.strip("/"):
             problems.append(
                 f"{self._clouds.topic}: no scan has a pose in '{self.fixed_frame}', since the clouds have no frame_id. "
@@ -328,11 +324,9 @@ class Bag(FrameSource):
                 f"{self._clouds.topic}: no scan has a pose in '{self.fixed_frame}', which TF lacks. {remedy}"
             )
         elif not posed:
-            problems.append(f"{self._clouds.topic}: no scan has a pose in '{self.fixed_frame}': {last}")
-        elif last is not None:
-            _log.warning(
-                "%s: %d scans without a pose left out; %s", self.root, len(self._clouds.stamps) - len(posed), last
-            )
+            problems.append(f"{self._clouds.topic}: no scan has a pose in '{self.fixed_frame}': {lost[-1]}")
+        elif lost:
+            _log.warning("%s: %d scans without a pose left out; %s", self.root, len(lost), lost[-1])
         return posed
 
     # -- reading -----------------------------------------------------------------------------------------------------

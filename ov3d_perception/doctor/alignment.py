@@ -19,7 +19,8 @@ since the same tree in five consecutive scans is one witness, not five.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -133,7 +134,7 @@ def align(edges: Sequence[Edges], prior: Prior | None = None) -> Alignment | Non
     moving = any(one.twist is not None for one in edges)
     free = np.arange(7 if moving else 6)
     problem = _Problem(edges)
-    turned, *delayed = _starts(_Problem(_thinned(edges, total)), moving)
+    turned, *delayed = _starts(problem.thinned(_COARSE_POINTS), moving)
     turned = problem.climb(max(np.zeros(7), turned, key=problem.value), np.arange(3), 1.0, 0 * precision)
     scale = problem.scale(turned, np.arange(3))
     found = [problem.climb(start, free, scale, precision) for start in (turned, *delayed)]
@@ -159,11 +160,6 @@ def align(edges: Sequence[Edges], prior: Prior | None = None) -> Alignment | Non
     )
 
 
-def _thinned(edges: Sequence[Edges], total: int) -> list[Edges]:
-    step = max(1, total // _COARSE_POINTS)
-    return [replace(one, points=(one.points[0][::step], one.points[1][::step])) for one in edges]
-
-
 def _starts(problem: _Problem, moving: bool) -> list[Offset]:
     """The best turn and the best delay of a coarse grid: yaw and pitch together, then roll."""
     grid = np.radians(np.arange(-FARTHEST_TURN, FARTHEST_TURN + 1e-9, TURN_STEP))
@@ -187,61 +183,88 @@ class _Problem:
         kinds = [(one, points, image) for one in edges for points, image in zip(one.points, one.images, strict=True)]
         counts = [len(points) for _, points, _ in kinds]
         self._camera = edges[0].camera
-        self._points = np.concatenate([points for _, points, _ in kinds])
+        points = np.concatenate([points for _, points, _ in kinds])
         sides, tops = sum(counts[::2]), sum(counts[1::2])
         weights = [(sides + tops) / (2 * max(count, 1)) for count in (sides, tops)]  # both kinds count alike
-        images = [image * np.float32(weights[number % 2]) for number, (_, _, image) in enumerate(kinds)]
-        self._images = np.stack(images).reshape(-1)
+        self._weight = np.repeat(np.resize(weights, len(kinds)), counts)
+        self._images = np.concatenate([image.reshape(-1) for _, _, image in kinds])
         self._image = np.repeat(np.arange(len(kinds)), counts) * (self._camera.height * self._camera.width)
         twists = np.array([np.zeros(6) if one.twist is None else one.twist for one, _, _ in kinds])
         twist = np.repeat(twists, counts, axis=0)
-        self._drift = np.cross(twist[:, :3], self._points) + twist[:, 3:]  # m/s
+        self._points = np.ascontiguousarray(points.T)
+        self._drift = np.ascontiguousarray((np.cross(twist[:, :3], points) + twist[:, 3:]).T)  # m/s
         first = min(one.stamp for one in edges)
         blocks = [2 * ((one.stamp - first) // PART_NS) + number % 2 for number, (one, _, _) in enumerate(kinds)]
         self._block = np.repeat(blocks, counts)
 
+    def thinned(self, most: int) -> _Problem:
+        """The same of about ``most`` points, evenly taken."""
+        few = copy(self)
+        every = slice(None, None, max(1, len(self._weight) // most))
+        for name in ("_points", "_weight", "_image", "_drift", "_block"):
+            setattr(few, name, np.ascontiguousarray(getattr(self, name)[..., every]))
+        return few
+
     def value(self, offset: Offset) -> float:
         """The sum."""
-        u, v, _, seen = project_axes(self._camera, *self._moved(offset).T)
-        return float(self._sampled(u, v, seen)[0].sum())
+        u, v, _, seen = project_axes(self._camera, *self._moved(offset))
+        return float(self._values(u, v, seen).sum())
 
-    def gradients(self, offset: Offset) -> tuple[float, Float64[np.ndarray, "n 7"], Int64[np.ndarray, " n"]]:
+    def gradients(self, offset: Offset) -> tuple[float, Float64[np.ndarray, "7 n"], Int64[np.ndarray, " n"]]:
         """The sum; each point's gradient; the number of the independent part that the point belongs to."""
         moved = self._moved(offset)
-        u, v, _, seen = project_axes(self._camera, *moved.T)
-        values, along_u, along_v = self._sampled(u, v, seen)
+        u, v, _, seen = project_axes(self._camera, *moved)
+        values, along_u, along_v = self._slopes(u, v, seen)
         slope = np.zeros_like(moved)
         for axis in range(3):
-            nudged = moved.copy()
-            nudged[:, axis] += _NUDGE
-            du, dv, _, _ = project_axes(self._camera, *nudged.T)
-            slope[:, axis] = np.where(seen, along_u * (du - u) + along_v * (dv - v), 0.0) / _NUDGE
-        gradient = np.column_stack([np.cross(moved, slope), slope, -(slope * self._drift).sum(axis=1)])
+            nudged = list(moved)
+            nudged[axis] = moved[axis] + _NUDGE
+            du, dv, _, _ = project_axes(self._camera, *nudged)
+            slope[axis] = np.where(seen, along_u * (du - u) + along_v * (dv - v), 0.0) / _NUDGE
+        (x, y, z), (a, b, c) = moved, slope
+        turned = [y * c - z * b, z * a - x * c, x * b - y * a]
+        gradient = np.stack([*turned, *slope, -(slope * self._drift).sum(axis=0)])
         return float(values.sum()), gradient, self._parts(u, seen)
 
     def _parts(self, u: Float64[np.ndarray, " n"], seen: np.ndarray) -> Int64[np.ndarray, " n"]:
         column = np.clip(np.where(seen, u, 0) / self._camera.width * PART_COLUMNS, 0, PART_COLUMNS - 1)
         return self._block * PART_COLUMNS + column.astype(np.int64)
 
-    def _moved(self, offset: Offset) -> Float64[np.ndarray, "n 3"]:
-        turned = self._points @ Rotation.from_rotvec(offset[:3]).as_matrix().T
-        return turned + (offset[3:6] - offset[6] * self._drift)
+    def _moved(self, offset: Offset) -> Float64[np.ndarray, "3 n"]:
+        moved = Rotation.from_rotvec(offset[:3]).as_matrix() @ self._points
+        moved += offset[3:6, None]
+        if offset[6]:
+            moved -= offset[6] * self._drift
+        return moved
 
-    def _sampled(
+    def _values(
+        self, u: Float64[np.ndarray, " n"], v: Float64[np.ndarray, " n"], seen: np.ndarray
+    ) -> Float64[np.ndarray, " n"]:
+        """Bilinear value; 0, the images' mean, outside."""
+        weight, a, b, (f00, f01, f10, f11) = self._cells(u, v, seen)
+        upper, lower = f00 + a * (f01 - f00), f10 + a * (f11 - f10)
+        return weight * (upper + b * (lower - upper))
+
+    def _slopes(
         self, u: Float64[np.ndarray, " n"], v: Float64[np.ndarray, " n"], seen: np.ndarray
     ) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
-        """Bilinear value and its derivatives by u and v; 0, the images' mean, outside."""
+        """:meth:`_values` and its derivatives by u and v."""
+        weight, a, b, (f00, f01, f10, f11) = self._cells(u, v, seen)
+        above, below = f01 - f00, f11 - f10
+        upper, down = f00 + a * above, f10 - f00 + a * (below - above)
+        return weight * (upper + b * down), weight * (above + b * (below - above)), weight * down
+
+    def _cells(
+        self, u: Float64[np.ndarray, " n"], v: Float64[np.ndarray, " n"], seen: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[Float32[np.ndarray, " n"]]]:
+        """Of each point: weight, 0 outside the image; the place between its four pixels; these pixels."""
         width, height = self._camera.width, self._camera.height
         inside = seen & (u >= 0) & (v >= 0) & (u < width - 1) & (v < height - 1)
         u, v = np.where(inside, u, 0.0), np.where(inside, v, 0.0)
         column, row = u.astype(np.int64), v.astype(np.int64)
-        a, b = u - column, v - row
         at = self._image + row * width + column
-        f00, f01, f10, f11 = (self._images[at + step] for step in (0, 1, width, width + 1))
-        upper, lower = f00 + a * (f01 - f00), f10 + a * (f11 - f10)
-        along_u = (1 - b) * (f01 - f00) + b * (f11 - f10)
-        value, along_v = upper + b * (lower - upper), lower - upper
-        return np.where(inside, value, 0.0), np.where(inside, along_u, 0.0), np.where(inside, along_v, 0.0)
+        pixels = [self._images.take(at + step) for step in (0, 1, width, width + 1)]
+        return np.where(inside, self._weight, 0.0), u - column, v - row, pixels
 
     def uncertain_deg(self, offset: Offset, covariance: Float64[np.ndarray, "7 7"]) -> float:
         """The same for what is not known of the offset: over draws from its distribution."""
@@ -251,7 +274,7 @@ class _Problem:
     def apart_deg(self, one: Offset, other: Offset) -> float:
         """Root of the mean square of the points' ways in the image, from one offset to another; degrees."""
         (u0, v0, _, seen0), (u, v, _, seen) = (
-            project_axes(self._camera, *self._moved(offset).T) for offset in (one, other)
+            project_axes(self._camera, *self._moved(offset)) for offset in (one, other)
         )
         both = seen0 & seen
         squared = (u[both] - u0[both]) ** 2 + (v[both] - v0[both]) ** 2
@@ -259,9 +282,9 @@ class _Problem:
 
     def votes(self, offset: Offset) -> tuple[int, float]:
         """How many independent parts have points in the image, and the share of them whose own sum is greater there."""
-        (u, v, _, seen), there = (project_axes(self._camera, *self._moved(one).T) for one in (np.zeros(7), offset))
+        (u, v, _, seen), there = (project_axes(self._camera, *self._moved(one)) for one in (np.zeros(7), offset))
         names, part = np.unique(self._parts(u, seen), return_inverse=True)
-        before, after = self._sampled(u, v, seen)[0], self._sampled(there[0], there[1], there[3])[0]
+        before, after = self._values(u, v, seen), self._values(there[0], there[1], there[3])
         gains = np.bincount(part.reshape(-1), after - before, len(names))
         return len(names), float((gains[gains != 0] > 0).mean()) if gains.any() else 0.0
 
@@ -280,7 +303,7 @@ class _Problem:
             offset = start.copy()
             offset[free] += units @ y
             total, gradient, _ = self.gradients(offset)
-            slope = scale * gradient.sum(axis=0) - precision @ offset
+            slope = scale * gradient.sum(axis=1) - precision @ offset
             return before - (scale * total - offset @ precision @ offset / 2), -units.T @ slope[free]
 
         options = {"maxiter": 40, "ftol": _SETTLED, "gtol": _SETTLED}
@@ -308,7 +331,7 @@ class _Problem:
         return covariance
 
     def _slope(self, offset: Offset) -> Float64[np.ndarray, " 7"]:
-        return self.gradients(offset)[1].sum(axis=0)
+        return self.gradients(offset)[1].sum(axis=1)
 
     def _curvature(self, offset: Offset, free: np.ndarray) -> Float64[np.ndarray, "k k"]:
         """Minus the second derivative, without what curves upwards."""
@@ -325,9 +348,9 @@ class _Problem:
     def _spread(self, offset: Offset, free: np.ndarray) -> Float64[np.ndarray, "k k"]:
         """Covariance of the gradient, by independent parts."""
         _, gradient, part = self.gradients(offset)
-        speaking = gradient.any(axis=1)
+        speaking = gradient.any(axis=0)
         names, inverse = np.unique(part[speaking], return_inverse=True)
         sums = np.zeros((len(names), len(free)))
-        np.add.at(sums, inverse.reshape(-1), gradient[speaking][:, free])
+        np.add.at(sums, inverse.reshape(-1), gradient[free][:, speaking].T)
         few = len(names) / max(len(names) - len(free), 1)
         return few * sums.T @ sums

@@ -27,10 +27,11 @@ def _nearness(
     gradient = np.abs(cv2.Sobel(grey, cv2.CV_32F, *direction)) / 8
     around = _blurred(gradient, _NEIGHBOURHOOD * pixels_per_degree)
     edges = np.minimum(gradient / (around + _WEAK), _STRONGEST)
-    sharp = [cv2.GaussianBlur(edges, (0, 0), width * pixels_per_degree) for width in WIDTHS]
-    total = np.sum(sharp, axis=0)
-    spread = float(total.std())
-    return np.asarray((total - total.mean()) / spread if spread > 1e-3 else 0 * total, np.float32)
+    total = np.zeros_like(edges)
+    for width in WIDTHS:
+        total += cv2.GaussianBlur(edges, (0, 0), width * pixels_per_degree)
+    mean, spread = (float(one[0, 0]) for one in cv2.meanStdDev(total))
+    return (total - np.float32(mean)) * np.float32(1 / spread) if spread > 1e-3 else np.zeros_like(total)
 
 
 def _blurred(image: Float32[np.ndarray, "h w"], sigma: float) -> Float32[np.ndarray, "h w"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from ov3d_perception.doctor import poses, sensors, timing
 from ov3d_perception.doctor.dataset import Also, check_frames
 from ov3d_perception.doctor.report import Finding, Report, Severity
 from ov3d_perception.errors import BagError, DatasetError, Ov3dError, PointCloudError
+from ov3d_perception.read_ahead import read_ahead
 from ov3d_perception.types import Frame
 
 _log = logging.getLogger(__name__)
@@ -151,12 +153,17 @@ def _of_frames(
 
 
 def _read(source: BagFrames, numbers: Int64[np.ndarray, " n"]) -> Iterator[Frame]:
-    """Those of the frames that can be read."""
-    for number in numbers.tolist():
-        try:
-            yield source[number]
-        except PointCloudError as error:
-            _log.debug("frame %d: %s", number, error)
+    """Those of the frames that can be read, each while the one before is looked at."""
+
+    def frames() -> Iterator[Frame]:
+        own = copy(source)  # which opens the bag itself: a database is of one thread
+        for number in numbers.tolist():
+            try:
+                yield own[number]
+            except PointCloudError as error:
+                _log.debug("frame %d: %s", number, error)
+
+    yield from read_ahead(frames())
 
 
 def _source(path: Path, topic: str, cameras: list[str], frame: str, how: Examination) -> tuple[BagFrames, bool]:

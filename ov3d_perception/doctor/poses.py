@@ -9,7 +9,6 @@ import numpy as np
 
 from ov3d_perception.bags.streams import Stream
 from ov3d_perception.doctor.report import Finding, Severity
-from ov3d_perception.errors import TransformError
 from ov3d_perception.geometry.poses import invert
 from ov3d_perception.geometry.transform_tree import GAP_REMEDY, PARENTS_REMEDY, TransformTree
 
@@ -45,23 +44,18 @@ def check(tree: TransformTree, cloud: Stream, frame: str, fixed_frame: str) -> I
 
 
 def _track(tree: TransformTree, cloud: Stream, frame: str, fixed_frame: str) -> Iterator[Finding]:
-    stamps, poses, problem = [], [], ""
-    for stamp in cloud.stamps.tolist():
-        try:
-            poses.append(tree.lookup(fixed_frame, frame, stamp, _TOLERANCE_NS))
-            stamps.append(stamp)
-        except TransformError as error:
-            problem = problem or str(error)
-    lost = len(cloud.stamps) - len(stamps)
-    if not stamps:
+    known, poses, problems = tree.lookup_known(fixed_frame, frame, cloud.stamps, _TOLERANCE_NS)
+    stamps = cloud.stamps[known]
+    if not len(stamps):
         yield Finding(
-            Severity.WARNING, "odometry", frame, f"no scan has a pose in '{fixed_frame}': {problem}", _NONE,
+            Severity.WARNING, "odometry", frame, f"no scan has a pose in '{fixed_frame}': {problems[0]}", _NONE,
             "Record /tf with odometry, or compute poses: ov3d bag odometry",
         )  # fmt: skip
         return
-    if lost > 0.05 * len(cloud.stamps):
+    if len(problems) > 0.05 * len(cloud.stamps):
         yield Finding(
-            Severity.WARNING, "odometry", frame, f"{lost} of {len(cloud.stamps)} scans have no pose: {problem}",
+            Severity.WARNING, "odometry", frame,
+            f"{len(problems)} of {len(cloud.stamps)} scans have no pose: {problems[0]}",
             "They are left out", "Record /tf from before the first scan to after the last, at 10 Hz or more",
         )  # fmt: skip
     if len(stamps) < 3:

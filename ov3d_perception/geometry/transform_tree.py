@@ -11,6 +11,7 @@ from threading import RLock
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float64
 
 from ov3d_perception.errors import TransformError
 from ov3d_perception.geometry.poses import interpolate_each, invert
@@ -248,6 +249,23 @@ class TransformTree:
                     raise
                 raise TransformError(f"{fault}. {error.cause}", PARENTS_REMEDY) from error
         return np.array([invert(T) for T in T_top_target]) @ T_top_source if up_target else T_top_source
+
+    def lookup_known(
+        self, target: str, source: str, stamps: Stamps, tolerance_ns: int = 0
+    ) -> tuple[Bool[np.ndarray, " t"], Float64[np.ndarray, "_ 4 4"], list[str]]:
+        """:meth:`lookup_each` at those of the stamps where it answers: which these are, the poses there, and why it
+        does not answer at the others."""
+        try:
+            return np.ones(len(stamps), bool), self.lookup_each(target, source, stamps, tolerance_ns), []
+        except TransformError:
+            known, poses, problems = np.zeros(len(stamps), bool), [np.zeros((0, 4, 4))], list[str]()
+        for number, stamp in enumerate(stamps):
+            try:
+                poses.append(self.lookup_each(target, source, stamp[None], tolerance_ns))
+                known[number] = True
+            except TransformError as error:
+                problems.append(str(error))
+        return known, np.concatenate(poses), problems
 
     def newest(self, target: str, source: str) -> int | None:
         """The newest stamp (ns) at which ``lookup`` answers; None if all edges between are static.

@@ -98,6 +98,17 @@ def test_one_of_many_moments_beyond_the_ends_is_told() -> None:
     np.testing.assert_array_equal(robot().lookup_each("lidar", "lidar", np.arange(3)), [np.eye(4)] * 3)
 
 
+def test_where_the_pose_is_known_and_why_it_is_not_elsewhere() -> None:
+    stamps = np.array([S, int(4.2 * S), 2 * S])
+    known, poses, problems = robot().lookup_known("odom", "lidar", stamps)
+    assert known.tolist() == [True, False, True]
+    np.testing.assert_array_equal(poses, robot().lookup_each("odom", "lidar", stamps[known]))
+    assert len(problems) == 1 and "odom" in problems[0]
+    known, poses, problems = robot().lookup_known("odom", "lidar", stamps[known])
+    assert known.all() and len(poses) == 2 and not problems
+    assert len(robot().lookup_known("odom", "nowhere", stamps)[1]) == 0
+
+
 @given(st.integers(0, 4 * S))
 def test_back_and_forth_is_identity(stamp: int) -> None:
     tree = robot()
