@@ -36,7 +36,8 @@ class GateSpec:
     passes: greatest loss of agreement with itself. absent: greatest growth of what absent words find. calibration:
     greatest growth of the error of its probabilities. sure: least share of points in view where the teacher is sure.
     collapse: a class that had a hundredth of the sure teacher's points must keep this part of its share, or be better
-    found where the teacher is sure: one that was seen where it is not may shrink.
+    found where the teacher is sure: one that was seen where it is not may shrink. found: IoU with the sure teacher from
+    which on a class was found at all; of one that was not, nothing can be lost.
     teacher: least accuracy of the sure teacher where there are labels; below, the teacher or its words are broken.
     sure_of: probability from which on the teacher is sure.
     """
@@ -48,6 +49,7 @@ class GateSpec:
     calibration: float = 0.10
     sure: float = 0.05
     collapse: float = 0.1
+    found: float = 0.1
     teacher: float = 0.5
     sure_of: float = 0.6
 
@@ -168,8 +170,8 @@ def _points(change: Change) -> str:
 def _collapsed(place: Comparison, spec: GateSpec) -> Iterator[_Finding]:
     for name, share in place.after.agreement.share.items():
         was, now = place.before.share.get(name, 0.0), place.after.share.get(name, 0.0)
-        better = place.after.agreement.iou.get(name, 0.0) > place.before.agreement.iou.get(name, 0.0)
-        if share >= 0.01 and was >= 0.005 and now < spec.collapse * was and not better:
+        found, finds = (one.agreement.iou.get(name, 0.0) for one in (place.before, place.after))
+        if share >= 0.01 and was >= 0.005 and now < spec.collapse * was and found >= max(spec.found, finds):
             yield _Finding(
                 ASK, f"{place.name}: hardly any {name} is left ({_percent(was)} of the points, now {_percent(now)})"
             )
