@@ -175,7 +175,8 @@ class _Learning:
 
     def _measure(self, bags: list[dict[str, Any]]) -> dict[str, Any]:
         """A few images and steps, timed; then what fits into the time."""
-        frames = open_source(self._recipe(bags, 1).train)
+        recipe = self._recipe(bags, 1)
+        frames = open_source(recipe.train)
         first = next(frame for frame in (frames[index] for index in range(len(frames))) if frame.views)
         self._image_teacher().encode(first.views[0].image)  # the first one loads things, too
         start = time.perf_counter()
@@ -183,7 +184,7 @@ class _Learning:
             self._image_teacher().encode(view.image)
         image = (time.perf_counter() - start) / min(2, len(first.views))
         one = {"train.every": max(1, len(frames) // 10), "optimiser.epochs": 1, "optimiser.frozen_norm": 0.0}
-        short = changed(self._recipe(bags, 1), one)
+        short = changed(recipe, one)
         folder = self.run.folder / "measure"
         shutil.rmtree(folder, ignore_errors=True)
         train(short, folder)
@@ -196,7 +197,7 @@ class _Learning:
         used = sum(min(self.order.frames, about["scans"] * about["with images"]) for about in bags)
         kept = len(Kept(self.memory, "train")) if self.memory.is_dir() else 0
         images = round(used * max(about["views"] for about in bags) + kept * len(first.views))
-        epoch = round(2 * used if kept else used)
+        epoch = len(frames) if recipe.pairs.view_window else round(2 * used if kept else used)  # others' images teach
         left = self.order.hours * 3600 - sum(self.run.seconds.values())
         exams = exam.looks_of(bags, self.memory, self._first_recipe())
         asked = sum(len(frames) for looks in exams.values() for frames in looks[0])

@@ -19,6 +19,8 @@ from ov3d_perception.recipes.unused_options import check_options
 
 _OPENSCENE = {"method.name": "openscene", "method.agreement": 1.0, "method.balance": 0.5}
 _GGSD = {**_OPENSCENE, "method.name": "ggsd"}
+_MOMENTS = {"pairs.view_window": 5, "pairs.voxel": 0.3, "pairs.coarse_voxel": 0.6}
+"""A drive is one sequence: what images say half a second before and after counts, too, and teaches what lies beside."""
 
 
 def own_recipe(info: CheckpointInfo, checkpoint: Path) -> Recipe:
@@ -64,6 +66,8 @@ def site_recipe(
         "optimiser.frozen_norm": 1.0,  # two kinds of places have no statistics in common
         **(_GGSD if method == "ggsd" else _OPENSCENE),
     }
+    if own.pairs.view_window == 0:
+        values |= _MOMENTS
     if method == "ggsd":
         first = max(1, round(0.7 * epochs))
         values["phases"] = [

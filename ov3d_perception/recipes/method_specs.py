@@ -77,8 +77,6 @@ class OpenSceneSpec(MethodSpec):
     confidence: power of the teacher's confidence (:mod:`~ov3d_perception.lifting.consolidate`), likewise.
     held: the head has only directions that the targets have (``pairs.basis``). Words, which lie apart from images, have
     others, too, in which a network learns to tell the words of the training apart, and no others.
-    ensemble: OpenScene's 2D-3D ensemble teaches: what the network says that the training starts from, where that is
-    surer of its class than the images are.
     """
 
     name: str = "openscene"
@@ -86,7 +84,6 @@ class OpenSceneSpec(MethodSpec):
     balance: float = 0.0
     confidence: float = 0.0
     held: bool = False
-    ensemble: bool = False
     reads: ClassVar = frozenset(
         {
             "pairs.sweeps",
@@ -103,7 +100,7 @@ class OpenSceneSpec(MethodSpec):
     @property
     def needs_words(self) -> bool:
         """For the options only."""
-        return self.agreement > 0 or self.balance > 0 or self.ensemble
+        return self.agreement > 0 or self.balance > 0
 
 
 @register_spec

@@ -93,7 +93,7 @@ class GgsdModule(OpenSceneModule):
         features, targets = self.network(cloud).feats, batch.targets
         assert targets is not None
         head, count = self.network.basis, len(features)
-        pixels, words = self.ensemble(cloud, targets, *self.pixels(targets))
+        pixels, words = self.pixels(targets)
         none = torch.full((count,), -1, dtype=torch.int64, device=features.device)
         of_voxels = none if batch.superpoint is None else voxel_superpoints(batch.voxel, batch.superpoint, count)
         itself = self.options.self_distillation > 0

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
-
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -52,7 +49,6 @@ class OpenSceneModule(Student):
     """
 
     text: Tensor
-    members: Tensor
     directions: Tensor | None
 
     def __init__(
@@ -73,12 +69,6 @@ class OpenSceneModule(Student):
             self.register_buffer("text", torch.from_numpy(vocabulary.embeddings), persistent=False)
             if self.method.balance > 0:
                 self.balance = Balance(vocabulary.prompt_class, self.method.balance)
-        self.first: Network | None = None
-        if self.method.ensemble:
-            assert vocabulary is not None
-            members = F.one_hot(torch.from_numpy(vocabulary.prompt_class).long()).float()
-            self.register_buffer("members", members, persistent=False)
-            self.first = deepcopy(network).requires_grad_(False)  # kept with the state: a resumed run has the same
 
     def follow(self) -> None:
         """Hold the head where it is held, then as every training."""
@@ -100,27 +90,6 @@ class OpenSceneModule(Student):
             return feature, None
         with torch.autocast(feature.device.type, enabled=False):
             return feature, feature @ self.text.T
-
-    @torch.no_grad()
-    def ensemble(
-        self, cloud: SparseTensor, targets: Targets, pixels: Float[Tensor, "m d"], words: Float[Tensor, "m p"] | None
-    ) -> tuple[Float[Tensor, "m d"], Float[Tensor, "m p"] | None]:
-        """What :meth:`pixels` gives, or what the first network says where its class is more probable (OpenScene, 2D-3D
-        ensemble)."""
-        if self.first is None:
-            return pixels, words
-        assert words is not None
-        self.first.eval()
-        features = self.first(cloud).feats.index_select(0, targets.voxel)
-        own = HeadCosines(features, self.first.basis)
-        said = own.with_all(self.text)
-        theirs, ours = (
-            (torch.softmax(self.logit_scale * cosines, 1) @ self.members).amax(1) for cosines in (said, words)
-        )
-        surer = (theirs > ours)[:, None]
-        with torch.autocast(features.device.type, enabled=False):
-            feature = F.normalize(features.float() @ self.first.basis.float(), dim=1)
-        return torch.where(surer, feature, pixels), torch.where(surer, said, words)
 
     def weights(self, targets: Targets, words: Float[Tensor, "m p"] | None) -> Float[Tensor, " m"] | None:
         """Weight of each target by its class and its confidence; None where neither counts.
@@ -144,10 +113,10 @@ class OpenSceneModule(Student):
 
     def training_step(self, batch: CloudBatch, _: int) -> Float[Tensor, ""]:
         """The loss of one batch."""
-        cloud = SparseTensor(batch.feats, batch.coords)
-        features, targets = self.network(cloud).feats, batch.targets
+        features = self.network(SparseTensor(batch.feats, batch.coords)).feats
+        targets = batch.targets
         assert targets is not None
-        pixels, words = self.ensemble(cloud, targets, *self.pixels(targets))
+        pixels, words = self.pixels(targets)
         weight = self.weights(targets, words)
         student = HeadCosines(features.index_select(0, targets.voxel), self.network.basis)
         (loss,) = openscene.losses(openscene.OpenSceneStep(student, pixels, weight)).values()
