@@ -152,7 +152,11 @@ def find_cameras(
         for info in infos:
             beside = info.rpartition("/")[0]
             if not any(beside in (stream.namespace, stream.base) for stream in streams):
-                others = [f"{t.name} ({t.msgtype})" for t in bag.topics.values() if t.name.startswith(f"{beside}/")]
+                others = [
+                    f"{t.name} ({t.msgtype}{'' if t.count else ', which holds no message'})"
+                    for t in bag.topics.values()
+                    if t.name.startswith(f"{beside}/")
+                ]
                 found.left_out[info] = f"no Image or CompressedImage beside it, only {', '.join(others)}"
     return found
 

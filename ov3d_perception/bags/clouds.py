@@ -21,12 +21,22 @@ _REMEDIES = {
 
 
 def cloud_topics(bag: Bag) -> list[str]:
-    """The topics that are read as clouds, without the simulator's ground truth; sorted."""
+    """The topics that are read as clouds and hold some, without the simulator's ground truth; sorted."""
+    return [topic for topic in _announced(bag) if bag.topics[topic].count]
+
+
+def _announced(bag: Bag) -> list[str]:
+    """With those that hold no message: rosbag2 stores what was subscribed to, also where nothing came."""
     return [topic for topic in bag.topics_of(*CLOUDS) if not topic.startswith("/ground_truth/")]
 
 
 def no_cloud(bag: Bag, wanted: str | None) -> DatasetError:
-    """The error for a bag whose ``wanted`` topic (None: any) is no PointCloud2."""
+    """The error for a bag whose ``wanted`` topic (None: any) is no PointCloud2, or holds none."""
+    empty = [topic for topic in _announced(bag) if not bag.topics[topic].count and wanted in (None, topic)]
+    if empty:
+        return DatasetError(
+            f"{bag.path} holds no message of {', '.join(empty)}", "Record it while the LiDAR's driver publishes"
+        )
     if wanted is not None and (topic := bag.topics.get(wanted)) is not None:
         return DatasetError(f"{wanted} of {bag.path} is {topic.msgtype}, not {CLOUD}", _remedy(topic.msgtype))
     clouds = cloud_topics(bag)

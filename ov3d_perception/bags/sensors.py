@@ -26,9 +26,8 @@ def sensor_notes(bag: Bag, tree: TransformTree, images: Iterable[str]) -> list[s
             notes += [f"{topic}: {line}" for line in _of_cloud(bag, tree, topic)]
         except Ov3dError as error:
             notes.append(f"{topic}: {error}")
-    reference = next((topic for topic in clouds if bag.topics[topic].count), None)
-    if reference is not None:
-        lidar = read_stream(bag, reference, _FIRST)
+    if clouds:
+        lidar = read_stream(bag, clouds[0], _FIRST)
         for topic in images:
             if bag.topics[topic].count and (fault := clock_fault(read_stream(bag, topic, _FIRST), lidar)):
                 notes.append(f"{topic}: {fault}")
@@ -49,7 +48,7 @@ def _of_cloud(bag: Bag, tree: TransformTree, topic: str) -> Iterator[str]:
     stream, tf = read_stream(bag, topic, _FIRST), read_tf_stream(bag, _FIRST)
     if tf is not None and (fault := clock_fault(stream, tf)):
         yield fault
-    imus = bag.topics_of(IMU)
+    imus = [imu for imu in bag.topics_of(IMU) if bag.topics[imu].count]
     upright = Upright(gravity=read_gravity(bag, imus[0], 10 * _FIRST) if imus else None)
     cloud = _first_cloud(bag, topic, CloudReader(period=stream.period_s))
     yield describe(cloud)

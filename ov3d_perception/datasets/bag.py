@@ -233,9 +233,10 @@ class Bag(FrameSource):
             wanted = upright.mode == "imu"
         except TransformError:
             wanted = upright.mode in ("auto", "imu")
-        topics = [imu] if imu else self._open().topics_of(IMU)
+        recorded = self._open()
+        topics = [imu] if imu else [topic for topic in recorded.topics_of(IMU) if recorded.topics[topic].count]
         if wanted and topics:
-            upright.gravity = read_gravity(self._open(), topics[0])
+            upright.gravity = read_gravity(recorded, topics[0])
         empty = Scan(np.zeros((0, 3), np.float32), np.zeros(0, np.float32), middle, self._lidar)
         try:
             _, how = upright.apply(empty, self._lookup)

@@ -27,7 +27,8 @@ def scans_of_bag(path: Path, options: dict[str, Any], framed: bool) -> Bag:
         if framed or "has a pose in" not in error.cause:
             raise
         with open_bag(path) as bag:
-            topic = options.get("points") or cloud_topics(bag)[0]
+            clouds = cloud_topics(bag)
+            topic = options.get("points") or ("/points" if "/points" in clouds else clouds[0])
             frame = next(iter(bag.messages([topic]))).decode().header.frame_id
         _log.warning("%s: %s. The scans are read one by one, not de-skewed", path, error.cause)
         return _opened(path, {**options, "fixed_frame": frame, "deskew": False, "sweeps": 1})
