@@ -157,14 +157,22 @@ def merge_maps(paths: Sequence[Path | str], out: Path | str, max_voxels: int = 0
     """One map of several files of one frame, voxel size and network; their order matters no more than rounding does.
 
     Of a voxel in several the mean is weighted by the observations and the newest stamp is kept. max_voxels: bound, the
-    largest of the maps' own if 0; beyond it, the voxels seen last are kept. Raises MapFileError, IdentityError.
+    largest of the maps' own if 0; beyond it, the voxels seen last are kept. Raises IdentityError, and MapFileError also
+    for a map given twice.
     """
     with ExitStack() as stack:
         files = [stack.enter_context(MapFile(path)) for path in paths]
-        state = _state(files[0])
+        state, contents = _state(files[0]), dict[str, Path]()
         for file in files:
             _require_same(_info(file), state, str(files[0].path))
             file.verify()
+            content = file.header["payload"]["sha256"]
+            if content in contents:
+                raise MapFileError(
+                    f"{contents[content]} and {file.path} hold the same map: what it has seen once would count twice",
+                    "Leave one out",
+                )
+            contents[content] = file.path
         most = {name: max(int(file.header[name]) for file in files) for name in ("max_voxels", "weight_cap", "newest")}
         bound = max_voxels or most["max_voxels"]
         state = replace(state, max_voxels=bound, weight_cap=most["weight_cap"], newest=most["newest"])

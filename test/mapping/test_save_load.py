@@ -286,6 +286,15 @@ def test_what_cannot_be_merged(
     assert content(site).keys() == before and not (tmp_path / "both").exists()
 
 
+def test_a_map_and_its_copy_are_not_merged(path: Path, tmp_path: Path) -> None:
+    """Places seen in one scan would pass for places seen in two, which answer."""
+    (tmp_path / "copy").write_bytes(path.read_bytes())
+    for again in (path, tmp_path / "copy"):
+        with pytest.raises(MapFileError, match=r"hold the same map.*Leave one out"):
+            merge_maps([path, again], tmp_path / "both")
+    assert not (tmp_path / "both").exists()
+
+
 def test_the_text_of_another_encoder_is_refused_after_loading(path: Path) -> None:
     assert BANK.identity == IDENTITY
     with pytest.raises(IdentityError):
