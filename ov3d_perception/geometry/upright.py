@@ -89,6 +89,11 @@ class Gravity:
         mean = np.mean(near, axis=0) if near else np.zeros(3)
         return mean if np.linalg.norm(mean) > 1e-6 else None
 
+    def away_s(self, stamp: int) -> float:
+        """Seconds from ``stamp`` (ns) to the nearest sample beyond the window; 0 where one is within, or none came."""
+        away = min((abs(sample[0] - stamp) for sample in list(self._samples)), default=0)
+        return away * 1e-9 if away > self._half_ns else 0.0
+
 
 @dataclass
 class Upright:
@@ -137,6 +142,11 @@ class Upright:
 
     def _by_imu(self, scan: Scan, lookup: Lookup) -> tuple[Float64[np.ndarray, "3 3"] | None, str]:
         up = None if self.gravity is None else self.gravity.up(scan.stamp)
+        if self.gravity is not None and up is None and (away := self.gravity.away_s(scan.stamp)):
+            raise TransformError(
+                f"The IMU's stamps are {away:.1f} s away from the scan's",
+                "Let IMU and LiDAR share one clock, or publish the LiDAR's pose on the robot",
+            )
         if self.gravity is None or up is None:
             raise TransformError("No IMU measures gravity", "Connect an IMU, or publish the LiDAR's pose on the robot")
         if self.gravity.frame_id not in ("", scan.frame_id):

@@ -113,3 +113,18 @@ def test_a_robot_without_base_link_is_levelled_by_its_footprint() -> None:
     turned, how = Upright("base").apply(scan, lookup)
     np.testing.assert_allclose(turned.R_upright, R, atol=1e-12)
     assert "180.0 degrees, by base_footprint <- lidar" in how
+
+
+def test_an_imu_of_another_clock_is_told_from_none() -> None:
+    """As an Ouster sends it whose IMU counts from power-on, and whose clouds have the host's time."""
+
+    def lookup(target: str, source: str, stamp: int) -> np.ndarray:
+        raise TransformError(f"No frame '{target}'", "Publish it")
+
+    gravity = Gravity()
+    scan = Scan(np.ones((1, 3), np.float32), np.zeros(1, np.float32), 1_600_000_000 * S, "lidar")
+    assert "No IMU measures gravity" in Upright(gravity=gravity).apply(scan, lookup)[1]
+    gravity.add(1622 * S, (0.0, 0.0, 9.8))
+    assert "The IMU's stamps are 1599998378.0 s away from the scan's" in Upright(gravity=gravity).apply(scan, lookup)[1]
+    with pytest.raises(TransformError, match="share one clock"):
+        Upright("imu", gravity=gravity).apply(scan, lookup)
