@@ -55,6 +55,8 @@ def label_file(
         )
     require_other(out, path, "the cloud")
     cloud = read_cloud(path)
+    if cloud.intensity is None or not cloud.intensity.any():
+        _log.warning("%s has no intensity, zeros are used: labels are worse than with the LiDAR's", path)
     labels = perception.label(cloud.points, words, intensity_scale)
     _write(out, cloud, labels)
     return labels

@@ -77,6 +77,22 @@ def test_the_cloud_itself_is_not_written_over(model: Perception, scan: Path) -> 
     assert scan.read_bytes() == before
 
 
+@pytest.mark.parametrize(("columns", "strength", "told"), [(3, 1.0, True), (4, 0.0, True), (4, 1.0, False)])
+def test_a_cloud_without_intensities_is_told(
+    model: Perception,
+    scan: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    columns: int,
+    strength: float,
+    told: bool,
+) -> None:
+    points = np.load(scan) * np.float32([1, 1, 1, strength])
+    np.save(tmp_path / "cloud.npy", np.nan_to_num(points)[:, :columns])
+    label_file(model, tmp_path / "cloud.npy", tmp_path / "a.ply", WORDS)
+    assert ("has no intensity" in caplog.text) == told
+
+
 def test_shares_most_first() -> None:
     labels = Labels(("car", "road", "tree"), np.int32([1, 1, 0, UNLABELLED]), np.float32([1, 1, 1, 0]))
     assert describe(labels.counts()).splitlines() == [" 50.0 %  road", " 25.0 %  car", " 25.0 %  unlabelled"]
