@@ -64,15 +64,15 @@ class Bag(FrameSource):
 
     root: bag folder or file. points: topic of the clouds; None: the only one, or /points. cameras: namespaces
     ("/cam_front") or image topics ("/cam_front/image_rect"); None: all with images and camera_info, one a namespace.
-    camera_axes: how the cameras' frames lie, see ``bags.cameras.find_cameras``. fixed_frame: the world of the frames.
-    sweeps: K, the key sweep and up to K - 1 before it. every: take each n-th scan as key sweep. labelset: what the
-    ``label`` field of ``truth`` means; None for a bag without ground truth. images: False leaves the views out.
-    tf: a second bag whose TF is added, such as ``ov3d bag odometry`` writes for a drive without odometry.
-    intensity_scale, time_unit, time_offset: see ``pointcloud2.read``. deskew: move each point to where it was at the
-    scan's stamp, where the cloud has times. upright, base_frame: see ``geometry.upright.Upright``; imu: topic of the
-    IMU, None: the first one. max_lag: images farther from the middle of the scan than this many seconds are left out.
-    tolerance: how far beyond the recorded TF a stamp may lie, in seconds. stretch: which part of the drive, as shares
-    of its scans: (0.8, 1.0) is its last fifth.
+    camera_axes: how the cameras' frames lie, see ``bags.cameras.find_cameras``. fixed_frame: the world of the
+    frames. sweeps: K, the key sweep and up to K - 1 before it, at most a second old. every: take each n-th scan as
+    key sweep. labelset: what the ``label`` field of ``truth`` means; None for a bag without ground truth. images:
+    False leaves the views out. tf: a second bag whose TF is added, such as ``ov3d bag odometry`` writes for a drive
+    without odometry. intensity_scale, time_unit, time_offset: see ``pointcloud2.read``. deskew: move each point to
+    where it was at the scan's stamp, where the cloud has times. upright, base_frame: see
+    ``geometry.upright.Upright``; imu: topic of the IMU, None: the first one. max_lag: images farther from the
+    middle of the scan than this many seconds are left out. tolerance: how far beyond the recorded TF a stamp may
+    lie, in seconds. stretch: which part of the drive, as shares of its scans: (0.8, 1.0) is its last fifth.
 
     Raises BagError (damage), DatasetError that lists what is missing: topics, calibration, transforms.
     """
@@ -153,7 +153,9 @@ class Bag(FrameSource):
         key = self._posed[position]
         cloud = self._read(key)
         raw = cloud.scan
-        earlier = self._posed[max(0, position - self.sweeps + 1) : position]
+        oldest = int(self._clouds.stamps[key]) - int(self.preparation.max_sweep_age * _SECOND)  # as live
+        before = self._posed[max(0, position - self.sweeps + 1) : position]
+        earlier = [number for number in before if self._clouds.stamps[number] >= oldest]
         sweeps = [self._sweep(raw)] + [self._sweep(self._read(number).scan) for number in reversed(earlier)]
         middle = raw.stamp + (0 if cloud.times is None else round(cloud.times.middle * _SECOND))
         views = [view for stream in self._cameras if (view := self._view(stream, middle)) is not None]

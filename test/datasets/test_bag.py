@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -118,6 +119,8 @@ def test_points_lie_where_they_are_in_the_world(record: Callable[..., Path]) -> 
         np.testing.assert_allclose(world, np.tile(WALL, (11, 1)), atol=1e-4)
     np.testing.assert_allclose(frame.sweeps[0].scan.intensity, 0.2)
     assert len(source[0].sweeps) == 1 and len(source[1].sweeps) == 2
+    source.preparation = dataclasses.replace(source.preparation, max_sweep_age=0.1)
+    assert [sweep.scan.stamp for sweep in source[5].sweeps] == [START + n * S // 10 for n in (5, 4)], "none is older"
 
 
 def test_without_deskew_points_stay_as_they_came(record: Callable[..., Path]) -> None:
