@@ -1,0 +1,1 @@
+"""Training runs of a recipe, fine-tuning, tables; networks adapted and calibrated."""

@@ -1,1 +1,1 @@
-"""What a user starts beside the nodes: player, recorder, client, viewer, demo."""
+"""What a user starts beside the nodes: starter without ``launch``, player, recorder, client, viewer, doctor, demo."""

@@ -1,0 +1,1 @@
+"""Whole clouds in batches: read, augmented, voxelised."""
