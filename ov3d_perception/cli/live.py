@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 def up(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="lidar (lidar_node and map_node), navigation, or one node")] = "lidar",
+    name: Annotated[str, typer.Argument(help="lidar (lidar_node, map_node), navigation, learn, or one node")] = "lidar",
     settings: Settings = None,
 ) -> None:
     """Start the nodes of a launch file where `ros2 launch` does not exist; `name:=value` or --set name=value sets."""

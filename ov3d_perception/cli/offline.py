@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def label(
-    path: Annotated[Path, typer.Argument(help="A cloud (.pcd .ply .las .bin .npy) or a bag")],
+    path: Annotated[Path, typer.Argument(help="A cloud (.pcd .ply .las .laz .bin .pcd.bin .npy) or a bag")],
     out: Annotated[Path, typer.Option("--out", "-o", help="What to write: .pcd, .ply or .npy; of a bag a bag")],
     words: Annotated[list[str] | None, typer.Argument(help="Classes; default: those of the checkpoint")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Default: the network shipped")] = None,
