@@ -200,11 +200,15 @@ class Site:
             return version
 
     def put_in_force(self, number: int, why: str) -> Ledger:
-        """From now on this network is the site's. Raises LedgerError for a number that the ledger does not have."""
+        """From now on this network is the site's.
+
+        Raises LedgerError for a number that the ledger does not have, and for a file that is gone or was altered.
+        """
+        file = self.checkpoint(number)
+        if file is not None and not file.is_file():
+            raise LedgerError(f"What {self.folder} began with is gone ({file})", "Bring it back, or choose another")
         with self._locked():
             ledger = _parse(self.path)
-            if number:
-                ledger.version(number)
             return ledger if number == ledger.in_force else self._write(ledger.changed(number, why))
 
     def roll_back(self, why: str, number: int | None = None) -> Ledger:

@@ -115,6 +115,18 @@ def test_networks_of_a_lost_ledger_are_not_written_over(site: Site, tmp_path: Pa
     assert (site.folder / "networks" / "0001.safetensors").read_bytes() == b"network 1"
 
 
+def test_a_network_whose_file_is_gone_is_not_put_in_force(site: Site, tmp_path: Path) -> None:
+    path = site.folder / site.read().version(2).checkpoint
+    path.unlink()
+    with pytest.raises(LedgerError, match="Network 2 of .* is gone"):
+        site.put_in_force(2, "test")
+    other = Site(tmp_path / "other")
+    other.begin(str(tmp_path / "gone.safetensors"))
+    with pytest.raises(LedgerError, match=r"began with is gone .*gone\.safetensors"):
+        other.put_in_force(0, "test")
+    assert not other.read().changes
+
+
 def test_unknown_numbers_are_refused(site: Site) -> None:
     with pytest.raises(LedgerError, match="no network 3"):
         site.put_in_force(3, "typo")
