@@ -118,7 +118,7 @@ def test_networks_of_a_lost_ledger_are_not_written_over(site: Site, tmp_path: Pa
 def test_a_network_whose_file_is_gone_is_not_put_in_force(site: Site, tmp_path: Path) -> None:
     path = site.folder / site.read().version(2).checkpoint
     path.unlink()
-    with pytest.raises(LedgerError, match="Network 2 of .* is gone"):
+    with pytest.raises(LedgerError, match=r"Network 2 of .* is gone"):
         site.put_in_force(2, "test")
     other = Site(tmp_path / "other")
     other.begin(str(tmp_path / "gone.safetensors"))
