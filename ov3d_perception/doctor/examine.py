@@ -103,7 +103,7 @@ def _findings(bag: Bag, path: Path, how: Examination, also: Also | None) -> Iter
 
 
 def _cloud_topic(bag: Bag, wanted: str) -> str | Finding:
-    clouds = [topic for topic in cloud_topics(bag) if bag.topics[topic].count]
+    clouds = cloud_topics(bag)
     chosen = wanted or ("/points" if "/points" in clouds else clouds[0] if clouds else "")
     if chosen in clouds:
         return chosen

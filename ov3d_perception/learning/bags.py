@@ -25,6 +25,7 @@ TAUGHT, HELD = (0.0, 0.8), (0.85, 1.0)
 MORE = 160
 """Frames that the doctor is given where the usual ones do not tell a calibration."""
 _PROBED = 40
+_MOST_WINDOW, _BESIDE_S = 5, 0.5
 _APART_DEG = 1.0  # half a metre at 30 m: from here on a calibration that cannot be told is asked about
 _MANY_EDGES = 2000  # points; with fewer, that none meets an edge of the images tells nothing
 _NO_POSE = "has a pose in"
@@ -52,7 +53,7 @@ def look(bag: Path, options: Mapping[str, Any], odometry: Path) -> dict[str, Any
         options |= {"tf": str(_poses(bag, odometry, options.get("points"), options.get("fixed_frame", "odom")))}
         source = open_bag_frames(bag, options)
     probed = np.unique(np.linspace(0, len(source) - 1, min(_PROBED, len(source))).astype(int)).tolist()
-    views, points, errors = [], [], list[str]()
+    views, points, stamps, errors = [], [], dict[int, int](), list[str]()
     shown, dark = Counter[str](), Counter[str]()
     for index in probed:
         try:
@@ -62,6 +63,7 @@ def look(bag: Path, options: Mapping[str, Any], odometry: Path) -> dict[str, Any
             continue
         views.append(len(frame.views))
         points.append(len(frame.sweeps[0].scan))
+        stamps[index] = frame.sweeps[0].scan.stamp
         shown.update(view.camera.name for view in frame.views)
         dark.update(view.camera.name for view in frame.views if float(view.image.std()) < 2.0)
     if not views:
@@ -72,6 +74,7 @@ def look(bag: Path, options: Mapping[str, Any], odometry: Path) -> dict[str, Any
         "bag": str(bag),
         "options": options,
         "scans": len(source),
+        "period": _period(stamps),
         "points": int(np.median(points)),
         "views": float(np.mean([count for count in views if count])),
         "with images": float(np.mean([count > 0 for count in views])),
@@ -129,6 +132,18 @@ def every_of(about: Mapping[str, Any], frames: int) -> int:
     """Take each n-th scan of the part that teaches, so that about ``frames`` with images are left."""
     usable = about["scans"] * (TAUGHT[1] - TAUGHT[0]) * about["with images"]
     return max(1, int(usable // frames))
+
+
+def window_of(about: Mapping[str, Any], frames: int) -> int:
+    """How many of the scans that teach lie within half a second to either side of one: their images may teach it."""
+    spacing = every_of(about, frames) * about.get("period", 0.0)
+    return min(_MOST_WINDOW, int(_BESIDE_S / spacing + 1e-3)) if spacing else 0
+
+
+def _period(stamps: Mapping[int, int]) -> float:
+    """Mean seconds from scan to scan, by the stamps (ns) of some; 0 where they do not tell."""
+    first, last = min(stamps), max(stamps)
+    return max(0.0, (stamps[last] - stamps[first]) * 1e-9 / max(last - first, 1))
 
 
 def with_images(source: Sequence[Frame], count: int) -> FrameSubset:

@@ -17,7 +17,7 @@ from ov3d_perception.inference import LiveModel, Segmenter
 from ov3d_perception.language.encoder import load_encoder
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.learning import ahead, exam, report
-from ov3d_perception.learning.bags import HELD, TAUGHT, consult, every_of, look, open_bag_frames, with_images
+from ov3d_perception.learning.bags import HELD, TAUGHT, consult, every_of, look, open_bag_frames, window_of, with_images
 from ov3d_perception.learning.budget import Costs, plan
 from ov3d_perception.learning.order import Order, Run, alone
 from ov3d_perception.learning.replay import FOLDER, remember
@@ -278,7 +278,8 @@ class _Learning:
             old = {"dataset": "kept", "root": str(self.memory.resolve()), "options": {"part": "train"}}
             sources.append({**old, "repeat": max(1, round(new / kept))})  # half of what is seen, so that it stays known
         cache = max(self.order.disk_gb * 0.8, 0.1)
-        return site_recipe(self.own, self.running, sources, epochs, self.order.method, self.order.recipe, cache)
+        window = min(window_of(about, self.order.frames) for about in bags)
+        return site_recipe(self.own, self.running, sources, epochs, self.order.method, self.order.recipe, cache, window)
 
     def _first_recipe(self) -> Recipe:
         """Of the network that the site began with: what that knew is asked every night, not on the first one alone.

@@ -19,8 +19,8 @@ from ov3d_perception.recipes.unused_options import check_options
 
 _OPENSCENE = {"method.name": "openscene", "method.agreement": 1.0, "method.balance": 0.5}
 _GGSD = {**_OPENSCENE, "method.name": "ggsd"}
-_MOMENTS = {"pairs.view_window": 5, "pairs.voxel": 0.3, "pairs.coarse_voxel": 0.6}
-"""A drive is one sequence: what images say half a second before and after counts, too, and teaches what lies beside."""
+_MOMENTS = {"pairs.voxel": 0.3, "pairs.coarse_voxel": 0.6}
+"""Where images of other moments teach, too (``pairs.view_window``)."""
 
 
 def own_recipe(info: CheckpointInfo, checkpoint: Path) -> Recipe:
@@ -42,10 +42,12 @@ def site_recipe(
     method: str = "openscene",
     changes: Sequence[str] = (),
     cache_gb: float = 20.0,
+    window: int = 0,
 ) -> Recipe:
     """A recipe that goes on from the network ``running`` on a mix of sources.
 
     own: the running network's. method: "openscene", or "ggsd" for GGSD's two phases. changes: ``section.field=value``.
+    window: scans before and after whose images teach a scan, too, unless the network's own recipe has a window.
     Raises RecipeError for a change that is wrong.
     """
     values: dict[str, Any] = {
@@ -66,8 +68,8 @@ def site_recipe(
         "optimiser.frozen_norm": 1.0,  # two kinds of places have no statistics in common
         **(_GGSD if method == "ggsd" else _OPENSCENE),
     }
-    if own.pairs.view_window == 0:
-        values |= _MOMENTS
+    if window and own.pairs.view_window == 0:
+        values |= {"pairs.view_window": window, **_MOMENTS}
     if method == "ggsd":
         first = max(1, round(0.7 * epochs))
         values["phases"] = [

@@ -82,7 +82,7 @@ def drift_of_bag(
 
 
 def _topic(bag: Bag, wanted: str | None) -> str:
-    clouds = [topic for topic in cloud_topics(bag) if bag.topics[topic].count]
+    clouds = cloud_topics(bag)
     if wanted is None and len(clouds) > 1 and "/points" not in clouds:
         raise OdometryError(f"{bag.path} has several clouds: {', '.join(clouds)}", "Name one: --points")
     if not clouds or (wanted is not None and wanted not in clouds):

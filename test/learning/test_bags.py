@@ -11,7 +11,7 @@ from ov3d_perception.doctor.calibration import CHECK
 from ov3d_perception.doctor.examine import Examination
 from ov3d_perception.doctor.report import Finding, Report, Severity
 from ov3d_perception.learning import bags
-from ov3d_perception.learning.bags import Advice, consult
+from ov3d_perception.learning.bags import Advice, consult, window_of
 
 
 def calibration(severity: Severity, **figures: Any) -> Finding:
@@ -49,3 +49,18 @@ def test_the_doctor_may_look_at_more_frames_of_what_was_ordered(monkeypatch: pyt
     monkeypatch.setattr(bags, "examine", examine)
     consult(Path("drive"), {"points": "/velodyne", "cameras": ["/front"]})
     assert [(how.points, how.cameras, how.frames, how.more) for how in asked] == [("/velodyne", ("/front",), 40, 160)]
+
+
+@pytest.mark.parametrize(
+    ("scans", "period", "expected"), [(450, 0.1, 5), (450, 0.05, 5), (450, 0.2, 2), (1000, 0.1, 1), (9000, 0.1, 0)]
+)
+def test_images_within_half_a_second_of_a_scan_that_teaches(scans: int, period: float, expected: int) -> None:
+    """Of 9000 scans each 36th teaches: 3.6 s lie between them."""
+    about = {"scans": scans, "with images": 1.0, "period": period}
+    assert window_of(about, 200) == expected
+    assert window_of({**about, "period": 0.0}, 200) == 0
+
+
+def test_the_period_is_that_of_the_scans_not_of_those_that_were_looked_at() -> None:
+    assert bags._period({0: 5_000_000_000, 10: 6_000_000_000, 40: 9_000_000_000}) == pytest.approx(0.1)
+    assert bags._period({3: 7}) == bags._period({0: 5, 4: 5}) == bags._period({0: 9, 4: 5}) == 0.0

@@ -20,12 +20,13 @@ SOURCES = [{"dataset": "bag", "root": "/drive", "options": {}}]
 @pytest.mark.parametrize("method", ["openscene", "ggsd"])
 def test_images_of_other_moments_teach_unless_a_recipe_says_otherwise(method: str) -> None:
     assert OWN.pairs.view_window == 0
-    for phase in phases_of(site_recipe(OWN, RUNNING, SOURCES, 10, method)):
+    for phase in phases_of(site_recipe(OWN, RUNNING, SOURCES, 10, method, window=5)):
         assert (phase.pairs.view_window, phase.pairs.voxel, phase.pairs.coarse_voxel) == (5, 0.3, 0.6)
-    alone = site_recipe(OWN, RUNNING, SOURCES, 10, method, ["pairs.view_window=0"])
+    alone = site_recipe(OWN, RUNNING, SOURCES, 10, method, ["pairs.view_window=0"], window=5)
     assert alone.pairs.view_window == 0
+    assert site_recipe(OWN, RUNNING, SOURCES, 10, method).pairs == OWN.pairs
     other = changed(OWN, {"pairs.view_window": 2, "pairs.voxel": 0.1})
-    assert site_recipe(other, RUNNING, SOURCES, 10, method).pairs == other.pairs
+    assert site_recipe(other, RUNNING, SOURCES, 10, method, window=5).pairs == other.pairs
 
 
 def test_it_goes_on_from_the_running_network_with_its_teacher_and_words() -> None:
