@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -24,7 +24,6 @@ from ov3d_msgs.srv import SetVocabulary
 from ov3d_perception.errors import Ov3dError
 from ov3d_perception.geometry.transform_tree import PARENTS_REMEDY
 from ov3d_perception.geometry.upright import Gravity
-from ov3d_perception.inference import LiveModel
 from ov3d_perception.language.vocabulary import Vocabulary, classes_of
 from ov3d_perception.language.words import require_list
 from ov3d_perception.ros import messages, parameters, qos
@@ -39,6 +38,9 @@ from ov3d_perception.ros.points_input import Points, PointsInput
 from ov3d_perception.ros.run import keep_loaded, run
 from ov3d_perception.ros.transforms import listen
 from ov3d_perception.ros.worker import NewestWorker
+
+if TYPE_CHECKING:
+    from ov3d_perception.inference import LiveModel
 
 #: Parameters that count at once; a configured node refuses the others.
 AT_ONCE = (
@@ -221,10 +223,9 @@ class LidarNode(LifecycleNode):
         values = replace(self._values, **changes)
 
         def apply(now: InForce) -> InForce:
-            segmenter, vocabulary = now.model.segmenter, now.model.vocabulary
+            model = replace(now.model, min_probability=values.min_probability)
             if "vocabulary" in new:
-                vocabulary = initial_vocabulary(now.path, values, segmenter, now.text)
-            model = LiveModel.of(segmenter, vocabulary, now.model.preparation, values.min_probability)
+                model = model.with_words(initial_vocabulary(now.path, values, model.segmenter, now.text))
             return replace(now, model=model, parameters=values)
 
         pipeline.put_in_force(apply)
@@ -335,7 +336,7 @@ def _described(model: LiveModel) -> str:
 
 def main() -> None:
     """Entry point of the ``lidar_node`` executable."""
-    run(LidarNode)
+    run(LidarNode, libraries=("ov3d_perception.inference",))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,7 +23,6 @@ from ov3d_perception.geometry.deskew import deskew
 from ov3d_perception.geometry.sweeps import Merged, SweepAccumulator
 from ov3d_perception.geometry.upright import Gravity, Upright, as_sensed
 from ov3d_perception.geometry.voxels import voxel_coordinates
-from ov3d_perception.inference import LiveModel
 from ov3d_perception.language.vocabulary import TextSource
 from ov3d_perception.mapping.basis import Basis
 from ov3d_perception.ros import messages
@@ -33,6 +32,9 @@ from ov3d_perception.ros.points_input import Points
 from ov3d_perception.ros.transforms import Transforms
 from ov3d_perception.types import Pose, Poses, Preparation, Scan, Segmentation, Stamps, VoxelFeatures
 from ov3d_perception.viz.palette import colourise
+
+if TYPE_CHECKING:
+    from ov3d_perception.inference import LiveModel
 
 _STALE_NS = 1_000_000_000
 _EARTH_FIXED = ("odom", "map", "earth")  # REP 105

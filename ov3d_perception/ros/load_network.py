@@ -1,18 +1,25 @@
-"""From a checkpoint file to all that works on a scan: the network, its words, the preparation of clouds."""
+"""From a checkpoint file to all that works on a scan: the network, its words, the preparation of clouds.
+
+PyTorch is not imported with this module: it takes most of a node's start, and ``run.run`` imports it while the node and
+its neighbours in the graph discover each other.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ov3d_perception.errors import IdentityError, Ov3dError, UnknownWordError
 from ov3d_perception.geometry.upright import Gravity
-from ov3d_perception.inference import LiveModel, Segmenter
 from ov3d_perception.language.vocabulary import TextSource, Vocabulary, load_text_source
 from ov3d_perception.ledger import file_hash
 from ov3d_perception.networks.checkpoint_info import words_of_checkpoint
 from ov3d_perception.ros.lidar_parameters import LidarParameters
 from ov3d_perception.ros.lidar_pipeline import InForce
+
+if TYPE_CHECKING:
+    from ov3d_perception.inference import Segmenter
 
 _POINTS, _FEW_POINTS = 20_000, 2_000
 """Of the first run. Beside a network that works on scans, the code is compiled already, and a long run costs a scan."""
@@ -25,6 +32,8 @@ def load_network(path: Path, values: LidarParameters, gravity: Gravity, former: 
     Raises CheckpointError, Ov3dError for the device or the backend, and for words as :func:`initial_vocabulary`,
     :func:`words_after` and :func:`open_text` do.
     """
+    from ov3d_perception.inference import LiveModel
+
     segmenter = _load_segmenter(path, values)
     if former is None:
         text = open_text(path, values, segmenter)
@@ -99,12 +108,14 @@ def in_present_words(made: InForce, present: InForce) -> InForce:
     vocabulary, values = present.model.vocabulary, present.parameters
     if not vocabulary.identity.compatible(made.model.segmenter.identity):
         return made
-    model = LiveModel.of(made.model.segmenter, vocabulary, made.model.preparation, values.min_probability)
+    model = replace(made.model, min_probability=values.min_probability).with_words(vocabulary)
     return replace(made, model=model, parameters=values, text=present.text)
 
 
 def _load_segmenter(path: Path, values: LidarParameters) -> Segmenter:
     """The network, on its device. An ``Ov3dError`` of its own for the file, the device and the backend."""
+    from ov3d_perception.inference import Segmenter
+
     try:
         return Segmenter.load(path, values.device, values.precision, values.backend)
     except (RuntimeError, AssertionError) as error:  # what PyTorch raises for a device it does not have

@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
+from importlib import import_module
 from types import FrameType
 from typing import Any
 
@@ -33,8 +34,17 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _REFUSED = (Ov3dError, InvalidParameterTypeException, InvalidParameterValueException, ParameterImmutableException)
 
 
-def run(make_node: Callable[[], Any], arguments: list[str] | None = None, nice: int = 0) -> None:
+def run(
+    make_node: Callable[[], Any],
+    arguments: list[str] | None = None,
+    nice: int = 0,
+    libraries: Collection[str] = (),
+) -> None:
     """Make the node, spin it until SIGINT, SIGTERM or SIGHUP, close it and end the process.
+
+    libraries: modules that take long to import and that the node needs at work only. They are imported when it is made,
+    so that the middleware's threads meet the other nodes meanwhile; and before its first callback, since SciPy fails in
+    one thread while another imports PyTorch.
 
     nice: how far the process gives way to others on a busy machine, 0 to 19 (:func:`priority.give_way`).
 
@@ -65,6 +75,8 @@ def run(make_node: Callable[[], Any], arguments: list[str] | None = None, nice: 
         node.get_logger().warning(f"There is no parameter '{name}'{meant} It is ignored.")
     if fault := shared_memory_fault():
         node.get_logger().warning(f"{fault}.")
+    for library in libraries:
+        import_module(library)
     executor = NodeExecutor(_THREADS)
     executor.add_node(node)
     failures: list[BaseException] = []

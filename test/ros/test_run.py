@@ -1,5 +1,6 @@
 """The end of a node by a signal: what is at work then still has the graph, and nothing is red. How its process shares
-the machine: it gives way, and its garbage collector does not stop it."""
+the machine: it gives way, and its garbage collector does not stop it. And its start: others see it while libraries
+load."""
 
 from __future__ import annotations
 
@@ -97,3 +98,51 @@ def test_what_is_loaded_is_not_collected_again_and_what_comes_later_is() -> None
     finally:
         gc.unfreeze()
         gc.enable()
+
+
+#: The order: the node is in the graph, then its library loads in the main thread, then callbacks come.
+STARTS = """
+import os, signal, sys, threading
+from pathlib import Path
+from rclpy.node import Node
+from ov3d_perception.ros import run as room
+
+Path("slow_library.py").write_text(
+    "import threading; print('library', threading.current_thread() is threading.main_thread(), flush=True)"
+)
+sys.path.insert(0, os.getcwd())
+
+class Early(Node):
+    def __init__(self):
+        super().__init__("early")
+        print("node", "slow_library" in sys.modules, flush=True)
+        self.create_timer(0.0, self.on_timer)
+
+    def on_timer(self):
+        print("callback", "slow_library" in sys.modules, flush=True)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def close(self):
+        pass
+
+room.run(Early, libraries=["slow_library"])
+"""
+
+
+def test_libraries_load_when_the_node_is_made_and_before_its_first_callback(ros_domain: int, tmp_path: Path) -> None:
+    environment = {**os.environ, "ROS_HOME": str(tmp_path), "ROS_LOG_DIR": str(tmp_path)}
+    result = subprocess.run(
+        [sys.executable, "-c", STARTS], capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=120
+    )
+    said = result.stdout.splitlines()
+    assert said[:3] == ["node False", "library True", "callback True"], result.stdout + result.stderr
+
+
+def test_lidar_node_is_in_the_graph_before_pytorch_is_imported(ros_domain: int, tmp_path: Path) -> None:
+    code = (
+        "import sys, rclpy; from ov3d_perception.ros.lidar_node import LidarNode\n"
+        "rclpy.init(); node = LidarNode(); print(node.get_node_names(), 'torch' in sys.modules)"
+    )
+    environment = {**os.environ, "ROS_HOME": str(tmp_path), "ROS_LOG_DIR": str(tmp_path)}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
+    assert result.stdout.splitlines()[-1] == "['lidar_node'] False", result.stdout + result.stderr
