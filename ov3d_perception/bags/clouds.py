@@ -1,4 +1,4 @@
-"""The clouds of a bag, and what to say where it lacks the one that is asked for: topic, type and remedy."""
+"""The clouds of a bag: which one is taken, and what to say where it is not there or not clear."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from ov3d_perception.errors import DatasetError
 
 #: Types that are read as clouds.
 CLOUDS = (CLOUD, *livox.TYPES)
+_OPTION = "points=NAME, where a command has the option --points NAME"
 #: Types that LiDAR drivers send in the place of PointCloud2 (without package), and how to get a PointCloud2.
 _REMEDIES = {
     "LaserScan": "A 2D scan is no 3D cloud: record a 3D LiDAR",
@@ -21,8 +22,28 @@ _REMEDIES = {
 
 
 def cloud_topics(bag: Bag) -> list[str]:
-    """The topics that are read as clouds and hold some, without the simulator's ground truth; sorted."""
-    return [topic for topic in _announced(bag) if bag.topics[topic].count]
+    """The topics that are read as clouds and hold some, without the simulator's ground truth; /points, then by name."""
+    held = (topic for topic in _announced(bag) if bag.topics[topic].count)
+    return sorted(held, key=lambda topic: topic != "/points")
+
+
+def choose_cloud(bag: Bag, wanted: str | None = None) -> str:
+    """The topic of the LiDAR's clouds: ``wanted``, with or without its first slash; else /points, else the only one.
+
+    wanted: None or "" asks for none. Raises DatasetError where there is no such cloud, or several and none is asked
+    for.
+    """
+    clouds = cloud_topics(bag)
+    if wanted:
+        topic = wanted if wanted in bag.topics else f"/{wanted.lstrip('/')}"
+        if topic not in clouds:
+            raise no_cloud(bag, topic)
+        return topic
+    if not clouds:
+        raise no_cloud(bag, None)
+    if len(clouds) > 1 and clouds[0] != "/points":
+        raise DatasetError(f"{bag.path} has several clouds: {', '.join(clouds)}", f"Name the LiDAR's: {_OPTION}")
+    return clouds[0]
 
 
 def _announced(bag: Bag) -> list[str]:
@@ -41,7 +62,7 @@ def no_cloud(bag: Bag, wanted: str | None) -> DatasetError:
         return DatasetError(f"{wanted} of {bag.path} is {topic.msgtype}, not {CLOUD}", _remedy(topic.msgtype))
     clouds = cloud_topics(bag)
     if wanted is not None and clouds:
-        return DatasetError(f"{bag.path} has no topic {wanted}", f"Its clouds are {', '.join(clouds)}: points=NAME")
+        return DatasetError(f"{bag.path} has no topic {wanted}", f"Its clouds are {', '.join(clouds)}: {_OPTION}")
     near = [topic for topic in bag.topics.values() if topic.msgtype.split("/")[-1] in _REMEDIES]
     cause = f"{bag.path} has no point cloud ({CLOUD})"
     if near:
@@ -59,4 +80,4 @@ def registered(topic: str, frame: str, base_frame: str) -> str:
 
 
 def _remedy(msgtype: str) -> str:
-    return _REMEDIES.get(msgtype.split("/")[-1], "Name a PointCloud2 topic: points=NAME, or record one")
+    return _REMEDIES.get(msgtype.split("/")[-1], f"Name a PointCloud2 topic ({_OPTION}), or record one")

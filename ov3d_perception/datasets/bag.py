@@ -19,7 +19,7 @@ from jaxtyping import Int32
 
 from ov3d_perception.bags.cameras import Axes, BagCamera, find_cameras
 from ov3d_perception.bags.cloud_reader import CloudReader, describe, faults
-from ov3d_perception.bags.clouds import cloud_topics, no_cloud, registered
+from ov3d_perception.bags.clouds import choose_cloud, registered
 from ov3d_perception.bags.images import Levels, byte_order_fault, decode_image, grey_levels, is_sixteen_bit
 from ov3d_perception.bags.messages import stamp_ns
 from ov3d_perception.bags.pointcloud2 import Cloud, has_field, structured
@@ -110,7 +110,7 @@ class Bag(FrameSource):
         self._reader: Reader | None = None
         self._owner = 0
         problems: list[str] = []
-        self._clouds = self._stream(self._points_topic(points))
+        self._clouds = self._stream(choose_cloud(self._open(), points))
         self._tree: TransformTree = self._open().transforms(of=self._clouds.topic)
         if tf is not None:
             with open_bag(tf) as more:
@@ -167,19 +167,6 @@ class Bag(FrameSource):
         return self._tree.lookup_each(self.fixed_frame, self._lidar, stamps, self._tolerance)
 
     # -- what there is -----------------------------------------------------------------------------------------------
-
-    def _points_topic(self, wanted: str | None) -> str:
-        clouds = cloud_topics(self._open())
-        chosen = wanted or ("/points" if "/points" in clouds else clouds[0] if len(clouds) == 1 else None)
-        if not clouds or (wanted is not None and wanted not in clouds):
-            raise no_cloud(self._open(), wanted)
-        if chosen not in clouds:
-            found = ", ".join(clouds) or "none"
-            raise DatasetError(
-                f"Which cloud of {self.root} to take is not clear: it has {found}; asked for {wanted}",
-                "Name one: points=",
-            )
-        return chosen
 
     def _find_cameras(self, wanted: Sequence[str] | None, axes: Axes, problems: list[str]) -> Iterator[_CameraStream]:
         found = find_cameras(self._open(), self._tree, wanted, self._lidar, axes)

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from ov3d_perception.bags.clouds import cloud_topics
+from ov3d_perception.bags.clouds import choose_cloud
 from ov3d_perception.bags.reader import open_bag
 from ov3d_perception.datasets.bag import Bag
 from ov3d_perception.datasets.registry import open_dataset
@@ -27,9 +27,7 @@ def scans_of_bag(path: Path, options: dict[str, Any], framed: bool) -> Bag:
         if framed or "has a pose in" not in error.cause:
             raise
         with open_bag(path) as bag:
-            clouds = cloud_topics(bag)
-            topic = options.get("points") or ("/points" if "/points" in clouds else clouds[0])
-            frame = next(iter(bag.messages([topic]))).decode().header.frame_id
+            frame = next(iter(bag.messages([choose_cloud(bag, options.get("points"))]))).decode().header.frame_id
         _log.warning("%s: %s. The scans are read one by one, not de-skewed", path, error.cause)
         return _opened(path, {**options, "fixed_frame": frame, "deskew": False, "sweeps": 1})
 

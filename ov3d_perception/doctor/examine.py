@@ -13,7 +13,7 @@ from jaxtyping import Int64
 
 from ov3d_perception.bags.cameras import find_cameras
 from ov3d_perception.bags.cloud_reader import CloudReader
-from ov3d_perception.bags.clouds import cloud_topics, no_cloud, registered
+from ov3d_perception.bags.clouds import choose_cloud, registered
 from ov3d_perception.bags.pointcloud2 import Cloud
 from ov3d_perception.bags.reader import Bag, open_bag
 from ov3d_perception.bags.streams import Stream, read_stream, read_tf_stream
@@ -103,12 +103,11 @@ def _findings(bag: Bag, path: Path, how: Examination, also: Also | None) -> Iter
 
 
 def _cloud_topic(bag: Bag, wanted: str) -> str | Finding:
-    clouds = cloud_topics(bag)
-    chosen = wanted or ("/points" if "/points" in clouds else clouds[0] if clouds else "")
-    if chosen in clouds:
-        return chosen
-    error = no_cloud(bag, wanted or None)
-    return Finding(Severity.ERROR, "clouds", wanted or "clouds", error.cause, "Nothing can be learned", error.remedy)
+    try:
+        return choose_cloud(bag, wanted)
+    except DatasetError as error:
+        subject = wanted or "clouds"
+        return Finding(Severity.ERROR, "clouds", subject, error.cause, "Nothing can be learned", error.remedy)
 
 
 def _clouds(bag: Bag, topic: str, stream: Stream) -> tuple[list[Cloud], list[str]]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ov3d_perception.bags import messages
 from ov3d_perception.bags.cloud_reader import CloudReader
-from ov3d_perception.bags.clouds import cloud_topics, no_cloud
+from ov3d_perception.bags.clouds import choose_cloud
 from ov3d_perception.bags.reader import Bag, open_bag
 from ov3d_perception.bags.streams import read_stream
 from ov3d_perception.bags.writer import BagWriter
@@ -29,7 +29,7 @@ def trajectory_of_bag(path: str | Path, points: str | None = None, settings: Kis
     bag without that cloud, OdometryError where fewer than two scans can be registered.
     """
     with open_bag(path) as bag:
-        return _trajectory(bag, _topic(bag, points), settings)
+        return _trajectory(bag, choose_cloud(bag, points), settings)
 
 
 def write_transforms(
@@ -45,7 +45,7 @@ def write_transforms(
     bag. Raises OdometryError where the bag's own TF has the LiDAR below ``fixed_frame`` already.
     """
     with open_bag(path) as bag:
-        topic = _topic(bag, points)
+        topic = choose_cloud(bag, points)
         tree = bag.transforms(of=topic)
         frame = str(next(iter(bag.messages([topic]))).decode().header.frame_id).lstrip("/")
         root = tree.root(frame)
@@ -72,22 +72,13 @@ def drift_of_bag(
     Raises TransformError where TF has no pose of the LiDAR in ``fixed_frame``.
     """
     with open_bag(path) as bag:
-        topic = _topic(bag, points)
+        topic = choose_cloud(bag, points)
         tree = bag.transforms(of=topic)
         found = _trajectory(bag, topic, settings)
         truth = tree.lookup_each(fixed_frame, found.frame_id, found.stamps, tolerance_ns=50_000_000)
     way = np.linalg.norm(np.diff(truth[:, :3, 3], axis=0), axis=1).cumsum()
     scans = int(np.searchsorted(way, 100.0)) + 1
     return drift(found.T_odom_lidar, truth, min(scans, len(truth) - 1))
-
-
-def _topic(bag: Bag, wanted: str | None) -> str:
-    clouds = cloud_topics(bag)
-    if wanted is None and len(clouds) > 1 and "/points" not in clouds:
-        raise OdometryError(f"{bag.path} has several clouds: {', '.join(clouds)}", "Name one: --points")
-    if not clouds or (wanted is not None and wanted not in clouds):
-        raise no_cloud(bag, wanted)
-    return wanted or ("/points" if "/points" in clouds else clouds[0])
 
 
 def _trajectory(bag: Bag, topic: str, settings: KissSettings | None) -> Trajectory:

@@ -1,4 +1,4 @@
-"""A bag without the cloud: the words name topic, type and remedy."""
+"""Which cloud of a bag is taken; a bag without it: the words name topic, type and remedy."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ import numpy as np
 import pytest
 
 from ov3d_perception.bags import messages
+from ov3d_perception.bags.clouds import choose_cloud
 from ov3d_perception.bags.info import info
+from ov3d_perception.bags.reader import open_bag
 from ov3d_perception.bags.writer import BagWriter
 from ov3d_perception.datasets.bag import Bag
+from ov3d_perception.datasets.bag_scans import scans_of_bag
+from ov3d_perception.doctor.examine import examine
 from ov3d_perception.errors import DatasetError
+from ov3d_perception.odometry.of_bag import trajectory_of_bag
 
 
 @pytest.fixture
@@ -79,3 +84,45 @@ def test_a_bag_whose_only_cloud_holds_no_message(tmp_path: Path) -> None:
         bag.write("/tf", messages.tf_message([("odom", "lidar", 1, np.eye(4))]), 1)
     with pytest.raises(DatasetError, match="holds no message of /points"):
         Bag(tmp_path / "bag")
+
+
+def bag_of(path: Path, *topics: str) -> Path:
+    """One cloud of one point on each of these topics."""
+    with BagWriter(path) as bag:
+        for topic in topics:
+            bag.write(topic, messages.point_cloud(dict.fromkeys("xyz", np.ones(1, np.float32)), 1, "lidar"), 1)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("topics", "wanted", "chosen"),
+    [
+        (("/left/points", "/points"), None, "/points"),
+        (("/left/points", "/ground_truth/points"), "", "/left/points"),
+        (("/left/points", "/right/points"), "/right/points", "/right/points"),
+        (("/left/points", "/points"), "left/points", "/left/points"),
+    ],
+)
+def test_which_cloud_is_taken(topics: tuple[str, ...], wanted: str | None, chosen: str, tmp_path: Path) -> None:
+    with open_bag(bag_of(tmp_path / "bag", *topics)) as bag:
+        assert choose_cloud(bag, wanted) == chosen
+
+
+def test_of_several_clouds_every_reader_wants_a_name(tmp_path: Path) -> None:
+    path = bag_of(tmp_path / "bag", "/left/points", "/right/points")
+    said = r"has several clouds: /left/points, /right/points. Name the LiDAR's: points=NAME, .*--points NAME"
+    for reads in (Bag, trajectory_of_bag, lambda bag: scans_of_bag(bag, {}, framed=False)):
+        with pytest.raises(DatasetError, match=said):
+            reads(path)
+    finding = next(finding for finding in examine(path).errors if finding.check == "clouds")
+    assert "/left/points, /right/points" in finding.what and "--points" in finding.do
+    assert "/left/points: 1 points" in str(info(path))  # which tells of all
+
+
+def test_the_frame_of_a_bag_without_poses_is_that_of_the_cloud_that_is_read(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as bag:
+        for side in ("left", "right"):
+            cloud = messages.point_cloud(dict.fromkeys("xyz", np.ones(1, np.float32)), 1, f"{side}_lidar")
+            bag.write(f"/{side}/points", cloud, 1)
+    source = scans_of_bag(tmp_path / "bag", {"points": "right/points"}, framed=False)
+    assert source.fixed_frame == "right_lidar" and len(source) == 1
