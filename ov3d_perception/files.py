@@ -1,4 +1,4 @@
-"""Atomic writing: a file is written beside its place and renamed into it when it is complete."""
+"""Atomic writing: a file or a folder is written beside its place and renamed into it when it is complete."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import BinaryIO
 from ov3d_perception.errors import WriteError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_LOCK = "lock"  # of a temporary folder: a file in it
 
 
 @contextmanager
@@ -31,33 +33,69 @@ def replacing(path: Path | str, durable: bool = True) -> Iterator[BinaryIO]:
 
     Raises WriteError for every refusal of the file system.
     """
-    target = Path(path).expanduser().resolve()
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    target, temporary = _places(path)
     try:
-        if target.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if durable:
-            _remove_leftovers(target)
-        with _created(temporary) as file:
-            yield file
-            file.flush()
+        with _refusals_of(target):
+            if target.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            target.parent.mkdir(parents=True, exist_ok=True)
             if durable:
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        if durable:
-            _flush_folder(target.parent)
-    except OSError as error:
-        raise refused(target, error) from error
+                _remove_leftovers(target)
+            with _created(temporary) as file:
+                yield file
+                file.flush()
+                if durable:
+                    os.fsync(file.fileno())
+                os.replace(temporary, target)
+            if durable:
+                _flush(target.parent)
     finally:
         with contextlib.suppress(OSError):  # after the rename it is gone
             temporary.unlink()
+
+
+@contextmanager
+def replacing_folder(path: Path | str) -> Iterator[Path]:
+    """A place for a folder of the same name, which takes the place of ``path`` when the block ends without an error.
+
+    The block makes it. If it raises, ``path`` stays as it was and what was written is removed; what killed processes
+    have left is removed by the next writer. Missing folders above are made; symbolic links are followed. The files are
+    flushed to the disk before the rename, the folder after it; between a former folder's going and the new one's coming
+    there is none for a moment.
+
+    Raises WriteError where the file system refuses the place or the rename; what the block meets is its own.
+    """
+    target, temporary = _places(path)
+    written = temporary / target.name
+    try:
+        with _refusals_of(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _remove_leftovers(target)
+            temporary.mkdir()
+            lock = _created(temporary / _LOCK)
+        with lock:
+            yield written
+            with _refusals_of(target):
+                for file in (*written.rglob("*"), written):
+                    _flush(file)
+                if target.exists():
+                    target.rename(temporary / "former")
+                written.rename(target)
+                _flush(target.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def require_other(out: Path, source: Path, what: str) -> None:
     """Raise WriteError where ``out`` is ``source`` itself: what a result was made from must outlive it."""
     if out.exists() and source.exists() and out.samefile(source):
         raise WriteError(f"{out} is {what} itself, and would be written over", "Name another file")
+
+
+def _places(path: Path | str) -> tuple[Path, Path]:
+    """The target, and where it is written."""
+    target = Path(path).expanduser().resolve()
+    return target, target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
 
 
 def _created(path: Path) -> BinaryIO:
@@ -80,19 +118,34 @@ def _created(path: Path) -> BinaryIO:
 
 
 def _remove_leftovers(target: Path) -> None:
-    """Remove the target's temporary files that nobody has locked: their writers have ended, and the locks with them."""
+    """Remove the target's temporary files and folders that nobody has locked: their writers have ended, and the locks
+    with them.
+    """
     for leftover in target.parent.glob(f".{target.name}.*.tmp"):
-        with contextlib.suppress(OSError), leftover.open("rb") as file:
+        folder = leftover.is_dir()
+        with contextlib.suppress(OSError), (leftover / _LOCK if folder else leftover).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            leftover.unlink()
+            if folder:
+                shutil.rmtree(leftover)
+            else:
+                leftover.unlink()
 
 
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _flush(path: Path) -> None:
+    """To the disk: a file's content, or a folder's list of names."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def _refusals_of(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise refused(target, error) from error
 
 
 def refused(target: Path, error: OSError) -> WriteError:

@@ -16,7 +16,7 @@ from ov3d_perception.bags import messages
 from ov3d_perception.bags.pointcloud2 import labelled_columns
 from ov3d_perception.bags.reader import open_bag
 from ov3d_perception.bags.typestore import typestore
-from ov3d_perception.bags.writer import BagWriter
+from ov3d_perception.bags.writer import whole_bag
 from ov3d_perception.clouds.read import CloudFile, read_cloud
 from ov3d_perception.clouds.write import FORMATS, write_cloud
 from ov3d_perception.datasets.bag_scans import scans_of_bag
@@ -82,7 +82,7 @@ def label_bag(
     source = scans_of_bag(path, prepared.options, "fixed_frame" in named.options)
     model = LiveModel.of(perception.segmenter, vocabulary)
     counts: Counter[str] = Counter()
-    with BagWriter(out) as bag:
+    with whole_bag(out) as bag:
         first = True
         with open_bag(path) as recorded:
             for message in recorded.messages(topics) if (topics := recorded.topics_of(_TF)) else ():

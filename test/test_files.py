@@ -11,7 +11,7 @@ import pytest
 
 from ov3d_perception import files
 from ov3d_perception.errors import WriteError
-from ov3d_perception.files import replacing
+from ov3d_perception.files import replacing, replacing_folder
 
 
 def write(path: Path, content: bytes, durable: bool = True) -> None:
@@ -92,3 +92,45 @@ def test_a_refusal_names_the_file_and_the_remedy(tmp_path: Path) -> None:
         write(tmp_path / "file" / "below", b"")
     with pytest.raises(WriteError, match=r"could not be written \(Is a directory\)"):
         write(tmp_path, b"")
+
+
+def fill(path: Path, *names: str) -> None:
+    with replacing_folder(path) as folder:
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_text(name)
+
+
+def test_a_folder_appears_whole_and_takes_the_former_ones_place(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "bag"
+    fill(path, "one", "two")
+    with replacing_folder(path) as folder:
+        folder.mkdir()
+        (folder / "three").touch()
+        assert folder.name == "bag" and sorted(os.listdir(path)) == ["one", "two"]
+    assert os.listdir(path) == ["three"] and os.listdir(path.parent) == ["bag"]
+
+
+@pytest.mark.parametrize("stop", [KeyError, KeyboardInterrupt, FileNotFoundError])
+def test_an_error_in_the_block_leaves_the_old_folder_alone(tmp_path: Path, stop: type[BaseException]) -> None:
+    fill(tmp_path / "bag", "old")
+    with pytest.raises(stop), replacing_folder(tmp_path / "bag") as folder:
+        folder.mkdir()
+        raise stop
+    assert os.listdir(tmp_path) == ["bag"] and os.listdir(tmp_path / "bag") == ["old"]
+
+
+def test_folders_that_ended_writers_left_go_and_those_being_written_stay(tmp_path: Path) -> None:
+    for name in (".bag.0a.tmp", ".bag.0b.tmp", ".other.0a.tmp"):
+        (tmp_path / name / "bag").mkdir(parents=True)
+        (tmp_path / name / "lock").touch()
+    with (tmp_path / ".bag.0b.tmp" / "lock").open("wb") as being_written:
+        fcntl.flock(being_written, fcntl.LOCK_EX)
+        fill(tmp_path / "bag", "new")
+    assert sorted(os.listdir(tmp_path)) == [".bag.0b.tmp", ".other.0a.tmp", "bag"]
+
+
+def test_a_refused_folder_names_its_place_and_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(WriteError, match=r"file/bag could not be written \(.*\)\. Choose a folder that exists"):
+        fill(tmp_path / "file" / "bag")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -135,6 +136,23 @@ def test_a_bag_is_labelled_as_its_evaluation_says(model: Perception, drive: Path
         np.testing.assert_array_equal(table["label"], live(frame.sweeps).label)
         np.testing.assert_array_equal(table["x"], scan.xyz[:, 0])
     assert sum(counts.values()) == sum(cloud.width for cloud in clouds)
+
+
+def test_a_bag_that_is_not_labelled_to_its_end_is_not_there(
+    model: Perception, drive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called, call = [], LiveModel.__call__
+
+    def interrupted(*arguments: Any) -> Any:
+        called.append(arguments)
+        if len(called) == 3:
+            raise KeyboardInterrupt
+        return call(*arguments)
+
+    monkeypatch.setattr(LiveModel, "__call__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        label_bag(model, drive, tmp_path / "out")
+    assert len(called) == 3 and list(tmp_path.iterdir()) == []
 
 
 def test_a_bag_without_motion_is_labelled_scan_by_scan(

@@ -26,7 +26,7 @@ from ov3d_perception.bags.mcap import (
 )
 from ov3d_perception.bags.storage import storage_files, unpacked
 from ov3d_perception.bags.typestore import learn
-from ov3d_perception.bags.writer import BagWriter
+from ov3d_perception.bags.writer import whole_bag
 from ov3d_perception.errors import BagError
 
 _log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def salvage(path: str | Path) -> Iterator[Salvaged]:
 def repair(path: str | Path, out: str | Path) -> dict[str, int]:
     """Write what :func:`salvage` finds as a whole bag ``out``; returns messages kept, by topic."""
     left_out: set[str] = set()
-    with BagWriter(out) as bag:
+    with whole_bag(out) as bag:
         for message in salvage(path):
             if message.topic in left_out:
                 continue

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 import struct
 from binascii import crc32
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from types import MappingProxyType, TracebackType
@@ -25,7 +26,7 @@ from rosbags.rosbag2.storage_mcap import McapWriter
 
 from ov3d_perception.bags.typestore import typestore
 from ov3d_perception.errors import BagError
-from ov3d_perception.files import refused
+from ov3d_perception.files import refused, replacing_folder
 
 STORAGE = (".mcap", ".db3")
 _UNSET = QosTime(0, 0)
@@ -63,16 +64,16 @@ class _Writer(Writer):
 class BagWriter:
     """A bag folder being written; a context manager, safe from several threads.
 
-    Closing writes the index and metadata.yaml, also after an exception: what was written stays readable.
+    Closing writes the index and metadata.yaml, also after an exception: what was written stays readable, as a recording
+    should. What is made of other data is written by :func:`whole_bag`.
     path: folder to create. overwrite: replace an existing bag there (and nothing else).
     Raises BagError if the folder exists; writing and closing raise WriteError where the disk is full.
     """
 
     def __init__(self, path: str | Path, overwrite: bool = False) -> None:
         self.path = Path(path)
+        _require_free(self.path, overwrite)
         if self.path.exists():
-            if not (overwrite and is_bag(self.path)):
-                raise BagError(f"{self.path} exists already", "Choose another name, or remove it")
             shutil.rmtree(self.path)
         self._writer = _Writer(self.path, version=8, storage_plugin=StoragePlugin.MCAP)
         self._connections: dict[str, Connection] = {}
@@ -140,6 +141,25 @@ class BagWriter:
         connection = self._writer.add_connection(topic, msgtype, typestore=typestore(), offered_qos_profiles=offered)
         self._connections[topic] = connection
         return connection
+
+
+@contextmanager
+def whole_bag(path: str | Path, overwrite: bool = False) -> Iterator[BagWriter]:
+    """A bag to write that appears at ``path`` when the block ends without an error, whole; else nothing does.
+
+    overwrite: replace an existing bag there (and nothing else), which stays until then.
+    Raises BagError if the folder exists, WriteError where it cannot be written.
+    """
+    path = Path(path)
+    _require_free(path, overwrite)
+    with replacing_folder(path) as folder, BagWriter(folder) as bag:
+        bag.path = path  # as errors name it
+        yield bag
+
+
+def _require_free(path: Path, overwrite: bool) -> None:
+    if path.exists() and not (overwrite and is_bag(path)):
+        raise BagError(f"{path} exists already", "Choose another name, or remove it")
 
 
 def is_bag(path: Path) -> bool:

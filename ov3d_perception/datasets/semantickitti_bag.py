@@ -10,7 +10,7 @@ import numpy as np
 from ov3d_perception.bags import messages
 from ov3d_perception.bags.images import encode_jpeg
 from ov3d_perception.bags.pointcloud2 import SECOND
-from ov3d_perception.bags.writer import BagWriter
+from ov3d_perception.bags.writer import BagWriter, whole_bag
 from ov3d_perception.datasets.kitti_drive import ADVICE, KittiDrive, open_drive
 from ov3d_perception.datasets.source import require
 from ov3d_perception.errors import DatasetError
@@ -43,7 +43,7 @@ def from_semantickitti(
     T_base_lidar = np.eye(4)
     T_base_lidar[2, 3] = LIDAR_HEIGHT
     T_base_camera = T_base_lidar @ invert(drive.T_camera_lidar)
-    with BagWriter(out, overwrite) as bag:
+    with whole_bag(out, overwrite) as bag:
         start = EPOCH + drive.stamp(drive.frames[0])
         static = [
             ("base_link", "lidar", start, T_base_lidar),

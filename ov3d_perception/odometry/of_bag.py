@@ -13,7 +13,7 @@ from ov3d_perception.bags.cloud_reader import CloudReader
 from ov3d_perception.bags.clouds import choose_cloud
 from ov3d_perception.bags.reader import Bag, open_bag
 from ov3d_perception.bags.streams import read_stream
-from ov3d_perception.bags.writer import BagWriter
+from ov3d_perception.bags.writer import whole_bag
 from ov3d_perception.errors import OdometryError, PointCloudError
 from ov3d_perception.geometry.poses import invert
 from ov3d_perception.odometry.kiss import KissSettings, register
@@ -58,7 +58,7 @@ def write_transforms(
         T_root_lidar = tree.lookup_each(root, frame, found.stamps, tolerance_ns=2**62)
     since_first = invert(found.T_odom_lidar[0]) @ found.T_odom_lidar
     poses = T_root_lidar[0] @ since_first @ np.array([invert(T) for T in T_root_lidar])
-    with BagWriter(out) as written:
+    with whole_bag(out) as written:
         for stamp, T in zip(found.stamps.tolist(), poses, strict=True):
             written.write("/tf", messages.tf_message([(fixed_frame, root, stamp, T)]), stamp)
     return found

@@ -9,7 +9,7 @@ import numpy as np
 from ov3d_perception.bags import messages
 from ov3d_perception.bags.images import encode_jpeg
 from ov3d_perception.bags.pointcloud2 import SECOND
-from ov3d_perception.bags.writer import BagWriter
+from ov3d_perception.bags.writer import BagWriter, whole_bag
 from ov3d_perception.sim.drive import EPOCH, SimFrame, SimulatedDrive
 
 ODOMETRY_HZ = 50
@@ -24,7 +24,7 @@ def write_drive(path: str | Path, drive: SimulatedDrive, *, overwrite: bool = Fa
     A message is recorded when a robot would have it: a scan at the end of its revolution, while its header tells the
     start. Raises BagError if the bag exists and not ``overwrite``.
     """
-    with BagWriter(path, overwrite) as bag:
+    with whole_bag(path, overwrite) as bag:
         bag.write("/tf_static", messages.tf_message(_static_transforms(drive)), EPOCH)
         ticks = int((len(drive) * drive.stride / drive.rate_hz) * ODOMETRY_HZ) + 2
         stamps = [EPOCH + round(tick / ODOMETRY_HZ * 1e9) for tick in range(ticks)]

@@ -6,6 +6,8 @@ import resource
 import shutil
 import signal
 import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from unittest.mock import patch
 
@@ -26,7 +28,7 @@ from ov3d_perception.bags.pointcloud2 import decode
 from ov3d_perception.bags.reader import BagMessage, open_bag
 from ov3d_perception.bags.salvage import repair, salvage
 from ov3d_perception.bags.typestore import learn, typestore
-from ov3d_perception.bags.writer import LATCHED, BagWriter
+from ov3d_perception.bags.writer import LATCHED, BagWriter, whole_bag
 from ov3d_perception.errors import BagError, DamagedBagError, TransformError, WriteError
 
 S = 1_000_000_000
@@ -171,14 +173,33 @@ def test_exception_while_writing_keeps_what_was_written(tmp_path: Path) -> None:
         assert bag.topics["/tf"].count == 1
 
 
-def test_a_full_disk_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+def test_a_bag_made_of_other_data_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    with whole_bag(tmp_path / "bag") as writer:
+        writer.write("/tf", messages.tf_message([]), 1)
+        assert not (tmp_path / "bag").exists()
+    with pytest.raises(ZeroDivisionError), whole_bag(tmp_path / "bag", overwrite=True) as writer:
+        writer.write("/tf", messages.tf_message([]), 1)
+        writer.write("/tf", messages.tf_message([]), 2)
+        raise ZeroDivisionError
+    assert [entry.name for entry in tmp_path.iterdir()] == ["bag"]
+    with open_bag(tmp_path / "bag") as bag:
+        assert bag.topics["/tf"].count == 1
+    with pytest.raises(BagError, match="exists already"), whole_bag(tmp_path / "bag"):
+        pass
+    assert sorted(entry.name for entry in (tmp_path / "bag").iterdir()) == ["bag.mcap", "metadata.yaml"]
+
+
+@pytest.mark.parametrize("write", [BagWriter, whole_bag])
+def test_a_full_disk_is_an_error_with_a_remedy(
+    write: Callable[[Path], AbstractContextManager[BagWriter]], tmp_path: Path
+) -> None:
     limits, former = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     noise = np.random.default_rng(0).integers(0, 256, 2_000_000, np.uint8)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
     try:
         with (
-            pytest.raises(WriteError, match=r"bag could not be written.*Free some space"),
-            BagWriter(tmp_path / "bag") as bag,
+            pytest.raises(WriteError, match=rf"^{tmp_path}/bag could not be written.*Free some space"),
+            write(tmp_path / "bag") as bag,
         ):
             for stamp in (1, 2):
                 bag.write("/image", messages.compressed_image(noise, "jpeg", stamp, "camera"), stamp)

@@ -1,7 +1,12 @@
-"""A drive as a bag: topics, truth in the points' order, poses by TF, refusal to overwrite."""
+"""A drive as a bag: topics, truth in the points' order, poses by TF, refusal to overwrite, nothing of a killed one."""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -63,3 +68,30 @@ def test_points_truth_and_poses_survive(bag: Path, short: SimulatedDrive) -> Non
 def test_an_existing_bag_is_kept_unless_told(bag: Path, short: SimulatedDrive) -> None:
     with pytest.raises(BagError, match="exists"):
         write_drive(bag, short)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_drive_that_is_cut_short_is_no_bag(number: int, tmp_path: Path) -> None:
+    """Ctrl-C removes what was written; a killed process leaves it hidden, for the next one to remove."""
+    out = tmp_path / "drive"
+    command = [sys.executable, "-m", "ov3d_perception.cli", "simulate", str(out), "--image-every", "1000"]
+    process = subprocess.Popen(
+        [*command, "--seconds", "60"],
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell's background job ignores
+    )
+    try:
+        until = time.monotonic() + 60
+        while not any(file.stat().st_size > 100_000 for file in tmp_path.rglob("drive.mcap")):
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.02)
+        process.send_signal(number)
+        assert process.wait(30) != 0
+    finally:
+        process.kill()
+    assert not out.exists()
+    assert bool(os.listdir(tmp_path)) == (number == signal.SIGTERM)
+    subprocess.run([*command, "--seconds", "0.2"], check=True, stdout=subprocess.DEVNULL)
+    assert os.listdir(tmp_path) == ["drive"]
+    with open_bag(out) as bag:
+        assert bag.topics["/points"].count == 2
