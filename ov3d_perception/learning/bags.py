@@ -130,8 +130,16 @@ def _poses(bag: Path, out: Path, points: str | None, fixed_frame: str) -> Path:
 
 def every_of(about: Mapping[str, Any], frames: int) -> int:
     """Take each n-th scan of the part that teaches, so that about ``frames`` with images are left."""
-    usable = about["scans"] * (TAUGHT[1] - TAUGHT[0]) * about["with images"]
-    return max(1, int(usable // frames))
+    return max(1, int(_usable(about) // frames))
+
+
+def taught_of(about: Mapping[str, Any], frames: int) -> float:
+    """About how many scans with images that leaves: up to twice ``frames``, since n is a whole number."""
+    return _usable(about) / every_of(about, frames)
+
+
+def _usable(about: Mapping[str, Any]) -> float:
+    return float(about["scans"] * (TAUGHT[1] - TAUGHT[0]) * about["with images"])
 
 
 def window_of(about: Mapping[str, Any], frames: int) -> int:

@@ -17,7 +17,17 @@ from ov3d_perception.inference import LiveModel, Segmenter
 from ov3d_perception.language.encoder import load_encoder
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.learning import ahead, exam, report
-from ov3d_perception.learning.bags import HELD, TAUGHT, consult, every_of, look, open_bag_frames, window_of, with_images
+from ov3d_perception.learning.bags import (
+    HELD,
+    TAUGHT,
+    consult,
+    every_of,
+    look,
+    open_bag_frames,
+    taught_of,
+    window_of,
+    with_images,
+)
 from ov3d_perception.learning.budget import Costs, plan
 from ov3d_perception.learning.order import Order, Run, alone
 from ov3d_perception.learning.replay import FOLDER, remember
@@ -177,7 +187,9 @@ class _Learning:
         """A few images and steps, timed; then what fits into the time."""
         recipe = self._recipe(bags, 1)
         frames = open_source(recipe.train)
-        first = next(frame for frame in (frames[index] for index in range(len(frames))) if frame.views)
+        if not (pictured := with_images(frames, 1)):
+            raise DatasetError("None of the scans that would teach has an image near it", "Record images all the way")
+        first = pictured[0]
         self._image_teacher().encode(first.views[0].image)  # the first one loads things, too
         start = time.perf_counter()
         for view in first.views[:2]:
@@ -194,10 +206,10 @@ class _Learning:
         start = time.perf_counter()
         LiveModel.of(segmenter, self._vocabulary())(first.sweeps)
         costs = Costs(image, step, 3 * (time.perf_counter() - start) + len(first.views) * image)
-        used = sum(min(self.order.frames, about["scans"] * about["with images"]) for about in bags)
-        kept = len(Kept(self.memory, "train")) if self.memory.is_dir() else 0
-        images = round(used * max(about["views"] for about in bags) + kept * len(first.views))
-        epoch = len(frames) if recipe.pairs.view_window else round(2 * used if kept else used)  # others' images teach
+        taught, (kept, repeat) = sum(taught_of(about, self.order.frames) for about in bags), self._kept(bags)
+        images = round(taught * max(about["views"] for about in bags) + kept * len(first.views))
+        # Where images of other moments teach, scans without one of their own are used, too.
+        epoch = len(frames) if recipe.pairs.view_window else round(taught + kept * repeat)
         left = self.order.hours * 3600 - sum(self.run.seconds.values())
         exams = exam.looks_of(bags, self.memory, self._first_recipe())
         asked = sum(len(frames) for looks in exams.values() for frames in looks[0])
@@ -273,13 +285,19 @@ class _Learning:
         for about in bags:
             options = {**about["options"], "stretch": list(TAUGHT), "every": every_of(about, self.order.frames)}
             sources.append({"dataset": "bag", "root": str(Path(about["bag"]).resolve()), "options": options})
-        if kept := len(Kept(self.memory, "train")) if self.memory.is_dir() else 0:
-            new = sum(min(self.order.frames, about["scans"] * about["with images"]) for about in bags)
+        kept, repeat = self._kept(bags)
+        if kept:
             old = {"dataset": "kept", "root": str(self.memory.resolve()), "options": {"part": "train"}}
-            sources.append({**old, "repeat": max(1, round(new / kept))})  # half of what is seen, so that it stays known
+            sources.append({**old, "repeat": repeat})
         cache = max(self.order.disk_gb * 0.8, 0.1)
         window = min(window_of(about, self.order.frames) for about in bags)
         return site_recipe(self.own, self.running, sources, epochs, self.order.method, self.order.recipe, cache, window)
+
+    def _kept(self, bags: list[dict[str, Any]]) -> tuple[int, int]:
+        """How many remembered frames teach, and how often in an epoch: about half of it, so that they stay known."""
+        kept = len(Kept(self.memory, "train")) if self.memory.is_dir() else 0
+        new = sum(min(self.order.frames, about["scans"] * about["with images"]) for about in bags)
+        return kept, max(1, round(new / max(kept, 1)))
 
     def _first_recipe(self) -> Recipe:
         """Of the network that the site began with: what that knew is asked every night, not on the first one alone.

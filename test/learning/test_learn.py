@@ -17,7 +17,7 @@ from colour_scene import ColourEncoder, Walls, bank, walls_recipe
 
 from ov3d_perception.datasets.kept import Kept
 from ov3d_perception.datasets.registry import SOURCES
-from ov3d_perception.errors import DatasetError, IdentityError, ResourceError
+from ov3d_perception.errors import DatasetError, IdentityError, PointCloudError, ResourceError
 from ov3d_perception.evaluation.gate import GateSpec
 from ov3d_perception.inference import Segmenter
 from ov3d_perception.language.bank import TextBank
@@ -41,7 +41,9 @@ FRAMES = 40
 
 
 class Drive(Walls):
-    """Stands for a bag: walls along a drive, without labels. A folder named "dark" has black images."""
+    """Stands for a bag: walls along a drive, without labels. A folder named "dark" has black images, one named "seldom"
+    images at each fourth scan, the first of which cannot be read in one named "torn".
+    """
 
     def __init__(self, root: Path, stretch: Any = (0.0, 1.0), every: int = 1, **_: Any) -> None:
         super().__init__(root, FRAMES)
@@ -52,7 +54,12 @@ class Drive(Walls):
         return len(self.taken)
 
     def frame(self, index: int) -> Frame:
-        frame = replace(super().frame(self.taken[index]), labels=None)
+        number = self.taken[index]
+        frame = replace(super().frame(number), labels=None)
+        if self.root.name == "torn" and number == 0:
+            raise PointCloudError("It has no points", "Leave it out")
+        if self.root.name == "seldom" and number % 4:
+            return replace(frame, views=())
         if self.root.name != "dark":
             return frame
         return replace(frame, views=tuple(replace(view, image=np.zeros_like(view.image)) for view in frame.views))
@@ -272,6 +279,43 @@ def test_one_epoch_is_measured_whatever_the_recipe_says(order: Order, monkeypatc
     with pytest.raises(ResourceError, match=r"a step 1\.00 s"):
         learn(replace(order, recipe=(*order.recipe, "optimiser.epochs=7"), hours=1e-4), lambda _: None)
     assert [recipe.optimiser.epochs for recipe in trained] == [1]
+
+
+@pytest.mark.parametrize(
+    ("window", "memory", "frames"), [(0, False, 8), (0, True, 8 + 6), (5, False, 32), (5, True, 32 + 6)]
+)
+def test_the_frames_of_an_epoch(
+    order: Order, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int, memory: bool, frames: int
+) -> None:
+    """32 of 40 scans teach, 8 have images, which is not twice the 6 ordered: all are taken. Where images of other moments
+    teach, so do all 32. Two remembered frames are shown three times (6 / 2).
+    """
+    planned: list[tuple[int, int]] = []
+
+    def plan(_: Any, images: int, frames: int, *__: Any) -> Any:
+        planned.append((images, frames))
+        raise ResourceError("planned", "")
+
+    real = module.open_source
+    for name, other in (("plan", plan), ("window_of", lambda *_: window), ("train", lambda *_: None)):
+        monkeypatch.setattr(module, name, other)
+    if not memory:
+        monkeypatch.setattr(module._Learning, "_begin_memory", lambda _: {})
+    monkeypatch.setattr(module.report, "step_seconds", lambda _: 1.0)
+    monkeypatch.setattr(module, "open_source", lambda spec: taken.append(real(spec)) or taken[-1])
+    taken: list[Any] = []
+    (tmp_path / "seldom").mkdir()
+    with pytest.raises(ResourceError, match="planned"):
+        learn(replace(order, bags=(tmp_path / "seldom",)), lambda _: None)
+    assert planned == [(8 + 2 * memory, frames)]
+    source = next(one for one in taken if len(one) > 2)
+    assert frames == (len(source) if window else sum(bool(frame.views) for frame in source)), "as the training has it"
+
+
+def test_a_first_scan_that_cannot_be_read_ends_no_order(order: Order, tmp_path: Path) -> None:
+    (tmp_path / "torn").mkdir()
+    with pytest.raises(ResourceError, match="The time does not suffice"):
+        learn(replace(order, bags=(tmp_path / "torn",), hours=1e-4), lambda _: None)
 
 
 def test_the_running_network_is_never_written_to(order: Order, tmp_path: Path) -> None:
