@@ -287,8 +287,8 @@ def test_one_epoch_is_measured_whatever_the_recipe_says(order: Order, monkeypatc
 def test_the_frames_of_an_epoch(
     order: Order, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int, memory: bool, frames: int
 ) -> None:
-    """32 of 40 scans teach, 8 have images, which is not twice the 6 ordered: all are taken. Where images of other moments
-    teach, so do all 32. Two remembered frames are shown three times (6 / 2).
+    """32 of 40 scans teach, 8 have images, which is not twice the 6 ordered: all are taken. Where images of other
+    moments teach, so do all 32. Two remembered frames are shown three times (6 / 2).
     """
     planned: list[tuple[int, int]] = []
 
