@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -60,7 +61,7 @@ class Clock:
         return now
 
 
-class PixelStudent(Student):
+class PixelStudent(Student, ABC):
     """Trains ``network`` by the loss of each frame's pairs; the loss of a batch is the mean of its frames'.
 
     Args:
@@ -85,9 +86,9 @@ class PixelStudent(Student):
         if isinstance(recipe.method, WordsSpec) and recipe.method.balance > 0:
             self.balance = Balance(vocabulary.prompt_class, recipe.method.balance)
 
+    @abstractmethod
     def frame_losses(self, frame: FramePairs) -> dict[str, Float[Tensor, ""]]:
         """The weighted losses of one frame, by name."""
-        raise NotImplementedError
 
     def points(self, frame: FramePairs) -> Float[Tensor, "m d"]:
         """The head's output for each pair's point, of unit norm."""
