@@ -7,8 +7,10 @@ from functools import cache
 from typing import Any
 
 from ov3d_perception.bags.typestore import typestore
+from ov3d_perception.errors import BagError
 
 SECOND = 1_000_000_000
+_STAMP_END = 12  # bytes: encapsulation, seconds, nanoseconds
 _TF = "tf2_msgs/msg/TFMessage"
 
 
@@ -21,7 +23,7 @@ def shift_stamps(data: bytes, msgtype: str, by_ns: int) -> bytes:
         return data
     if msgtype == _TF:
         return _shift_transforms(data, by_ns)
-    if not _starts_with_header(msgtype):
+    if not _starts_with_header(msgtype) or len(data) < _STAMP_END:
         return data
     form = "<iI" if data[1] & 1 else ">iI"  # the second byte of the encapsulation tells the byte order
     sec, nanosec = struct.unpack_from(form, data, 4)
@@ -33,7 +35,14 @@ def shift_stamps(data: bytes, msgtype: str, by_ns: int) -> bytes:
 
 
 def header_stamp(data: bytes) -> int:
-    """The stamp (ns) at the head of the CDR bytes of a message that begins with a header, without decoding it."""
+    """The stamp (ns) at the head of the CDR bytes of a message that begins with a header, without decoding it.
+
+    Raises BagError where the bytes end before it.
+    """
+    if len(data) < _STAMP_END:
+        raise BagError(
+            f"A message of {len(data)} bytes ends before its stamp", "Leave the topic out, or record the bag anew"
+        )
     sec, nanosec = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, 4)
     return sec * SECOND + nanosec
 

@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Int64
 
 from ov3d_perception.bags.messages import stamp_ns
-from ov3d_perception.bags.reader import Bag
+from ov3d_perception.bags.reader import Bag, BagMessage
 from ov3d_perception.bags.restamp import header_stamp
-from ov3d_perception.errors import DatasetError
+from ov3d_perception.errors import BagError, DatasetError
 from ov3d_perception.geometry.upright import Gravity
 
 TF, IMU = "tf2_msgs/msg/TFMessage", "sensor_msgs/msg/Imu"
@@ -45,13 +45,20 @@ class Stream:
 def read_stream(bag: Bag, topic: str, messages: int | None = None) -> Stream:
     """The stamps of a topic whose type begins with a header, without decoding its messages; or of the first few alone.
 
-    Raises DatasetError for a topic without a message.
+    Raises DatasetError for a topic without a message, BagError for a message that ends before its stamp.
     """
 
     def pairs() -> list[tuple[int, int]]:
-        return sorted((header_stamp(m.data), m.stamp) for m in islice(bag.messages([topic]), messages))
+        return sorted((_stamp_of(message), message.stamp) for message in islice(bag.messages([topic]), messages))
 
     return bag.once(("stream", topic, messages), lambda: _stream(bag, topic, pairs()))
+
+
+def _stamp_of(message: BagMessage) -> int:
+    try:
+        return header_stamp(message.data)
+    except BagError as error:
+        raise BagError(f"{message.topic}: {error.cause}", error.remedy) from error
 
 
 def read_gravity(bag: Bag, topic: str, messages: int | None = None) -> Gravity:

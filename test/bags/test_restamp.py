@@ -47,3 +47,8 @@ def test_messages_without_a_header_stay() -> None:
     message = messages.build("std_msgs/msg/String", data="1234567890")
     assert through(message, S).data == "1234567890"
     assert shift_stamps(b"\0\1\0\0\1\2\3\4\5\6\7\x08", "unknown_msgs/msg/Thing", S) == b"\0\1\0\0\1\2\3\4\5\6\7\x08"
+
+
+def test_what_ends_before_its_stamp_stays_as_it_is() -> None:
+    for data in (b"", b"\x00\x01\x00\x00"):
+        assert shift_stamps(data, "sensor_msgs/msg/PointCloud2", S) == data

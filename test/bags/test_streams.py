@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ov3d_perception.bags.streams import Stream, clock_fault, clock_offset_s
+from ov3d_perception.bags.info import info
+from ov3d_perception.bags.reader import open_bag
+from ov3d_perception.bags.streams import Stream, clock_fault, clock_offset_s, read_stream
+from ov3d_perception.bags.writer import BagWriter
+from ov3d_perception.doctor.examine import examine
+from ov3d_perception.errors import BagError
 
 S = 1_000_000_000
 START = 1_700_000_000 * S
@@ -65,3 +71,14 @@ def test_nearest_and_period() -> None:
     assert LIDAR.nearest(0) == 0 and LIDAR.nearest(2 * START) == 599
     assert LIDAR.period_s == pytest.approx(0.1)
     assert stream("/points", count=1).period_s is None
+
+
+@pytest.mark.parametrize("size", [0, 1, 11])
+def test_a_message_that_ends_before_its_stamp_is_named(size: int, tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as bag:
+        bag.write_raw("/points", "sensor_msgs/msg/PointCloud2", bytes(size), START)
+    said = f"a message of {size} bytes ends before its stamp"
+    with open_bag(tmp_path / "bag") as read, pytest.raises(BagError, match=f"(?i)/points: {said}"):
+        read_stream(read, "/points")
+    assert said in str(examine(tmp_path / "bag")).lower()
+    assert "/points" in str(info(tmp_path / "bag"))
