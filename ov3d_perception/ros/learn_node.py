@@ -13,6 +13,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -65,7 +66,8 @@ class LearnNode(GuardedCallbacks, Node):
         self._child: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
         self._said: deque[str] = deque(maxlen=50)
-        self._docked = False
+        self._stopped: subprocess.Popen[str] | None = None  # by this node: how that ends is no news
+        self._docked = self._heeded = False
         self.create_subscription(Bool, "~/input/docked", self._on_docked, 10)
         self.create_service(Trigger, "~/start", self._on_start)
         self.create_service(Trigger, "~/stop", self._on_stop)
@@ -78,10 +80,12 @@ class LearnNode(GuardedCallbacks, Node):
     # -- callbacks ---------------------------------------------------------------------------------------------------
 
     def _on_docked(self, message: Bool) -> None:
-        """A change counts, not its repetition: work that is done is not begun anew each second."""
-        changed, self._docked = message.data != self._docked, message.data
-        if changed:
+        """A change counts, not its repetition: work that is done is not begun anew each second; what could not begin
+        is tried again."""
+        self._docked = message.data
+        if message.data != self._heeded:
             self.get_logger().info(self._begin() if message.data else self._end())
+            self._heeded = message.data
 
     def _on_start(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.message, response.success = self._begin(), True
@@ -132,6 +136,7 @@ class LearnNode(GuardedCallbacks, Node):
             child = self._child
             if child is None or child.poll() is not None:
                 return "Nothing is being learned"
+            self._stopped = child
             os.killpg(child.pid, signal.SIGTERM)
             try:
                 child.wait(_ENDS_S)
@@ -158,6 +163,10 @@ class LearnNode(GuardedCallbacks, Node):
         elif code > 0:
             self._health.count("failed")
             self._health.set("learning", ERROR, f"Learning ended with {code}: {last}")
+        elif child is not self._stopped:
+            self._health.count("failed")
+            again = "Was it out of memory? At the next start it goes on where it was"
+            self._health.set("learning", ERROR, f"Learning was ended by {signal.Signals(-code).name}: {last}. {again}.")
 
 
 def newest_bag(values: LearnParameters) -> Path:
@@ -172,10 +181,12 @@ def newest_bag(values: LearnParameters) -> Path:
 
 
 def _is_bag(path: Path) -> bool:
-    """A file of a bag's storage, or a folder that holds one."""
-    if path.is_dir():
-        return any(file.suffix in STORAGE for file in path.iterdir())
-    return path.is_file() and path.suffix in STORAGE
+    """A file of a bag's storage, or a folder that holds one. What may not be read (lost+found of a disk) is none."""
+    with suppress(PermissionError):
+        if path.is_dir():
+            return any(file.suffix in STORAGE for file in path.iterdir())
+        return path.is_file() and path.suffix in STORAGE
+    return False
 
 
 def command(values: LearnParameters, bag: Path) -> Sequence[str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,19 @@ def test_the_newest_bag_is_learned(tmp_path: Path) -> None:
             newest_bag(values)
 
 
+def test_a_folder_that_may_not_be_read_is_no_bag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """lost+found at the top of a disk is root's alone."""
+    good, found, real = bag(tmp_path, "good", 1000), bag(tmp_path, "lost+found", 2000), Path.iterdir
+
+    def iterdir(path: Path) -> Any:
+        if path == found:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    assert newest_bag(LearnParameters(site="s", bags=str(tmp_path))) == good
+
+
 def test_the_command_is_one_that_ov3d_has(tmp_path: Path) -> None:
     from typer.main import get_command
 
@@ -52,8 +67,8 @@ def test_the_command_is_one_that_ov3d_has(tmp_path: Path) -> None:
 def test_docking_begins_leaving_ends_and_a_failure_is_told(
     start_node: Callable[..., NodeProcess], probe: Probe, diagnostics: Inbox, tmp_path: Path
 ) -> None:
-    """The bag is empty, so that the work fails; what it is, is tested elsewhere."""
-    bag(tmp_path / "bags", "empty", 1000)
+    """The bag is empty, so that the work fails; what it is, is tested elsewhere. It comes after the robot has docked."""
+    (tmp_path / "bags").mkdir()
     parameters = {"site": str(tmp_path / "site"), "bags": str(tmp_path / "bags"), "diagnostics_period": "0.1"}
     start_node("ov3d_perception.ros.learn_node", NAME, parameters)
 
@@ -68,6 +83,9 @@ def test_docking_begins_leaving_ends_and_a_failure_is_told(
     assert values_of(status(lambda s: True))["state"] == "idle"
     publisher = probe.node.create_publisher(Bool, f"/{NAME}/input/docked", 10)
     try:
+        none = status(lambda s: int(values_of(s).get("failures", 0)) > 1, lambda: publisher.publish(Bool(data=True)))
+        assert "There is no bag in" in none.message, "as long as that is so"
+        bag(tmp_path / "bags", "empty", 1000)
         status(lambda s: values_of(s)["state"] != "idle", lambda: publisher.publish(Bool(data=True)))
         found = status(lambda s: "failed" in values_of(s))
         assert "Learning ended with 2" in found.message and values_of(found)["docked"] == "True"
@@ -77,3 +95,15 @@ def test_docking_begins_leaving_ends_and_a_failure_is_told(
     assert answer.success and "Learning" in answer.message
     answer = probe.call(Trigger, f"/{NAME}/stop", Trigger.Request())
     assert answer.success and ("goes on" in answer.message or "Nothing" in answer.message)
+    probe.call(Trigger, f"/{NAME}/start", Trigger.Request())
+    os.kill(working_on(tmp_path / "site"), signal.SIGKILL)  # as the kernel does where memory is short
+    assert "Learning was ended by SIGKILL" in status(lambda s: "ended by" in s.message).message
+
+
+def working_on(site: Path) -> int:
+    """The process that learns a site."""
+    for words in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if f"\0learn\0{site}\0".encode() in words.read_bytes():
+                return int(words.parent.name)
+    raise AssertionError("Nothing is being learned")
