@@ -67,8 +67,7 @@ def test_the_command_is_one_that_ov3d_has(tmp_path: Path) -> None:
 def test_docking_begins_leaving_ends_and_a_failure_is_told(
     start_node: Callable[..., NodeProcess], probe: Probe, diagnostics: Inbox, tmp_path: Path
 ) -> None:
-    """The bag is empty, so that the work fails; what it is, is tested elsewhere. It comes after the robot has docked.
-    """
+    """The bag is empty, so that the work fails; what it is, is tested elsewhere. It comes after the docking."""
     (tmp_path / "bags").mkdir()
     parameters = {"site": str(tmp_path / "site"), "bags": str(tmp_path / "bags"), "diagnostics_period": "0.1"}
     start_node("ov3d_perception.ros.learn_node", NAME, parameters)
