@@ -212,6 +212,12 @@ class _Learning:
         epoch = len(frames) if recipe.pairs.view_window else round(taught + kept * repeat)
         left = self.order.hours * 3600 - sum(self.run.seconds.values())
         exams = exam.looks_of(bags, self.memory, self._first_recipe())
+        if exam.NEW not in exams:
+            raise DatasetError(
+                f"None of the last {100 * (HELD[1] - HELD[0]):.0f} % of the scans of {bags[0]['bag']}, which the gate "
+                "looks at, has an image near it",
+                "Cut the bag where its images end, or give another",
+            )
         asked = sum(len(frames) for looks in exams.values() for frames in looks[0])
         budget = plan(costs, images, epoch, asked, left)
         self._require_disk(images, first)

@@ -38,8 +38,8 @@ def descriptor(model: LiveModel, frame: Frame) -> Float32[np.ndarray, " d"]:
 
 def k_center(points: Float32[np.ndarray, "n d"], count: int) -> list[int]:
     """Indices of ``count`` points, the first nearest to the mean, each other one farthest from those before it."""
-    if len(points) <= count:
-        return list(range(len(points)))
+    if count == 0 or len(points) <= count:
+        return list(range(min(len(points), count)))
     chosen = [int(np.argmin(np.linalg.norm(points - points.mean(0), axis=1)))]
     nearest = np.linalg.norm(points - points[chosen[0]], axis=1)
     while len(chosen) < count:

@@ -42,7 +42,7 @@ FRAMES = 40
 
 class Drive(Walls):
     """Stands for a bag: walls along a drive, without labels. A folder named "dark" has black images, one named "seldom"
-    images at each fourth scan, the first of which cannot be read in one named "torn".
+    images at each fourth scan, one named "ended" none at the last ten. In one named "torn" the first cannot be read.
     """
 
     def __init__(self, root: Path, stretch: Any = (0.0, 1.0), every: int = 1, **_: Any) -> None:
@@ -58,7 +58,7 @@ class Drive(Walls):
         frame = replace(super().frame(number), labels=None)
         if self.root.name == "torn" and number == 0:
             raise PointCloudError("It has no points", "Leave it out")
-        if self.root.name == "seldom" and number % 4:
+        if (self.root.name == "seldom" and number % 4) or (self.root.name == "ended" and number >= FRAMES - 10):
             return replace(frame, views=())
         if self.root.name != "dark":
             return frame
@@ -310,6 +310,18 @@ def test_the_frames_of_an_epoch(
     assert planned == [(8 + 2 * memory, frames)]
     source = next(one for one in taken if len(one) > 2)
     assert frames == (len(source) if window else sum(bool(frame.views) for frame in source)), "as the training has it"
+
+
+def test_a_bag_whose_images_end_before_the_gates_part_is_named_before_the_training(
+    order: Order, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[Recipe] = []
+    monkeypatch.setattr(module, "train", lambda recipe, _: trained.append(recipe))
+    monkeypatch.setattr(module.report, "step_seconds", lambda _: 1.0)
+    (tmp_path / "ended").mkdir()
+    with pytest.raises(DatasetError, match="None of the last 15 % of the scans of .*ended, which the gate looks at"):
+        learn(replace(order, bags=(tmp_path / "ended",)), lambda _: None)
+    assert len(trained) == 1, "to measure a step"
 
 
 def test_a_first_scan_that_cannot_be_read_ends_no_order(order: Order, tmp_path: Path) -> None:

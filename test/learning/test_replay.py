@@ -21,6 +21,7 @@ def test_each_choice_is_the_farthest_from_those_before() -> None:
 
 def test_no_more_than_there_are() -> None:
     assert k_center(np.zeros((2, 3), np.float32), 5) == [0, 1]
+    assert k_center(np.zeros((2, 3), np.float32), 0) == [], "and none where none are wanted"
 
 
 def test_rare_frames_are_kept_among_many_alike() -> None:
@@ -40,3 +41,5 @@ def test_frames_for_the_gate_and_for_training_are_bounded_each(tmp_path: Path, m
     assert (len(Kept(tmp_path, "train")), len(Kept(tmp_path, "exam"))) == (2, 1), "half of what may be kept, of one bag"
     remember(tmp_path, frames, "another", None, 3, None, Preparation())  # type: ignore[arg-type]
     assert (len(Kept(tmp_path, "train")), len(Kept(tmp_path, "exam"))) == (3, 1)
+    remember(tmp_path, frames, "another", None, 0, None, Preparation())  # type: ignore[arg-type]
+    assert len(Kept(tmp_path, "train")) == 0, "one alone would be half of what the next training sees"
