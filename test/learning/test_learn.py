@@ -319,7 +319,7 @@ def test_a_bag_whose_images_end_before_the_gates_part_is_named_before_the_traini
     monkeypatch.setattr(module, "train", lambda recipe, _: trained.append(recipe))
     monkeypatch.setattr(module.report, "step_seconds", lambda _: 1.0)
     (tmp_path / "ended").mkdir()
-    with pytest.raises(DatasetError, match="None of the last 15 % of the scans of .*ended, which the gate looks at"):
+    with pytest.raises(DatasetError, match=r"None of the last 15 % of the scans of .*ended, which the gate looks at"):
         learn(replace(order, bags=(tmp_path / "ended",)), lambda _: None)
     assert len(trained) == 1, "to measure a step"
 
