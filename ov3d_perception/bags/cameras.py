@@ -127,15 +127,15 @@ def find_cameras(
 ) -> Found:
     """The cameras of a bag, one a namespace.
 
-    wanted: namespaces or image topics; None: every namespace that has pictures and a camera_info. lidar_frame: what the
-    camera's frame must connect to in ``tree``. axes: how the cameras' frames lie; "auto": optical, and a frame that
-    evidently has body axes is refused unless its optical frame is known. What keeps a camera from being used is told in
-    ``Found.problems``. Raises BagError where the bag is damaged.
+    wanted: namespaces or image topics, with or without their first slash; None: every namespace that has pictures and a
+    camera_info. lidar_frame: what the camera's frame must connect to in ``tree``. axes: how the cameras' frames lie;
+    "auto": optical, and a frame that evidently has body axes is refused unless its optical frame is known. What keeps a
+    camera from being used is told in ``Found.problems``. Raises BagError where the bag is damaged.
     """
     found, streams, infos = Found(), list(_streams(bag)), bag.topics_of(INFO)
     calibrated = [stream for stream in streams if _info_of(stream, infos)]
     namespaces = sorted({stream.namespace for stream in calibrated})
-    for name in namespaces if wanted is None else [name.rstrip("/") for name in wanted]:
+    for name in namespaces if wanted is None else [_in_full(name, streams) for name in wanted]:
         named = [s.carried_by(name) for s in streams if name in (s.namespace, s.base, *s.topics)]
         try:
             stream, chosen = _choose(named, found.left_out, all(name == s.namespace for s in named))
@@ -159,6 +159,12 @@ def find_cameras(
                 ]
                 found.left_out[info] = f"no Image or CompressedImage beside it, only {', '.join(others)}"
     return found
+
+
+def _in_full(name: str, streams: Sequence[_Images]) -> str:
+    plain = name.rstrip("/")
+    there = any(plain in (stream.namespace, stream.base, *stream.topics) for stream in streams)
+    return plain if there or not plain else f"/{plain.lstrip('/')}"
 
 
 def _streams(bag: Bag) -> Iterable[_Images]:

@@ -123,6 +123,8 @@ def test_a_named_topic_is_taken_whatever_the_namespace_has(found: Search) -> Non
     assert taken(found(topics, wanted=["/front/image_rect"])) == ["/front/image_rect"]
     assert taken(found(topics, wanted=["/front/debug_image"])) == ["/front/debug_image"]
     assert taken(found(topics, wanted=["/front"])) == ["/front/image_raw"]
+    assert taken(found(topics, wanted=["front/"])) == ["/front/image_raw"]
+    assert taken(found(topics, wanted=["front/image_rect"])) == ["/front/image_rect"]
     at_the_root = {"/image_raw": picture(), "/camera_info": calibration()}  # v4l2_camera without a namespace
     assert taken(found(at_the_root)) == taken(found(at_the_root, wanted=["/"])) == ["/image_raw"]
     topics |= {"/depth/image_raw": picture(encoding="16UC1"), "/depth/camera_info": calibration()}
