@@ -11,7 +11,7 @@ from jaxtyping import Float, Float32, Int32, Shaped
 
 from ov3d_perception.bags import messages
 from ov3d_perception.bags.pointcloud2 import decode
-from ov3d_perception.errors import IdentityError, PointCloudError
+from ov3d_perception.errors import IdentityError, MapError, PointCloudError
 from ov3d_perception.geometry.poses import transform
 from ov3d_perception.inference import Segmenter
 from ov3d_perception.language.text_classifier import TextClassifier
@@ -125,9 +125,11 @@ class Perception:
         """Add a scan to a map of :meth:`start_map`, and forget what the scan looks through.
 
         points, intensity_scale: as for :meth:`label`; T_map_lidar: (4, 4), from the sensor's frame to the map's; stamp:
-        ns. Raises PointCloudError, MapError.
+        ns. Raises PointCloudError; MapError, also for a pose that is not finite.
         """
         assert session.basis is not None
+        if not np.isfinite(T_map_lidar).all():
+            raise MapError("The scan's pose is not finite", "Leave out scans without a pose")
         scan = scan_of(points, intensity_scale or self.segmenter.info.preparation.intensity_scale or None)
         voxels = self.segmenter.features(scan.xyz, scan.intensity)
         centres, sensor = transform(T_map_lidar, voxels.centres), np.asarray(T_map_lidar, np.float64)[:3, 3]

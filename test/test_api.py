@@ -11,7 +11,7 @@ import pytest
 
 import ov3d_perception
 from ov3d_perception.api import Perception, load, scan_of
-from ov3d_perception.errors import IdentityError, PointCloudError, UnknownWordError
+from ov3d_perception.errors import IdentityError, MapError, PointCloudError, UnknownWordError
 from ov3d_perception.language.bank import TextBank
 from ov3d_perception.types import UNLABELLED, EncoderIdentity
 
@@ -84,6 +84,18 @@ def test_clear_refusals(model: Perception, points: np.ndarray, tmp_path: Path) -
     other.save(tmp_path / "other.npz")
     with pytest.raises(IdentityError, match="other/model"):
         load(text=str(tmp_path / "other.npz"))
+
+
+@pytest.mark.parametrize("pose", [np.full((4, 4), np.nan), np.diag([1.0, 1.0, np.inf, 1.0])])
+def test_a_scan_without_a_pose_is_refused_and_the_map_goes_on(
+    model: Perception, points: np.ndarray, pose: np.ndarray
+) -> None:
+    session = model.start_map()
+    with pytest.raises(MapError, match="not finite"):
+        model.integrate(session, points, pose, 1)
+    assert session.map is None
+    model.integrate(session, points, np.eye(4), 2)
+    assert session.map is not None and session.map.newest == 2
 
 
 def test_the_package_exports_names_lazily() -> None:
