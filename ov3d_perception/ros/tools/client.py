@@ -16,6 +16,7 @@ import rclpy
 from geometry_msgs.msg import Point
 from rclpy.client import Client
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 from std_srvs.srv import Trigger
 
@@ -132,17 +133,17 @@ def describe_approach(answer: ApproachPose.Response) -> str:
 
 @contextmanager
 def _node() -> Iterator[Node]:
-    """A short-lived node; initialises rclpy only where the caller has not."""
+    """A short-lived node; initialises rclpy only where the caller has not, and leaves Ctrl-C to Python."""
     mine = not rclpy.ok()
     if mine:
-        rclpy.init()
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("ov3d_client", namespace=names.robot())
     try:
         yield node
     finally:
         node.destroy_node()
         if mine:
-            rclpy.shutdown()
+            rclpy.try_shutdown()
 
 
 def _call(kind: type, service: str, request: Any, timeout: float, again: bool = True) -> Any:
