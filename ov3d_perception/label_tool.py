@@ -20,7 +20,7 @@ from ov3d_perception.bags.writer import whole_bag
 from ov3d_perception.clouds.read import CloudFile, read_cloud
 from ov3d_perception.clouds.write import FORMATS, write_cloud
 from ov3d_perception.datasets.bag_scans import scans_of_bag
-from ov3d_perception.errors import Ov3dError, PointCloudError
+from ov3d_perception.errors import BagError, Ov3dError, PointCloudError
 from ov3d_perception.files import replacing, require_other
 from ov3d_perception.inference import LiveModel
 from ov3d_perception.language.vocabulary import Vocabulary
@@ -49,7 +49,7 @@ def label_file(
     Raises as :func:`read_cloud` and :meth:`Perception.label`, PointCloudError for another ending of ``out``, and
     WriteError where that is the cloud itself.
     """
-    if out.suffix.lower() not in (*FORMATS, ".npy"):
+    if not _names_a_cloud(out):
         raise PointCloudError(
             f"{out} has no ending that says what to write", f"End it with {', '.join(FORMATS)} or .npy"
         )
@@ -73,8 +73,11 @@ def label_bag(
 
     options: of :class:`~ov3d_perception.datasets.bag.Bag`. A bag that does not tell how the LiDAR moved is labelled
     scan by scan, without de-skewing. A scan that cannot be read is left out, with a warning.
-    Returns how many points have each class. Raises BagError, DatasetError, UnknownWordError.
+    Returns how many points have each class. Raises BagError, also where ``out`` is named as a file of one cloud;
+    DatasetError, UnknownWordError.
     """
+    if _names_a_cloud(out):
+        raise BagError(f"{path} is a bag of many clouds, and {out} the name of one cloud's file", "Name a folder")
     asked = perception.default_words if words is None else words
     vocabulary = Vocabulary.from_words(asked, perception.text, perception.default_words)
     named = SourceSpec("bag", str(path), dict(options or {}))
@@ -108,6 +111,10 @@ def describe(counts: Mapping[str, int]) -> str:
     total = max(sum(counts.values()), 1)
     ranked = sorted(counts.items(), key=lambda item: (item[0] == UNNAMED, -item[1]))
     return "\n".join(f"{100 * count / total:5.1f} %  {name}" for name, count in ranked if count)
+
+
+def _names_a_cloud(out: Path) -> bool:
+    return out.suffix.lower() in (*FORMATS, ".npy")
 
 
 def _write(out: Path, cloud: CloudFile, labels: Labels) -> None:

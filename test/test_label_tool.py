@@ -15,7 +15,7 @@ from ov3d_perception.bags.reader import open_bag
 from ov3d_perception.bags.writer import BagWriter
 from ov3d_perception.cli import main
 from ov3d_perception.datasets.bag import Bag
-from ov3d_perception.errors import DatasetError, PointCloudError, WriteError
+from ov3d_perception.errors import BagError, DatasetError, PointCloudError, WriteError
 from ov3d_perception.inference import LiveModel
 from ov3d_perception.label_tool import LABEL_INFO, LABELLED, describe, label_bag, label_file
 from ov3d_perception.language.vocabulary import Vocabulary
@@ -136,6 +136,12 @@ def test_a_bag_is_labelled_as_its_evaluation_says(model: Perception, drive: Path
         np.testing.assert_array_equal(table["label"], live(frame.sweeps).label)
         np.testing.assert_array_equal(table["x"], scan.xyz[:, 0])
     assert sum(counts.values()) == sum(cloud.width for cloud in clouds)
+
+
+def test_of_a_bag_no_file_of_one_cloud_is_made(model: Perception, drive: Path, tmp_path: Path) -> None:
+    with pytest.raises(BagError, match=r"one cloud's file\. Name a folder"):
+        label_bag(model, drive, tmp_path / "labelled.PLY")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_bag_that_is_not_labelled_to_its_end_is_not_there(
