@@ -25,6 +25,7 @@ from ov3d_perception.geometry.upright import Upright, upright_points
 from ov3d_perception.mapping.navigation.obstacles import ObstacleRule, obstacles, unknown_words
 from ov3d_perception.ros import messages, parameters, qos
 from ov3d_perception.ros.diagnostics import ERROR, STALE, WARN, DiagnosticsPublisher, Health
+from ov3d_perception.ros.guard import GuardedCallbacks
 from ov3d_perception.ros.parameters import parameter
 from ov3d_perception.ros.run import run
 from ov3d_perception.ros.transforms import listen
@@ -73,7 +74,7 @@ class CloudFilterParameters:
         return ObstacleRule(**{name: value for name, value in asdict(self).items() if name in own})
 
 
-class CloudFilterNode(Node):
+class CloudFilterNode(GuardedCallbacks, Node):
     """One callback: a cloud comes, the chosen part of it goes."""
 
     def __init__(self, **options: Any) -> None:

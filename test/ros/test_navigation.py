@@ -320,6 +320,19 @@ def test_chosen_points_keep_stamp_frame_and_bytes(
     assert passed.data.tobytes() == points[rows].tobytes()
 
 
+def test_a_cloud_that_fails_in_a_way_nobody_foresaw_does_not_end_the_node(cloud_filter: Filter) -> None:
+    """Nav2 would go on without obstacles. Here: vocabularies that are numbers, and not finite."""
+    columns = {axis: np.ones(3, np.float32) for axis in "xyz"}
+    columns |= {"label": np.zeros(3, np.uint16), "probability": np.ones(3, np.float32)}
+    strange = messages.point_cloud({**columns, "vocabulary": np.full(3, np.nan, np.float32)}, 1, "roof_lidar")
+    failed = cloud_filter.status(
+        lambda s: int(values_of(s).get("failures", 0)) > 0, lambda: cloud_filter.publish(strange)
+    )
+    assert failed.level == DiagnosticStatus.ERROR
+    set_parameter(cloud_filter.probe, cloud_filter.name, "keep", [""])
+    assert cloud_filter.passed(labelled_cloud()).width > 0
+
+
 def test_words_that_are_no_classes_are_told(cloud_filter: Filter) -> None:
     set_parameter(cloud_filter.probe, cloud_filter.name, "keep", ["car", "unicorn"])
     status = cloud_filter.status(lambda s: "unicorn" in s.message, lambda: cloud_filter.publish(labelled_cloud()))

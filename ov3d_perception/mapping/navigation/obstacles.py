@@ -48,7 +48,8 @@ def obstacles(
     # The row after the last class is for points of none.
     passes = np.append((keep | (not rule.keep)) & ~drop, not rule.keep).astype(bool)
     flat = np.append(flat, False)
-    row = np.where(probability >= rule.min_probability, np.minimum(label.astype(np.int64), len(names)), len(names))
+    classed = (probability >= rule.min_probability) & (label >= 0) & (label < len(names))
+    row = np.where(classed, label, len(names)).astype(np.int64)
     finite = np.isfinite(xyz).all(axis=1)
     may_be_ground = finite & (flat[row] | (not flat.any()))  # words without ground: its shape alone must tell
     height = np.full(len(xyz), np.nan, np.float32)

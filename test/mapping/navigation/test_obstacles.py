@@ -55,6 +55,14 @@ def test_points_that_are_not_finite_do_not_pass() -> None:
     assert result.tolist() == [False, False, False, False]  # labelled car, all of them: there is no ground to stand on
 
 
+@pytest.mark.parametrize("label", [-1, -2, -9, 3, 2**31 - 1])
+def test_a_label_that_names_no_class_is_none(label: int) -> None:
+    """As other programs write it: -1, or numbers beyond the names."""
+    xyz, labels = np.array([[0, 0, 0], [0.1, 0, 1]], np.float32), np.array([1, label], np.int32)
+    for rule, expected in ((ObstacleRule(), True), (ObstacleRule(keep=["grass", "car"]), False)):
+        assert obstacles(rule, NAMES, xyz, labels, np.ones(2, np.float32)).tolist() == [False, expected]
+
+
 @pytest.mark.parametrize("name", ["driveable_surface", "road", "other_flat", "other-ground", "sidewalks", "Grass"])
 def test_the_group_holds_what_label_sets_call_ground(name: str) -> None:
     assert named(["ground"], [name, "car", "wall", "tree"]).tolist() == [True, False, False, False]
