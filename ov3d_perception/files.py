@@ -54,6 +54,12 @@ def replacing(path: Path | str, durable: bool = True) -> Iterator[BinaryIO]:
             temporary.unlink()
 
 
+def write_text(path: Path | str, text: str) -> None:
+    """Write a text in UTF-8 by :func:`replacing`. Raises WriteError."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
 @contextmanager
 def replacing_folder(path: Path | str) -> Iterator[Path]:
     """A place for a folder of the same name, which takes the place of ``path`` when the block ends without an error.

@@ -15,7 +15,7 @@ from jaxtyping import Float32, UInt8
 
 from ov3d_perception.datasets.source import FrameSource
 from ov3d_perception.errors import DatasetError
-from ov3d_perception.files import replacing
+from ov3d_perception.files import replacing, write_text
 from ov3d_perception.language.labelset import LabelSet
 from ov3d_perception.types import UNLABELLED, Camera, Frame, Preparation, Scan, Sweep, View
 
@@ -58,8 +58,7 @@ def is_exam(stem: str) -> bool:
 
 def describe(folder: Path, labelset: str | None, preparation: Preparation) -> None:
     """Write down what the frames of a folder have in common."""
-    with replacing(folder / _ABOUT) as file:
-        file.write(json.dumps({"labelset": labelset, "preparation": asdict(preparation)}).encode())
+    write_text(folder / _ABOUT, json.dumps({"labelset": labelset, "preparation": asdict(preparation)}))
 
 
 def save_frame(path: Path, frame: Frame, about: Mapping[str, np.ndarray] | None = None) -> None:

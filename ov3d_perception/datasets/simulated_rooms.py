@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from ov3d_perception.datasets.sens import SensCalibration, SensFrame, write_sens
 from ov3d_perception.datasets.splits import parse_seeds
-from ov3d_perception.files import replacing
+from ov3d_perception.files import replacing, write_text
 from ov3d_perception.geometry.poses import transform
 from ov3d_perception.sim.camera import rays
 from ov3d_perception.sim.room import carried_through, furnished_room
@@ -41,8 +41,7 @@ def write_rooms(
         names = [f"scene{seed:04d}_00" for seed in seeds]
         for name, seed in tqdm(list(zip(names, seeds, strict=True)), desc=split, unit="room"):
             _write_room(root / "scans" / name, seed, images, image_size, vertex_m)
-        with replacing(root / f"scannetv2_{split}.txt") as file:
-            file.write("".join(f"{name}\n" for name in names).encode())
+        write_text(root / f"scannetv2_{split}.txt", "".join(f"{name}\n" for name in names))
     return root
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from ov3d_perception.evaluation.metrics import Scores
 from ov3d_perception.evaluation.unlabelled import Measures
+from ov3d_perception.files import write_text
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,5 @@ class Result:
 
     def write(self, folder: Path) -> None:
         """``evaluation.json`` and ``evaluation.md`` under ``folder``."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "evaluation.json").write_text(self.to_json())
-        (folder / "evaluation.md").write_text(self.to_markdown())
+        write_text(folder / "evaluation.json", self.to_json())
+        write_text(folder / "evaluation.md", self.to_markdown())

@@ -13,6 +13,7 @@ import yaml
 from ov3d_perception.errors import RecipeError
 from ov3d_perception.evaluation.pixel_pictures import PixelPictures
 from ov3d_perception.evaluation.teachers import compare_teachers, teachers_table
+from ov3d_perception.files import write_text
 from ov3d_perception.language.encoder import load_encoder
 from ov3d_perception.lifting.image_teacher import ImageTeacher
 from ov3d_perception.lifting.sources import open_source, open_vocabulary
@@ -57,11 +58,10 @@ def compare(
     found = compare_teachers(open_source(source), teachers, vocabulary, recipe.pairs, watch)
     table = teachers_table(found)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
         about = {"source": asdict(source), "vocabulary": asdict(recipe.vocabulary), "pairs": asdict(recipe.pairs)}
         figures = {name: {"spec": asdict(specs[name])} | asdict(one) for name, one in found.items()}
-        (out / "teachers.json").write_text(json.dumps({"about": about, "teachers": figures}, indent=2))
-        (out / "teachers.md").write_text(table)
+        write_text(out / "teachers.json", json.dumps({"about": about, "teachers": figures}, indent=2))
+        write_text(out / "teachers.md", table)
     return table
 
 

@@ -16,7 +16,7 @@ from ov3d_perception.fields.evaluate import evaluate
 from ov3d_perception.fields.recipe import FieldRecipe, changed
 from ov3d_perception.fields.run import Models, open_models, train
 from ov3d_perception.fields.scene import Scene
-from ov3d_perception.files import replacing
+from ov3d_perception.files import write_text
 
 _log = logging.getLogger(__name__)
 
@@ -62,10 +62,8 @@ def ablate(
     for scene, row in product(scenes, (row for row in table.rows if not rows or row.name in rows)):
         _run(scene, recipes[row.name], out, models, with_teacher=not row.set)
         summary = collect(names, recipes, table, out)
-        with replacing(out / "ablation.json") as file:
-            file.write(json.dumps({**summary, "recipe": recipe.as_dict()}, indent=1).encode())
-        with replacing(out / "ablation.md") as file:
-            file.write(to_markdown(summary).encode())
+        write_text(out / "ablation.json", json.dumps({**summary, "recipe": recipe.as_dict()}, indent=1))
+        write_text(out / "ablation.md", to_markdown(summary))
     return summary
 
 

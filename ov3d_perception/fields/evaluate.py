@@ -20,7 +20,7 @@ from ov3d_perception.fields.language_branch import render
 from ov3d_perception.fields.reconstruct import psnr
 from ov3d_perception.fields.scene import Scene
 from ov3d_perception.fields.teachers import TeacherSettings, pyramid_of
-from ov3d_perception.files import replacing
+from ov3d_perception.files import replacing, write_text
 from ov3d_perception.language.encoder import Encoder
 from ov3d_perception.methods import ovs3d
 from ov3d_perception.types import UNLABELLED, View
@@ -53,10 +53,8 @@ class FieldResult:
 
     def write(self, folder: Path) -> None:
         """``evaluation.json`` and ``evaluation.md``. Raises WriteError."""
-        with replacing(folder / "evaluation.json") as file:
-            file.write(json.dumps(self.__dict__, indent=1).encode())
-        with replacing(folder / "evaluation.md") as file:
-            file.write(self.to_markdown().encode())
+        write_text(folder / "evaluation.json", json.dumps(self.__dict__, indent=1))
+        write_text(folder / "evaluation.md", self.to_markdown())
 
 
 def evaluate(

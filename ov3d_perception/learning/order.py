@@ -17,7 +17,7 @@ import yaml
 
 from ov3d_perception import stopwatch
 from ov3d_perception.errors import LedgerError
-from ov3d_perception.files import replacing
+from ov3d_perception.files import write_text
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,7 @@ class Run:
             result = json.loads(json.dumps(work()))
             spent = {part: round(all_ - before.get(part, 0.0), 1) for part, all_ in stopwatch.spent().items()}
             self._done[name] = {"seconds": round(time.monotonic() - start, 1), "spent": spent, "result": result}
-            with replacing(self.folder / "state.yaml") as file:
-                file.write(yaml.safe_dump(self._done, sort_keys=False, allow_unicode=True).encode())
+            write_text(self.folder / "state.yaml", yaml.safe_dump(self._done, sort_keys=False, allow_unicode=True))
         return self.result(name)
 
     @property

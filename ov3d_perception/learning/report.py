@@ -16,7 +16,7 @@ from PIL import Image
 
 from ov3d_perception import stopwatch
 from ov3d_perception.evaluation.compare import Comparison
-from ov3d_perception.files import replacing
+from ov3d_perception.files import replacing, write_text
 from ov3d_perception.geometry.upright import upright_points
 from ov3d_perception.inference import LiveModel
 from ov3d_perception.learning.order import Run
@@ -29,8 +29,7 @@ _REACH, _SIZE = 30.0, 560  # metres, pixels
 
 def write_places(folder: Path, places: Sequence[Comparison]) -> None:
     """Keep the comparisons of all places."""
-    with replacing(folder / _PLACES) as file:
-        file.write(json.dumps([asdict(place) for place in places], indent=1).encode())
+    write_text(folder / _PLACES, json.dumps([asdict(place) for place in places], indent=1))
 
 
 def write(
@@ -51,10 +50,8 @@ def write(
             Image.fromarray(_picture(frame, models)).save(file, "PNG")
         pictures.append(path)
     sections = _sections(run, bags, verdict, running, places)
-    with replacing(folder / "report.md") as file:
-        file.write(_markdown(sections, pictures).encode())
-    with replacing(folder / "report.html") as file:
-        file.write(_html(sections, pictures).encode())
+    write_text(folder / "report.md", _markdown(sections, pictures))
+    write_text(folder / "report.html", _html(sections, pictures))
 
 
 Table = list[list[str]]

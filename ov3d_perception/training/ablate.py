@@ -26,6 +26,7 @@ from ov3d_perception.errors import CheckpointError, RecipeError
 from ov3d_perception.evaluation.metrics import scores_of
 from ov3d_perception.evaluation.score import STUDENT_ALL, STUDENT_IN_VIEW, TEACHER_IN_VIEW
 from ov3d_perception.evaluation.tables import Figure, Row, Table, summarise, to_markdown
+from ov3d_perception.files import write_text
 from ov3d_perception.recipes.load import changed, folds_of, phases_of, split_of
 from ov3d_perception.recipes.parse import from_dict
 from ov3d_perception.recipes.specs import Recipe
@@ -77,8 +78,8 @@ def ablate(
             _run(part, row, labelled, out, seed, device)
             gc.collect()  # trainer, module and encoder hold one another; they took 3.6 GB after six runs
         summary = collect(parts, table, labelled, out, seeds)
-        (out / "ablation.json").write_text(json.dumps({**summary, "recipe": recipe.to_dict()}, indent=2))
-        (out / "ablation.md").write_text(to_markdown(summary))
+        write_text(out / "ablation.json", json.dumps({**summary, "recipe": recipe.to_dict()}, indent=2))
+        write_text(out / "ablation.md", to_markdown(summary))
     return summary
 
 

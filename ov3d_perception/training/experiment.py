@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ov3d_perception.errors import RecipeError
-from ov3d_perception.files import replacing
+from ov3d_perception.files import write_text
 from ov3d_perception.language.vocabulary import Vocabulary
 from ov3d_perception.lifting.frames import Counts, Prepared, restore_maps
 from ov3d_perception.lifting.image_teacher import ImageTeacher
@@ -46,8 +46,7 @@ class Run:
         manifest, processes = self.folder / "manifest.json", Processes.of_torchrun()
         if processes.rank == 0 and not manifest.exists():
             found, counts = make()
-            with replacing(manifest) as file:
-                file.write(json.dumps({"frames": [asdict(one) for one in found], "counts": counts.to_dict()}).encode())
+            write_text(manifest, json.dumps({"frames": [asdict(one) for one in found], "counts": counts.to_dict()}))
         processes.wait_for(manifest)
         about = json.loads(manifest.read_text())
         prepared = [Prepared(one["frame"], tuple(one["maps"])) for one in about["frames"]]

@@ -22,6 +22,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from ov3d_perception.errors import CheckpointError
 from ov3d_perception.evaluation.result import Result
+from ov3d_perception.files import write_text
 from ov3d_perception.language.encoder import load_encoder, pick_device
 from ov3d_perception.lifting.image_teacher import ImageTeacher
 from ov3d_perception.lifting.sources import (
@@ -187,4 +188,4 @@ def claim(recipe: Recipe, out: Path, resume: bool) -> None:
             for left in (out / "pairs", *out.glob("phase[0-9]*")):
                 shutil.rmtree(left, ignore_errors=True)
             (out / "times.json").unlink(missing_ok=True)
-        path.write_text(text)
+        write_text(path, text)  # a part of it would be another recipe's at the next start

@@ -11,6 +11,7 @@ import lightning
 import torch
 
 from ov3d_perception import stopwatch
+from ov3d_perception.files import write_text
 
 
 class StepTimes(lightning.Callback):
@@ -53,4 +54,4 @@ class StepTimes(lightning.Callback):
             return
         means = {name: sum(step[name] for step in steps) / len(steps) for name in steps[0]}
         epochs = json.loads(self.path.read_text()) if self.path.exists() else []
-        self.path.write_text(json.dumps([*epochs, {"epoch": trainer.current_epoch, **means}], indent=1))
+        write_text(self.path, json.dumps([*epochs, {"epoch": trainer.current_epoch, **means}], indent=1))

@@ -2,13 +2,16 @@
 
 import dataclasses
 import json
+import resource
+import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from colour_scene import ColourEncoder, Walls, assert_resumes, walls_recipe
 
-from ov3d_perception.errors import CheckpointError, IdentityError, RecipeError
+from ov3d_perception.errors import CheckpointError, IdentityError, RecipeError, WriteError
 from ov3d_perception.evaluation.checkpoint import evaluate_checkpoint
 from ov3d_perception.evaluation.score import STUDENT_ALL, STUDENT_IN_VIEW, TEACHER_IN_VIEW
 from ov3d_perception.inference import Segmenter
@@ -25,6 +28,7 @@ from ov3d_perception.training import calibrate, clouds, run
 from ov3d_perception.training.methods.baselines import KlModule
 from ov3d_perception.training.methods.clip2scene import Clip2SceneModule
 from ov3d_perception.training.methods.openscene import OpenSceneModule
+from ov3d_perception.training.times import StepTimes
 
 
 @pytest.fixture
@@ -215,6 +219,31 @@ def test_a_folder_belongs_to_one_run(recipe, tmp_path):
         run.train(recipe, tmp_path / "out", device="cpu")
     with pytest.raises(CheckpointError, match="another recipe"):
         run.train(dataclasses.replace(recipe, seed=5), tmp_path / "out", resume=True, device="cpu")
+
+
+def test_after_a_full_disk_a_run_can_be_resumed(recipe, tmp_path):
+    """Its recipe is written at each start, and its times at each epoch's end: neither is left cut off."""
+    times = StepTimes(tmp_path)
+    trainer = SimpleNamespace(is_global_zero=True, current_epoch=0)
+    run.claim(recipe, tmp_path, resume=False)
+    (tmp_path / "last.ckpt").touch()
+    times.steps = [{"data": 0.1, "network": 0.2}]
+    times.on_train_epoch_end(trainer, None)
+    limits, former = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        for write in (
+            lambda: run.claim(recipe, tmp_path, resume=True),
+            lambda: times.on_train_epoch_end(trainer, None),
+        ):
+            with pytest.raises(WriteError, match="Free some space"):
+                write()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, former)
+    run.claim(recipe, tmp_path, resume=True)
+    times.on_train_epoch_end(trainer, None)
+    assert len(json.loads((tmp_path / "times.json").read_text())) == 2
 
 
 def test_words_of_another_encoder_are_refused_before_any_work(recipe, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ov3d_perception.fields.sources.llff import pose_row
-from ov3d_perception.files import replacing
+from ov3d_perception.files import replacing, write_text
 from ov3d_perception.sim.still_life import BOX, carried_camera, photograph, still_life
 from ov3d_perception.types import UNLABELLED, View
 
@@ -41,15 +41,13 @@ def write_still_life(
                 _write(folder / "segmentations" / f"{number:02d}" / f"{word}.png", mask)
             assert not (picture.classes == UNLABELLED).any()
     (folder / "segmentations").mkdir(parents=True, exist_ok=True)
-    with replacing(folder / "segmentations" / "classes.txt") as file:
-        file.write("".join(f"{word}\n" for word in sorted(life.words)).encode())
+    write_text(folder / "segmentations" / "classes.txt", "".join(f"{word}\n" for word in sorted(life.words)))
     with replacing(folder / "poses_bounds.npy") as file:
         np.save(file, np.stack(rows))
     intrinsics = {"w": camera.width, "h": camera.height, "fl_x": camera.K[0, 0], "fl_y": camera.K[1, 1],
                   "cx": camera.K[0, 2] + 0.5, "cy": camera.K[1, 2] + 0.5}  # fmt: skip
     content = {"camera_model": "OPENCV", **intrinsics, "aabb": BOX.tolist(), "frames": frames}
-    with replacing(folder / "transforms.json") as file:
-        file.write(json.dumps(content, indent=1).encode())
+    write_text(folder / "transforms.json", json.dumps(content, indent=1))
 
 
 def _write(path: Path, image: np.ndarray) -> None:
