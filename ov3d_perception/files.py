@@ -15,7 +15,8 @@ from typing import BinaryIO
 
 from ov3d_perception.errors import WriteError
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Of an OSError where a disk, a quota or a limit on files is full."""
 _LOCK = "lock"  # of a temporary folder: a file in it
 
 
@@ -154,9 +155,9 @@ def _refusals_of(target: Path) -> Iterator[None]:
         raise refused(target, error) from error
 
 
-def refused(target: Path, error: OSError) -> WriteError:
+def refused(target: Path | str, error: OSError) -> WriteError:
     """What the file system said against ``target``, with the remedy."""
     remedy = "Choose a folder that exists and may be written to"
-    if error.errno in _FULL:
+    if error.errno in FULL:
         remedy = "Free some space there, or choose another disk; whatever was there before is untouched"
     return WriteError(f"{target} could not be written ({error.strerror or error})", remedy)

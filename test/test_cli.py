@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +106,20 @@ def test_a_file_where_a_folder_is_needed_is_one_line(tmp_path: Path) -> None:
     recipe = "config/train/openscene_demo.yaml"
     result = run("train", recipe, "--out", str(tmp_path / "run"), "--set", f"train.root={tmp_path}")
     assert result.returncode == 2 and "run cannot be used here (File exists)" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    """Also where files are written in place: those of a data set, whose tables come last."""
+    command = [sys.executable, "-m", "ov3d_perception.cli", "simulate", str(tmp_path / "street")]
+    result = subprocess.run(
+        [*command, "--nuscenes", "0", "1000", "--seconds", "0.5"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000)),
+    )
+    assert result.returncode == 2 and "could not be written (File too large). Free some space" in result.stderr
     assert "Traceback" not in result.stderr
 
 

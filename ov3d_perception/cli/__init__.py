@@ -29,6 +29,7 @@ from ov3d_perception.cli import (
 )
 from ov3d_perception.cli.common import Entered
 from ov3d_perception.errors import Ov3dError
+from ov3d_perception.files import FULL, refused
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -65,7 +66,8 @@ def _options(
 
 
 def main() -> None:
-    """Entry point: known errors, and paths that cannot be what they should be, are a line on stderr; exit status 2."""
+    """Entry point: known errors, full disks, and paths that cannot be what they should be, are a line on stderr; exit
+    status 2."""
     Entered.as_process = True
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
@@ -75,4 +77,9 @@ def main() -> None:
         sys.exit(2)
     except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
         print(f"ov3d: {error.filename} cannot be used here ({error.strerror}). Name another path.", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        print(f"ov3d: {refused(error.filename or 'A file', error)}", file=sys.stderr)
         sys.exit(2)

@@ -56,4 +56,4 @@ def write_scan(path: Path, scan: Scan) -> None:
     """What :func:`read_scan` reads; intensities become integers of 0..255, as nuScenes has them."""
     ring = np.zeros(len(scan)) if scan.ring is None else scan.ring
     columns = [-scan.xyz[:, 1], scan.xyz[:, 0], scan.xyz[:, 2], np.round(scan.intensity * 255), ring]
-    np.stack(columns, axis=1).astype(np.float32).tofile(path)
+    path.write_bytes(np.stack(columns, axis=1).astype(np.float32).tobytes())  # numpy's tofile hides why it fails

@@ -161,7 +161,7 @@ class _Writer:
     def _labels(self, frame: Frame, lidar: Row) -> None:
         labels = np.full(len(frame.sweeps[0].scan), UNLABELLED) if frame.labels is None else frame.labels
         place = f"lidarseg/{self.version}/{lidar['token']}_lidarseg.bin"
-        self.raw[labels].tofile(self._path(place))
+        self._path(place).write_bytes(self.raw[labels].tobytes())
         row = {"token": lidar["token"], "sample_data_token": lidar["token"], "filename": place}
         self.tables["lidarseg"].append(row)
 
