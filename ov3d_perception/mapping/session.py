@@ -166,14 +166,14 @@ class MapSession:
         """Add point features to the map that :meth:`map_of` gives; False, and nothing happens, if it gives none.
 
         centres, features, stamp (ns), sensor: as :meth:`SemanticMap.integrate`. max_age: forget voxels that were last
-        seen more than this before the newest ones, seconds; 0 forgets none. Raises IdentityError, MapError.
+        seen more than this before ``stamp``, seconds; 0 forgets none. Raises IdentityError, MapError.
         """
         semantic_map = self.map_of(basis_id, voxel_size)
         if semantic_map is None:
             return False
         semantic_map.integrate(centres, features, stamp, sensor)
-        if max_age > 0:
-            semantic_map.drop_older(semantic_map.newest - int(max_age * 1e9))
+        if max_age > 0:  # by this scan, not the newest one: after a clock was set back nothing would stay
+            semantic_map.drop_older(stamp - int(max_age * 1e9))
         return True
 
     def clear(self) -> int:

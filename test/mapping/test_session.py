@@ -86,6 +86,17 @@ def test_voxels_that_are_too_old_go() -> None:
     assert len(site.map or ()) == 1
 
 
+def test_what_is_seen_after_the_clock_was_set_back_stays() -> None:
+    """A simulation begins anew: its scans are older than all there is."""
+    site = session(1)
+    features = np.float32([[1, 0, 0]])
+    site.integrate(BASIS.basis_id, 0.2, np.float32([[50, 0, 0]]), features, 1000 * 10**9, max_age=10.0)
+    for second, x in ((1, 60), (2, 70), (30, 80)):
+        site.integrate(BASIS.basis_id, 0.2, np.float32([[x, 0, 0]]), features, second * 10**9, max_age=10.0)
+        assert site.map is not None and np.isclose(site.map.centres(site.map.occupied()[1])[:, 0], x, atol=0.2).any()
+    assert len(site.map or ()) == 2, "what the former pass saw last, and what this one saw within ten seconds"
+
+
 def test_an_answer_in_a_line() -> None:
     answer = session().ask(["car", "tree", "flurb", "a Car"])
     assert answer.words == ["car", "tree", "flurb"] and list(answer.unknown) == ["flurb"]
