@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ class Mixed(FrameSource):
     """The frames of all sources, one source after the other.
 
     root: what a source's relative root starts from. sources: mappings with ``dataset`` and ``root``, and if wanted
-    ``options``, ``every`` (take each n-th frame) and ``repeat`` (how often a frame comes in an epoch). Sequences are
+    ``options``, ``every`` (take each n-th frame) and ``repeat`` (how often a frame comes in an epoch). A root with
+    ``*`` or ``?`` stands for all that it matches, in the order of their names, each a source of its own. Sequences are
     named ``<number>-<dataset>/<sequence>``, so that no frame is taken for another source's neighbour.
 
     The network asks for clouds prepared as the first source's. Labels are kept where all sources have labels of one
@@ -30,6 +32,7 @@ class Mixed(FrameSource):
 
     def __init__(self, root: str | Path, sources: Sequence[Mapping[str, Any]] = ()) -> None:
         _check(sources)
+        sources = [one for source in sources for one in _matches(Path(root), source)]
         self._sources = [_open(Path(root), source) for source in sources]
         self._names = [f"{number}-{source['dataset']}" for number, source in enumerate(sources)]
         self._index = [
@@ -75,6 +78,17 @@ def _check(sources: Sequence[Mapping[str, Any]]) -> None:
         for name in ("every", "repeat"):
             if not isinstance(count := source.get(name, 1), int) or count < 1:
                 raise DatasetError(f"{name}: {count!r} of a mix is no number from 1 up", remedy)
+
+
+def _matches(root: Path, source: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The sources that one entry of the list stands for. Raises DatasetError for a pattern that nothing matches."""
+    pattern = root / source["root"]
+    if not any(sign in str(source["root"]) for sign in "*?"):
+        return [source]
+    found = sorted(glob(str(pattern)))
+    if not found:
+        raise DatasetError(f"Nothing matches {pattern}, a source of a mix", "Correct the pattern, or name the source")
+    return [{**source, "root": path} for path in found]
 
 
 def _open(root: Path, source: Mapping[str, Any]) -> FrameSource:

@@ -97,6 +97,8 @@ class NetworkSpec:
     """The student: ``arch`` at ``width``, point ``inputs`` and ``voxel_size`` in metres.
 
     init: a checkpoint of the same network to start from, of another site or another encoder; then its head is not used.
+    keep: share of ``init``'s weights in what the training leaves, the rest is what was learned: between the two a
+    network knows most of the new place, and of others as much as before (WiSE-FT, Wortsman et al., CVPR 2022).
     """
 
     arch: str = "MinkUNet14A"
@@ -104,6 +106,7 @@ class NetworkSpec:
     inputs: tuple[str, ...] = ("ones", "intensity")
     voxel_size: float = 0.1
     init: str | None = None
+    keep: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ def unused_options(recipe: Recipe) -> dict[str, str]:
         reasons["optimiser.warmup"] = f"optimiser.schedule {recipe.optimiser.schedule!r} does not read it"
     if isinstance(method, OpenSceneSpec) and not recipe.pairs.basis:
         reasons["method.held"] = "there are no directions to hold the head to: pairs.basis is 0"
+    if recipe.network.init is None:
+        reasons["network.keep"] = "there is no network.init to keep weights of"
     if recipe.teacher.passes:
         sizes = ("teacher.size", "teacher.scales", "teacher.key_smoothing")
         reasons |= dict.fromkeys(sizes, "teacher.passes say it otherwise")

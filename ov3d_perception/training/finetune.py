@@ -97,6 +97,7 @@ def _for_labels(recipe: Recipe, split: str, init: Path | None, fast: bool) -> Re
         {
             "train": asdict(split_of(recipe, split)),
             "network.init": None if init is None else str(init),
+            "network.keep": 0.0,
             "method.name": "labels",
             "optimiser.epochs": 1 if fast else spec.epochs,
             "optimiser.learning_rate": spec.learning_rate,

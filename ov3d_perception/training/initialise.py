@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -50,6 +51,11 @@ def start_from(network: nn.Module, path: Path, spec: NetworkSpec, identity: Enco
         )
     weights = source.state_dict()
     if info.head_bias or not info.identity.compatible(identity):
+        if spec.keep:
+            raise CheckpointError(
+                f"The head of {path} ({info.identity}) is of no use to the teacher {identity}: nothing of it can be kept",
+                "Leave out network.keep, or start from a network of that teacher",
+            )
         weights = {name: value for name, value in weights.items() if not name.startswith(HEAD)}
         log.info(
             "%s speaks of %s%s, the teacher is %s: the head starts anew",
@@ -61,6 +67,20 @@ def start_from(network: nn.Module, path: Path, spec: NetworkSpec, identity: Enco
     for name in STEM & weights.keys():
         weights[name] = _by_input(weights[name], info.inputs, spec.inputs)
     network.load_state_dict(weights, strict=False)
+
+
+def keep(network: nn.Module, recipe: Recipe, identity: EncoderIdentity) -> None:
+    """Draw the trained ``network`` towards ``network.init``: ``network.keep`` times its weights and statistics, and the
+    rest of its own. A network that was trained on from another is linked to it by a way on which all do well, and
+    between the two is often surer of places that neither was trained on (Wortsman et al., CVPR 2022).
+
+    Raises CheckpointError as :func:`start_from`.
+    """
+    share, start = recipe.network.keep, network_of(recipe, identity).state_dict()
+    with torch.no_grad():
+        for name, value in network.state_dict().items():
+            if value.is_floating_point():  # in place; the others count steps
+                value.lerp_(start[name].to(value), share)
 
 
 def _by_input(kernel: Float[Tensor, "k i o"], theirs: Sequence[str], ours: Sequence[str]) -> Float[Tensor, "k j o"]:

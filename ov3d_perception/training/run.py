@@ -46,7 +46,7 @@ from ov3d_perception.training.data.loader import Loader
 from ov3d_perception.training.data.sampler import EpochSampler
 from ov3d_perception.training.experiment import Experiment, Run, experiment_of
 from ov3d_perception.training.frozen_norm import FrozenNorm
-from ov3d_perception.training.initialise import network_of
+from ov3d_perception.training.initialise import keep, network_of
 from ov3d_perception.training.kept_memory import keep_freed_memory
 from ov3d_perception.training.processes import Processes, synchronise
 from ov3d_perception.training.student import Student
@@ -107,6 +107,8 @@ def train(recipe: Recipe, out: Path, resume: bool = False, device: str = "auto",
             callback.missing = skipped_in(source)
         module = fit(phase, folder, experiment, callback, device)
         network, counts = module.student.requires_grad_(True), experiment.counts
+    if recipe.network.keep:
+        keep(module.student, recipe, teacher.identity)
     return callback.finish(module, counts)
 
 

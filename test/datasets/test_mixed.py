@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,6 +47,19 @@ def test_frames_come_source_by_source_thinned_and_repeated():
     np.testing.assert_array_equal(source[5].sweeps[0].scan.xyz, Walls("", first=10, frames=5)[2].sweeps[0].scan.xyz)
     np.testing.assert_array_equal(source[5].labels, Walls("", first=10, frames=5)[2].labels)
     assert source.sequences == ("0-walls/a", "1-walls/a") and source.labelset.names == ("red", "green")
+
+
+def test_a_pattern_stands_for_all_that_it_matches(tmp_path):
+    for name in ("b1", "a", "b0"):
+        (tmp_path / name).mkdir()
+    one = {"dataset": "walls", "options": {"frames": 1}, "repeat": 2}
+    source = open_dataset("mixed", str(tmp_path), sources=[{**one, "root": "a"}, {**one, "root": "b?"}])
+    assert [frame.name[0] for frame in source] == ["0", "0", "1", "1", "2", "2"]
+    assert len({drive_of(frame) for frame in source}) == 3
+    opened = [Path(str(walls.root)).name for walls in source._sources]
+    assert opened == ["a", "b0", "b1"]
+    with pytest.raises(DatasetError, match=r"Nothing matches .*c\*"):
+        open_dataset("mixed", str(tmp_path), sources=[{**one, "root": "c*"}])
 
 
 def test_no_frame_is_a_neighbour_of_another_sources():

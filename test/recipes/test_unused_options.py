@@ -97,3 +97,8 @@ def test_only_the_keys_that_are_asked_for_are_checked():
     check_options(recipe, ["seed"])
     with pytest.raises(RecipeError, match=r"^teacher\.online has no effect: [^;]*Remove teacher\.online, or"):
         check_options(recipe, ["teacher.online"])
+
+
+def test_weights_can_be_kept_of_a_start_alone():
+    assert list(unused_options(changed(RECIPE, {"network.keep": 0.5}))) == ["network.keep"]
+    assert not unused_options(changed(RECIPE, {"network.keep": 0.5, "network.init": "other.safetensors"}))

@@ -212,6 +212,22 @@ def test_a_run_killed_in_any_phase_resumes_to_the_same_weights(recipe, tmp_path,
     assert_resumes(planned, tmp_path, monkeypatch, (OpenSceneModule, 6), (KlModule, 3))
 
 
+def test_the_start_is_kept_in_part(recipe, tmp_path):
+    """Of the weights of the first run the second ends with all, or half."""
+    short = changed(recipe, {"optimiser.epochs": 1})
+    run.train(short, tmp_path / "first", device="cpu")
+    first = str(tmp_path / "first" / "student.safetensors")
+    ends = []
+    for keep in (0.0, 0.5, 1.0):
+        run.train(changed(short, {"network.init": first, "network.keep": keep}), tmp_path / f"{keep}", device="cpu")
+        ends.append(load_checkpoint(tmp_path / f"{keep}" / "student.safetensors")[0].state_dict())
+    start, (learned, half, kept) = load_checkpoint(first)[0].state_dict(), ends
+    for name in ("final.kernel", "conv0p1s1.kernel", "bn0.bn.running_var"):
+        assert not torch.equal(learned[name], start[name])
+        torch.testing.assert_close(kept[name], start[name], rtol=0, atol=0)
+        torch.testing.assert_close(half[name], (learned[name] + start[name]) / 2, rtol=2e-3, atol=1e-4)
+
+
 def test_a_folder_belongs_to_one_run(recipe, tmp_path):
     recipe = dataclasses.replace(recipe, optimiser=dataclasses.replace(recipe.optimiser, epochs=1))
     run.train(recipe, tmp_path / "out", device="cpu")
