@@ -53,7 +53,7 @@ def start_from(network: nn.Module, path: Path, spec: NetworkSpec, identity: Enco
     if info.head_bias or not info.identity.compatible(identity):
         if spec.keep:
             raise CheckpointError(
-                f"The head of {path} ({info.identity}) is of no use to the teacher {identity}: nothing of it can be kept",
+                f"The head of {path} ({info.identity}) is of no use to {identity}, so nothing of it can be kept",
                 "Leave out network.keep, or start from a network of that teacher",
             )
         weights = {name: value for name, value in weights.items() if not name.startswith(HEAD)}
