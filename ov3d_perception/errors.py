@@ -40,6 +40,10 @@ class BagError(Ov3dError):
     """A bag that is missing, truncated, or lacks a needed topic."""
 
 
+class NoPosesError(DatasetError):
+    """A recording in which no scan has a pose in the fixed frame."""
+
+
 class DamagedBagError(BagError):
     """A bag whose bytes are cut off or wrong: a part of it may be saved."""
 

@@ -35,7 +35,7 @@ from ov3d_perception.bags.streams import (
     read_tf_stream,
 )
 from ov3d_perception.datasets.source import FrameSource, require
-from ov3d_perception.errors import DatasetError, ImageError, PointCloudError, TransformError
+from ov3d_perception.errors import DatasetError, ImageError, NoPosesError, PointCloudError, TransformError
 from ov3d_perception.geometry.cameras import project
 from ov3d_perception.geometry.deskew import deskew
 from ov3d_perception.geometry.poses import invert, transform
@@ -74,7 +74,8 @@ class Bag(FrameSource):
     middle of the scan than this many seconds are left out. tolerance: how far beyond the recorded TF a stamp may
     lie, in seconds. stretch: which part of the drive, as shares of its scans: (0.8, 1.0) is its last fifth.
 
-    Raises BagError (damage), DatasetError that lists what is missing: topics, calibration, transforms.
+    Raises BagError (damage), DatasetError that lists what is missing: topics, calibration, transforms; NoPosesError
+    where the poses of all scans are among that.
     """
 
     def __init__(
@@ -130,6 +131,7 @@ class Bag(FrameSource):
         self._find_up(imu, problems)
         self._cameras = list(self._find_cameras(cameras, camera_axes, problems)) if images else []
         self._posed = self._posed_scans(problems)
+        kind = DatasetError if self._posed else NoPosesError
         first_share, last_share = (float(share) for share in stretch)
         if not 0 <= first_share < last_share <= 1:
             problems.append(f"stretch is {stretch}, it must be two rising shares, such as [0.8, 1.0]")
@@ -142,7 +144,7 @@ class Bag(FrameSource):
         remedy = (
             "Record points, images with camera_info, tf and tf_static together, or name the cameras to use: cameras="
         )
-        require(self.root, problems, remedy)
+        require(self.root, problems, remedy, kind)
         self._warn_of_blind_cameras()
 
     def __len__(self) -> int:

@@ -10,7 +10,7 @@ from ov3d_perception.bags.clouds import choose_cloud
 from ov3d_perception.bags.reader import open_bag
 from ov3d_perception.datasets.bag import Bag
 from ov3d_perception.datasets.registry import open_dataset
-from ov3d_perception.errors import DatasetError
+from ov3d_perception.errors import NoPosesError
 
 _log = logging.getLogger(__name__)
 
@@ -23,8 +23,8 @@ def scans_of_bag(path: Path, options: dict[str, Any], framed: bool) -> Bag:
     """
     try:
         return _opened(path, options)
-    except DatasetError as error:
-        if framed or "has a pose in" not in error.cause:
+    except NoPosesError as error:
+        if framed:
             raise
         with open_bag(path) as bag:
             frame = next(iter(bag.messages([choose_cloud(bag, options.get("points"))]))).decode().header.frame_id

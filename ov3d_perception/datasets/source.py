@@ -55,8 +55,8 @@ class FrameSource(Sequence[Frame], ABC):
         return (self.frame(index) for index in range(len(self)))
 
 
-def require(root: Path, problems: list[str], remedy: str) -> None:
-    """Raises one DatasetError that lists all problems found under ``root``; silent when there are none."""
+def require(root: Path, problems: list[str], remedy: str, kind: type[DatasetError] = DatasetError) -> None:
+    """Raises one DatasetError, of that kind, that lists all problems found under ``root``; silent where none are."""
     if problems:
         listed = "".join(f"\n  - {problem}" for problem in problems)
-        raise DatasetError(f"{len(problems)} missing or inconsistent files under {root}:{listed}\n", remedy)
+        raise kind(f"{len(problems)} missing or inconsistent files under {root}:{listed}\n", remedy)

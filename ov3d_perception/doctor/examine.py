@@ -21,7 +21,7 @@ from ov3d_perception.datasets.bag import Bag as BagFrames
 from ov3d_perception.doctor import poses, sensors, timing
 from ov3d_perception.doctor.dataset import Also, check_frames
 from ov3d_perception.doctor.report import Finding, Report, Severity
-from ov3d_perception.errors import BagError, DatasetError, Ov3dError, PointCloudError
+from ov3d_perception.errors import BagError, DatasetError, NoPosesError, Ov3dError, PointCloudError
 from ov3d_perception.read_ahead import read_ahead
 from ov3d_perception.types import Frame
 
@@ -168,7 +168,5 @@ def _read(source: BagFrames, numbers: Int64[np.ndarray, " n"]) -> Iterator[Frame
 def _source(path: Path, topic: str, cameras: list[str], frame: str, how: Examination) -> tuple[BagFrames, bool]:
     try:
         return BagFrames(path, topic, cameras, fixed_frame=how.fixed_frame, tf=how.tf, base_frame=how.base_frame), True
-    except DatasetError as error:
-        if "has a pose in" not in error.cause:
-            raise
+    except NoPosesError:
         return BagFrames(path, topic, cameras, fixed_frame=frame, deskew=False, base_frame=how.base_frame), False

@@ -16,7 +16,7 @@ from ov3d_perception.datasets.source import FrameSource
 from ov3d_perception.doctor.calibration import CHECK
 from ov3d_perception.doctor.examine import Examination, examine
 from ov3d_perception.doctor.report import Finding, Severity
-from ov3d_perception.errors import DatasetError, Ov3dError
+from ov3d_perception.errors import DatasetError, NoPosesError, Ov3dError
 from ov3d_perception.lifting.sources import FrameSubset
 from ov3d_perception.types import Frame
 
@@ -28,7 +28,6 @@ _PROBED = 40
 _MOST_WINDOW, _BESIDE_S = 5, 0.5
 _APART_DEG = 1.0  # half a metre at 30 m: from here on a calibration that cannot be told is asked about
 _MANY_EDGES = 2000  # points; with fewer, that none meets an edge of the images tells nothing
-_NO_POSE = "has a pose in"
 _log = logging.getLogger(__name__)
 
 
@@ -47,9 +46,7 @@ def look(bag: Path, options: Mapping[str, Any], odometry: Path) -> dict[str, Any
     options = dict(options)
     try:
         source = open_bag_frames(bag, options)
-    except DatasetError as error:
-        if _NO_POSE not in str(error):
-            raise
+    except NoPosesError:
         options |= {"tf": str(_poses(bag, odometry, options.get("points"), options.get("fixed_frame", "odom")))}
         source = open_bag_frames(bag, options)
     probed = np.unique(np.linspace(0, len(source) - 1, min(_PROBED, len(source))).astype(int)).tolist()

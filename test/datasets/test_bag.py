@@ -21,7 +21,7 @@ from ov3d_perception.bags.writer import BagWriter
 from ov3d_perception.datasets.bag import Bag
 from ov3d_perception.datasets.registry import open_dataset
 from ov3d_perception.datasets.semantickitti_bag import from_semantickitti
-from ov3d_perception.errors import DatasetError, PointCloudError
+from ov3d_perception.errors import DatasetError, NoPosesError, PointCloudError
 from ov3d_perception.geometry.association import associate
 from ov3d_perception.geometry.cameras import resized
 from ov3d_perception.geometry.poses import transform
@@ -191,8 +191,9 @@ def test_workers_of_a_data_loader_may_have_it(record: Callable[..., Path]) -> No
     ],
 )
 def test_what_is_missing_is_named(record: Callable[..., Path], leave_out: list[str], cause: str) -> None:
-    with pytest.raises(DatasetError, match=cause):
+    with pytest.raises(DatasetError, match=cause) as raised:
         Bag(record(*leave_out), labelset="street")
+    assert isinstance(raised.value, NoPosesError) == (leave_out[0] in ("/tf", "/tf_static"))
 
 
 def test_rectified_images_are_seen_by_p_in_the_frame_turned_by_r(record: Callable[..., Path]) -> None:
@@ -257,7 +258,7 @@ def test_clouds_without_points_cost_their_frames_only(tmp_path: Path, record: Ca
 
 
 def test_a_bag_without_the_fixed_frame_is_told_which_there_is(record: Callable[..., Path]) -> None:
-    with pytest.raises(DatasetError, match=r"no scan has a pose in 'map', which TF lacks.*fixed_frame.* 'odom'"):
+    with pytest.raises(NoPosesError, match=r"no scan has a pose in 'map', which TF lacks.*fixed_frame.* 'odom'"):
         Bag(record(), fixed_frame="map")
     with pytest.raises(DatasetError, match="Nothing in TF moves"):
         Bag(record("/tf"))
