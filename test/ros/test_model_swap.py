@@ -157,7 +157,8 @@ def test_no_scan_is_lost_while_networks_come_and_go(lidar, labelled, networks, d
         for name in ("second", "first", "second"):
             assert load(lidar, networks / f"{name}.safetensors").success
         assert roll_back(lidar).success
-        lidar.probe.wait_for(lambda: len(sent) > 5, "scans enough, however fast the swaps were")
+        # More than are asked for below: a best-effort scan may get lost on its way to the node.
+        lidar.probe.wait_for(lambda: len(sent) > 10, "scans enough, however fast the swaps were")
     finally:
         done.set()
         driver.join()
