@@ -82,12 +82,14 @@ def _check(sources: Sequence[Mapping[str, Any]]) -> None:
 
 def _matches(root: Path, source: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The sources that one entry of the list stands for. Raises DatasetError for a pattern that nothing matches."""
-    pattern = root / source["root"]
-    if not any(sign in str(source["root"]) for sign in "*?"):
+    pattern = str(source["root"])
+    if not any(sign in pattern for sign in "*?"):
         return [source]
-    found = sorted(glob(str(pattern)))
+    found = sorted(glob(pattern, root_dir=root))
     if not found:
-        raise DatasetError(f"Nothing matches {pattern}, a source of a mix", "Correct the pattern, or name the source")
+        raise DatasetError(
+            f"Nothing matches {root / pattern}, a source of a mix", "Correct the pattern, or name the source"
+        )
     return [{**source, "root": path} for path in found]
 
 

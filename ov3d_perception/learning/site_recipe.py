@@ -59,6 +59,7 @@ def site_recipe(
         "repeat": 1,
         "validate_every": 1_000_000,
         "network.init": str(running),
+        "network.keep": 0.0,  # a wish for one order, not for all after it
         "teacher.cache_gb": cache_gb,
         "optimiser.batch": 1,
         "optimiser.workers": 0,  # a run is one process, and ended as one

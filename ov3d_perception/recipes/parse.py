@@ -20,6 +20,7 @@ _SEE = "See the recipes in config/train"
 _LEAST = dict.fromkeys(("epochs", "batch", "accumulate", "repeat", "every", "sweeps", "validate_every"), 1)
 _LEAST |= {"seed": 0, "workers": 0}
 _ABOVE_ZERO = {"voxel_size", "width", "downsample"}
+_SHARES = {"keep", "frozen_norm"}
 
 
 class _FieldError(ValueError):
@@ -60,6 +61,8 @@ def _out_of_range(section: Any, place: str) -> Iterator[str]:
                 yield f"{where} is {value}, not {_LEAST[name]} or more"
             if name in _ABOVE_ZERO and not value > 0:
                 yield f"{where} is {value}, not above 0"
+            if name in _SHARES and not 0 <= value <= 1:
+                yield f"{where} is {value}, not between 0 and 1"
 
 
 def _describe(error: BaseException, kind: type | None) -> str:

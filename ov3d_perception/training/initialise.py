@@ -40,7 +40,8 @@ def start_from(network: nn.Module, path: Path, spec: NetworkSpec, identity: Enco
 
     The head comes along only if it has no bias and speaks of the same encoder. Of the first convolution comes what
     concerns the inputs that both have, by name; a new input starts at zero.
-    Raises CheckpointError as loading does, and where the checkpoint's network is not the one that ``spec`` describes.
+    Raises CheckpointError as loading does, where the checkpoint's network is not the one that ``spec`` describes, and
+    where its weights are to be kept (``spec.keep``) and its head cannot be.
     """
     source, info = load_checkpoint(path)
     theirs, ours = (info.arch, info.width, info.voxel_size), (spec.arch, spec.width, spec.voxel_size)

@@ -37,6 +37,12 @@ def test_it_goes_on_from_the_running_network_with_its_teacher_and_words() -> Non
     assert recipe.validation is None and recipe.vocabulary is not None and Path(recipe.vocabulary.text).exists()
 
 
+def test_what_one_order_kept_of_its_start_is_no_wish_of_the_next() -> None:
+    kept = changed(OWN, {"network.init": "first.safetensors", "network.keep": 0.5})
+    assert site_recipe(kept, RUNNING, SOURCES, 2).network.keep == 0.0
+    assert site_recipe(kept, RUNNING, SOURCES, 2, changes=["network.keep=0.3"]).network.keep == 0.3
+
+
 def test_ggsd_has_two_phases_of_all_epochs() -> None:
     first, second = phases_of(site_recipe(OWN, RUNNING, SOURCES, 10, "ggsd"))
     assert (first.optimiser.epochs, second.optimiser.epochs) == (7, 3)

@@ -77,6 +77,7 @@ def test_environment_variables_are_filled_in(tmp_path, monkeypatch):
         ("validate_every=0", "recipe.validate_every is 0"),
         ("train.every=0", "recipe.train.every is 0"),
         ("network.voxel_size=0.0", "recipe.network.voxel_size is 0.0, not above 0"),
+        ("network.keep=1.5", "recipe.network.keep is 1.5, not between 0 and 1"),
         ("network.voxel_size=.nan", "recipe.network.voxel_size is nan, not above 0"),
         ("finetune={splits: {'1%': {dataset: bag, root: a, every: -1}}}", "recipe.finetune.splits.every is -1"),
     ],
