@@ -37,7 +37,8 @@ def test_topics_that_nobody_hears_and_what_was_sent_are_found(probe: Probe) -> N
     sender = threading.Thread(target=send)
     sender.start()
     try:
-        command = [sys.executable, "-m", "ov3d_perception.cli", "doctor", "--live", "--seconds", "3", "--json"]
+        # Fast DDS may take three seconds until the recorder hears a publisher.
+            command = [sys.executable, "-m", "ov3d_perception.cli", "doctor", "--live", "--seconds", "8", "--json"]
         ended = subprocess.run(
             [*command, "--points", "/doctor/points"], capture_output=True, text=True, timeout=90, check=False
         )
