@@ -38,7 +38,7 @@ def test_topics_that_nobody_hears_and_what_was_sent_are_found(probe: Probe) -> N
     sender.start()
     try:
         # Fast DDS may take three seconds until the recorder hears a publisher.
-            command = [sys.executable, "-m", "ov3d_perception.cli", "doctor", "--live", "--seconds", "8", "--json"]
+        command = [sys.executable, "-m", "ov3d_perception.cli", "doctor", "--live", "--seconds", "8", "--json"]
         ended = subprocess.run(
             [*command, "--points", "/doctor/points"], capture_output=True, text=True, timeout=90, check=False
         )
