@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 from threading import RLock
@@ -34,6 +35,8 @@ CHUNK = 65536  # rows that a reader takes at a time
 EVICTIONS = ("oldest", "farthest")
 _EVICT_FRACTION = 0.01  # of the map is evicted at once, so that eviction is rare
 _COUNTED_ROWS = 1 << 18  # at most, to estimate how many voxels have each code
+_SET_BACK_NS = 10_000_000_000  # a scan that is so much older than the newest one says that the clock was set back
+_CLOCKS = 8  # that are told apart; what was seen by earlier ones counts as seen by one
 _CODE_PERIOD = 4  # hits after which a voxel's code is checked again; a new voxel gets its code at once
 
 
@@ -43,7 +46,8 @@ class SemanticMap:
     Each feature is scaled to ``|z W| = 1`` before it is averaged, so the mean of z stands for the mean of unit
     embeddings. A voxel counts at most ``weight_cap`` integrations; after that the mean forgets exponentially. A voxel
     that later scans look through is removed (see :meth:`integrate`). The map never holds more than ``max_voxels``: when
-    it is full, it evicts a hundredth, those seen longest ago or those farthest from the sensor.
+    it is full, it evicts a hundredth, those seen longest ago or those farthest from the sensor. Where the clock was set
+    back (a scan more than 10 s older than the newest), all that was seen before counts as seen longer ago.
 
     A voxel takes less than 100 bytes: its mean at one byte a channel (:mod:`quantisation`), a :mod:`codebook` entry for
     scoring, key, stamps, weights, and its share of the index and the tiles.
@@ -53,8 +57,8 @@ class SemanticMap:
 
     voxel_size: edge in metres. head: W (C, D) of the network. identity: the encoder whose space z W lies in.
     logit_scale: that encoder's factor from cosines to logits. frame_id: frame of the map. basis_id: hash of W. basis:
-    (c, D), the coordinates that means are kept in. newest: stamp (ns) of the newest integration, 0 before the first.
-    evicted: voxels dropped for the bound so far. eviction: "oldest" or "farthest".
+    (c, D), the coordinates that means are kept in. newest: stamp (ns) of the newest integration by the present clock,
+    0 before the first. evicted: voxels dropped for the bound so far. eviction: "oldest" or "farthest".
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class SemanticMap:
         self._index = VoxelIndex(self.max_voxels, self._columns.key)
         self._tiles = Tiles(self.voxel_size)
         self._codebook = Codebook(self._projection.channels)
+        self._set_back = deque[int](maxlen=_CLOCKS - 1)  # revisions at which the clock was set back, the newest last
 
     def __len__(self) -> int:
         return len(self._index)
@@ -149,6 +154,9 @@ class SemanticMap:
             return
         with self._lock:
             self._revision += 1
+            if stamp < self.newest - _SET_BACK_NS:
+                self._set_back.append(self._revision)
+                self.newest = int(stamp)
             self.newest = max(self.newest, int(stamp))
             rows = self._merge(keys, means, 1, int(stamp), sensor)
             if looking is not None:
@@ -308,6 +316,7 @@ class SemanticMap:
             for field in fields(records):
                 getattr(self._columns, field.name)[rows] = getattr(records, field.name)
             self._columns.changed[rows] = self._revision
+            self.newest = max(self.newest, int(records.last_seen.max(initial=0)))
 
     def _merge(
         self,
@@ -322,7 +331,7 @@ class SemanticMap:
         rows, stamps = self._index.find(keys), np.broadcast_to(np.asarray(stamp, np.int64), keys.shape)
         weights = np.broadcast_to(np.asarray(weight, np.float32), keys.shape)
         new = rows < 0
-        columns.last_seen[rows[~new]] = np.maximum(columns.last_seen[rows[~new]], stamps[~new])
+        self._date(rows[~new], stamps[~new])
         rows[new] = self._insert(keys[new], sensor)
         rows[columns.key[rows] != keys] = -1  # evicted for the new ones
         there = np.flatnonzero(rows >= 0)
@@ -330,8 +339,7 @@ class SemanticMap:
         share = weights[there] / (before + weights[there])
         unit = blend(columns, at, means.take(there, 0), share, self._quantise, self._revision)
         columns.weight[at] = np.minimum(before + weights[there], self._cap - 1)
-        columns.last_seen[at] = np.maximum(columns.last_seen[at], stamps[there])
-        columns.changed[at] = self._revision
+        self._date(at, stamps[there])
         due = np.flatnonzero((before == 0) | ((at + self._revision) % _CODE_PERIOD == 0))
         loose = due[~self._codebook.fits(unit.take(due, 0), columns.code[at[due]])]
         columns.code[at[loose]] = self._codebook.encode(unit.take(loose, 0))
@@ -389,9 +397,28 @@ class SemanticMap:
         if self.eviction == "farthest" and sensor is not None:
             gone = self._tiles.farthest(sensor, count)[:count].astype(np.int64)
         else:
-            gone = oldest_rows(self._columns.last_seen[: self._used], count)
+            gone = self._oldest(count)
         self._remove(gone)
         self.evicted += len(gone)
+
+    def _date(self, rows: Int64[np.ndarray, " m"], stamps: Int64[np.ndarray, " m"]) -> None:
+        """These voxels were seen now, at these stamps. What a clock said that was set back since no longer counts."""
+        columns, since = self._columns, self._set_back[-1] if self._set_back else 0
+        before = np.where(columns.changed[rows] < since, 0, columns.last_seen[rows])
+        columns.last_seen[rows] = np.maximum(before, stamps)
+        columns.changed[rows] = self._revision
+
+    def _oldest(self, count: int) -> Int64[np.ndarray, " count"]:
+        """Rows of the ``count`` voxels seen longest ago: all by an earlier clock before any by a later one."""
+        seen, changed = self._columns.last_seen[: self._used], self._columns.changed[: self._used]
+        if not self._set_back:
+            return oldest_rows(seen, count)
+        gone, first = [np.empty(0, np.int64)], 0
+        for until in (*self._set_back, self._revision + 1):
+            rows = np.flatnonzero((first <= changed) & (changed < until) & (seen != NEVER))
+            gone.append(rows[oldest_rows(seen[rows], min(count, len(rows)))])
+            count, first = count - len(gone[-1]), until
+        return np.concatenate(gone)
 
     def _remove(self, rows: Int[np.ndarray, " m"]) -> None:
         if not len(rows):

@@ -108,6 +108,56 @@ def test_full_map_forgets_the_oldest_first() -> None:
     assert (chunk.last_seen == 30).sum() == 100
 
 
+HOUR = 3600 * 10**9
+
+
+def line(number: int) -> np.ndarray:
+    """A hundred places side by side, others for each number."""
+    return np.stack([np.arange(100) + 0.5, np.full(100, number + 0.5), np.zeros(100)], 1).astype(np.float32)
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_after_the_clock_was_set_back_a_full_map_keeps_what_was_just_seen(restored: bool) -> None:
+    """A robot's clock runs an hour ahead until the network sets it; one part of the map is seen again after that."""
+    semantic_map, ones = make(max_voxels=1000), np.ones((100, C), np.float32)
+    for scan in range(10):
+        semantic_map.integrate(line(scan), ones, 5 * HOUR + scan)
+    semantic_map.integrate(line(3), ones, 4 * HOUR)
+    assert semantic_map.newest == 4 * HOUR, "else what is published is stamped in the future"
+    if restored:  # as after a change of the network; what is there counts as one past then
+        semantic_map = SemanticMap.from_records(semantic_map.state(), semantic_map.records())
+    for scan in range(10, 15):
+        semantic_map.integrate(line(scan), ones, 4 * HOUR + scan)
+        assert len(semantic_map) <= 1000
+    found = content(semantic_map)
+    kept = {scan: np.isin(voxel_keys(line(scan), 1.0), list(found)).mean() for scan in range(15)}
+    assert [kept[scan] for scan in range(10, 15)] == [1.0] * 5, kept
+    if not restored:
+        assert kept[3] == 1.0 and kept[0] == kept[1] == kept[2] == 0.0, kept
+        (chunk,) = semantic_map.chunks()
+        assert set(chunk.last_seen[np.isin(chunk.key, voxel_keys(line(3), 1.0))]) == {4 * HOUR}
+
+
+def test_scans_that_come_a_little_late_are_no_clock_that_was_set_back() -> None:
+    semantic_map, ones = make(max_voxels=1000), np.ones((100, C), np.float32)
+    for scan in range(10):
+        semantic_map.integrate(line(scan), ones, HOUR - scan)
+    semantic_map.integrate(line(10), ones, HOUR)
+    assert semantic_map.newest == HOUR
+    assert not np.isin(voxel_keys(line(9), 1.0), list(content(semantic_map))).any(), "the oldest by its stamp"
+
+
+def test_clocks_that_are_set_back_again_and_again_keep_the_newest() -> None:
+    """A bag that is played in a loop: each time a place that no round before has seen."""
+    semantic_map, ones = make(max_voxels=1000), np.ones((100, C), np.float32)
+    for scan in range(30):
+        semantic_map.integrate(line(scan), ones, HOUR)
+        semantic_map.integrate(line(scan), ones, 2 * HOUR)
+    found = list(content(semantic_map))
+    kept = [float(np.isin(voxel_keys(line(scan), 1.0), found).mean()) for scan in range(30)]
+    assert kept[23:] == [1.0] * 7, kept
+
+
 def test_eviction_in_the_midst_of_a_scan_mixes_nothing_up() -> None:
     """A scan that hits the oldest voxels and brings so many new ones that those have to go."""
     semantic_map = make(max_voxels=100)
