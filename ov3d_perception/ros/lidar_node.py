@@ -30,6 +30,7 @@ from ov3d_perception.ros import messages, parameters, qos
 from ov3d_perception.ros.bond import ManagerBond
 from ov3d_perception.ros.diagnostics import ERROR, STALE, WARN, DiagnosticsPublisher, Health
 from ov3d_perception.ros.environment import shared_memory_fault
+from ov3d_perception.ros.guard import GuardedCallbacks
 from ov3d_perception.ros.lidar_parameters import LidarParameters
 from ov3d_perception.ros.lidar_pipeline import Arrived, InForce, LidarPipeline, Output
 from ov3d_perception.ros.load_network import initial_vocabulary, load_network
@@ -59,7 +60,7 @@ _NEXT = {
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
-class LidarNode(LifecycleNode):
+class LidarNode(GuardedCallbacks, LifecycleNode):
     """configure: load and warm up; activate: subscribe and work; deactivate, cleanup: the same backwards.
 
     A failing configure (checkpoint, words) leaves the node unconfigured and alive, with the cause and the remedy on
@@ -71,7 +72,7 @@ class LidarNode(LifecycleNode):
         parameters.declare(self, LidarParameters)
         values = self._values = parameters.read(self, LidarParameters)
         self._health = Health(f"{self.get_name()}: segmentation", self.get_namespace())
-        for counter in ("received", "processed", "dropped", "refused"):
+        for counter in ("received", "processed", "dropped", "refused", "failures"):
             self._health.count(counter, 0)
         self._transforms = listen(self, values.tf_cache)
         self._frame_id: str | None = None
