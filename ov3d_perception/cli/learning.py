@@ -22,7 +22,13 @@ def learn(
     bag: Annotated[list[Path], typer.Option(help="The new recording; older ones may follow")],
     hours: Annotated[float, typer.Option(min=0.01, help="Time that the whole run may take")] = 8.0,
     disk: Annotated[float, typer.Option(min=0.1, help="Space for the teacher's features, GB")] = 20.0,
-    frames: Annotated[int, typer.Option(min=10, help="Most scans of a bag that are trained on")] = 200,
+    frames: Annotated[
+        int,
+        typer.Option(
+            min=10,
+            help="At least so many scans of a bag teach, where it has them: each n-th, so fewer than twice as many",
+        ),
+    ] = 200,
     replay: Annotated[int, typer.Option(min=0, help="Most scans that the site remembers from bag to bag")] = 100,
     method: Annotated[str, typer.Option(help="openscene, or ggsd for its two phases")] = "openscene",
     began: Annotated[str, typer.Option(help="What a new site begins with; default: the network shipped")] = "",

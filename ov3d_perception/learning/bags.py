@@ -126,12 +126,12 @@ def _poses(bag: Path, out: Path, points: str | None, fixed_frame: str) -> Path:
 
 
 def every_of(about: Mapping[str, Any], frames: int) -> int:
-    """Take each n-th scan of the part that teaches, so that about ``frames`` with images are left."""
+    """Take each n-th scan of the part that teaches, so that ``frames`` with images or more are left, or all."""
     return max(1, int(_usable(about) // frames))
 
 
 def taught_of(about: Mapping[str, Any], frames: int) -> float:
-    """About how many scans with images that leaves: up to twice ``frames``, since n is a whole number."""
+    """About how many scans with images that leaves: fewer than twice ``frames``."""
     return _usable(about) / every_of(about, frames)
 
 

@@ -24,9 +24,10 @@ from ov3d_perception.files import write_text
 class Order:
     """site: the folder. bags: the new recording first, then older ones. began: checkpoint that a new site begins with,
     "" for the one shipped. options: of the bag data set. recipe: changes, ``section.field=value``. hours: the budget of
-    the whole run. disk_gb: of the teacher's features. frames: most frames of a bag that are trained on. replay: most
-    frames that the site keeps. method: ``openscene``, or ``ggsd`` for its two phases. labelset: of labels in the bags,
-    for figures alone. trust: learn although the doctor finds errors in a bag.
+    the whole run. disk_gb: of the teacher's features. frames: of a bag that are trained on, at least, and fewer than
+    twice as many (``bags.every_of``). replay: most frames that the site keeps. method: ``openscene``, or ``ggsd`` for
+    its two phases. labelset: of labels in the bags, for figures alone. trust: learn although the doctor finds errors in
+    a bag.
     """
 
     site: Path

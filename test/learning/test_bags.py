@@ -11,7 +11,7 @@ from ov3d_perception.doctor.calibration import CHECK
 from ov3d_perception.doctor.examine import Examination
 from ov3d_perception.doctor.report import Finding, Report, Severity
 from ov3d_perception.learning import bags
-from ov3d_perception.learning.bags import Advice, consult, window_of
+from ov3d_perception.learning.bags import Advice, consult, taught_of, window_of
 
 
 def calibration(severity: Severity, **figures: Any) -> Finding:
@@ -59,6 +59,13 @@ def test_images_within_half_a_second_of_a_scan_that_teaches(scans: int, period: 
     about = {"scans": scans, "with images": 1.0, "period": period}
     assert window_of(about, 200) == expected
     assert window_of({**about, "period": 0.0}, 200) == 0
+
+
+@pytest.mark.parametrize("scans", [100, 250, 450, 499, 500, 750, 9000])
+def test_as_many_scans_teach_as_were_asked_for_and_fewer_than_twice_as_many(scans: int) -> None:
+    """As the help of `ov3d learn --frames` says."""
+    taught = taught_of({"scans": scans, "with images": 1.0}, 200)
+    assert min(200, 0.8 * scans) <= taught < 400
 
 
 def test_the_period_is_that_of_the_scans_not_of_those_that_were_looked_at() -> None:
