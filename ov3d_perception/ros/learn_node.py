@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,10 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
+from ov3d_perception.bags.mcap import is_complete
+from ov3d_perception.bags.storage import storage_files
 from ov3d_perception.bags.writer import STORAGE
 from ov3d_perception.errors import Ov3dError
 from ov3d_perception.ros import parameters
@@ -31,6 +35,8 @@ from ov3d_perception.ros.parameters import parameter
 from ov3d_perception.ros.run import run
 
 _ENDS_S = 20.0
+_AGAIN_S = 20.0  # between two attempts to begin
+_QUIET_S = 30.0  # without a write, after which a bag without metadata.yaml is taken for one whose recorder died
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,9 @@ class LearnParameters:
     bags: str = parameter("", "A bag, or a folder of bags, of which the newest one is learned")
     hours: float = parameter(8.0, "Time that one order may take", minimum=0.01, maximum=100.0)
     disk_gb: float = parameter(20.0, "Space for the teacher's features", minimum=0.1, maximum=10_000.0)
-    frames: int = parameter(200, "Most scans of the bag that are trained on", minimum=10, maximum=100_000)
+    frames: int = parameter(
+        200, "At least so many scans of the bag teach, fewer than twice as many", minimum=10, maximum=100_000
+    )
     threads: int = parameter(1, "Threads that compute", minimum=1, maximum=256)
     nice: int = parameter(19, "How far the work gives way to all else", minimum=0, maximum=19)
     shadow: int = parameter(
@@ -71,6 +79,7 @@ class LearnNode(GuardedCallbacks, Node):
         self.create_subscription(Bool, "~/input/docked", self._on_docked, 10)
         self.create_service(Trigger, "~/start", self._on_start)
         self.create_service(Trigger, "~/stop", self._on_stop)
+        self.create_timer(_AGAIN_S, self._try_again, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._diagnostics = DiagnosticsPublisher(self, self._health, self._refresh, values.diagnostics_period)
 
     def close(self) -> None:
@@ -83,9 +92,16 @@ class LearnNode(GuardedCallbacks, Node):
         """A change counts, not its repetition: work that is done is not begun anew each second; what could not begin
         is tried again."""
         self._docked = message.data
-        if message.data != self._heeded:
-            self.get_logger().info(self._begin() if message.data else self._end())
-            self._heeded = message.data
+        self._heed()
+
+    def _try_again(self) -> None:
+        """A dock may tell only once that the robot is there."""
+        self._guarded("~/input/docked", self._heed)()
+
+    def _heed(self) -> None:
+        if self._docked != self._heeded:
+            self.get_logger().info(self._begin() if self._docked else self._end())
+            self._heeded = self._docked
 
     def _on_start(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.message, response.success = self._begin(), True
@@ -170,22 +186,37 @@ class LearnNode(GuardedCallbacks, Node):
 
 
 def newest_bag(values: LearnParameters) -> Path:
-    """The bag to learn. Raises Ov3dError where none is named or none is there."""
+    """The bag to learn. Raises Ov3dError where none is named or none is there, and where it is still being recorded."""
     if not values.site or not values.bags:
         raise Ov3dError("The parameters site and bags are not set", "Name the site's folder, and a folder of bags")
     root = Path(values.bags).expanduser()
     found = [root] if _is_bag(root) else [path for path in root.glob("*") if _is_bag(path)]
     if not found:
         raise Ov3dError(f"There is no bag in {root}", "Record one: ov3d bag record FOLDER, or correct `bags`")
-    return max(found, key=lambda path: path.stat().st_mtime)
+    bag = max(found, key=lambda path: path.stat().st_mtime)
+    if is_being_recorded(bag):
+        raise Ov3dError(
+            f"{bag} is still being recorded: it has no metadata.yaml, and was written to in the last {_QUIET_S:.0f} s",
+            "It is learned when its recorder has ended, or some time after that has died; at the dock by itself",
+        )
+    return bag
+
+
+def is_being_recorded(bag: Path) -> bool:
+    """Whether it is not whole, and grows. A recorder that died leaves no metadata.yaml either, but writes no more."""
+    if bag.is_dir():
+        files = [] if (bag / "metadata.yaml").is_file() else list(bag.iterdir())
+    else:
+        files = [bag] if bag.suffix != ".mcap" or not is_complete(bag) else []
+    return any(abs(time.time() - file.stat().st_mtime) < _QUIET_S for file in files)
 
 
 def _is_bag(path: Path) -> bool:
     """A file of a bag's storage, or a folder that holds one. What may not be read (lost+found of a disk) is none."""
     with suppress(PermissionError):
         if path.is_dir():
-            return any(file.suffix in STORAGE for file in path.iterdir())
-        return path.is_file() and path.suffix in STORAGE
+            return bool(storage_files(path))
+        return path.is_file() and Path(path.name.removesuffix(".zstd")).suffix in STORAGE
     return False
 
 

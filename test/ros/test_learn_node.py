@@ -4,37 +4,98 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
 from ros_harness import Inbox, NodeProcess, Probe, values_of
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
+from ov3d_perception.bags.writer import BagWriter
 from ov3d_perception.errors import Ov3dError
+from ov3d_perception.ros import learn_node
 from ov3d_perception.ros.learn_node import LearnParameters, command, newest_bag
 
 NAME = "learn_here"
 
 
 def bag(folder: Path, name: str, when: int) -> Path:
+    """As a recorder leaves it that died at a time."""
     (folder / name).mkdir(parents=True)
     (folder / name / f"{name}.mcap").write_bytes(b"")
-    os.utime(folder / name, (when, when))
+    for path in (folder / name / f"{name}.mcap", folder / name):
+        os.utime(path, (when, when))
     return folder / name
 
 
 def test_the_newest_bag_is_learned(tmp_path: Path) -> None:
     old, new = (bag(tmp_path, name, when) for name, when in (("z_old", 1000), ("a_new", 2000)))
     (tmp_path / "notes").mkdir()
+    (old / "z_old.mcap").rename(old / "z_old.mcap.zstd")  # as rosbag2 compresses files
+    os.utime(old, (1000, 1000))
     assert newest_bag(LearnParameters(site="s", bags=str(tmp_path))) == new
     assert newest_bag(LearnParameters(site="s", bags=str(old))) == old
     for values in (LearnParameters(bags=str(tmp_path)), LearnParameters(site="s", bags=str(tmp_path / "notes"))):
         with pytest.raises(Ov3dError):
             newest_bag(values)
+
+
+def test_a_bag_that_is_being_recorded_is_not_learned(tmp_path: Path) -> None:
+    """Neither is an older one in its place: today's would have to wait for tomorrow's docking. One whose recorder died
+    is, some time after the last write."""
+    older, now = bag(tmp_path, "older", 1000), time.time()
+    values, new = LearnParameters(site="s", bags=str(tmp_path)), bag(tmp_path, "new", int(now))
+    for one in (values, LearnParameters(site="s", bags=str(new)), LearnParameters(site="s", bags=f"{new}/new.mcap")):
+        with pytest.raises(Ov3dError, match="still being recorded"):
+            newest_bag(one)
+    (new / "metadata.yaml").write_text("rosbag2_bagfile_information:")
+    assert newest_bag(values) == new, "its recorder has ended"
+    (new / "metadata.yaml").unlink()
+    os.utime(new / "new.mcap", (now - 60, now - 60))
+    assert newest_bag(values) == new, "its recorder has died"
+    (new / "new.mcap-wal").write_bytes(b"")
+    with pytest.raises(Ov3dError, match="still being recorded"):
+        newest_bag(values)
+    assert newest_bag(LearnParameters(site="s", bags=str(older))) == older
+    with BagWriter(tmp_path / "whole"):
+        pass
+    assert newest_bag(LearnParameters(site="s", bags=f"{tmp_path}/whole/whole.mcap")).name == "whole.mcap"
+
+
+@pytest.mark.live
+def test_at_the_dock_it_is_tried_again(probe: Probe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dock says once that the robot is there, before the recorder has ended."""
+    monkeypatch.setattr(learn_node, "_AGAIN_S", 0.02)
+    monkeypatch.setattr(learn_node, "command", lambda *_: [sys.executable, "-c", ""])
+    new = bag(tmp_path, "new", int(time.time()))
+    overrides = [Parameter("site", value=str(tmp_path / "site")), Parameter("bags", value=str(tmp_path))]
+    node, executor = learn_node.LearnNode(parameter_overrides=overrides), SingleThreadedExecutor()
+    executor.add_node(node)
+
+    def until(condition: Callable[[], bool]) -> None:
+        probe.wait_for(lambda: executor.spin_once(timeout_sec=0.1) or condition(), "what the node was to do", 20.0)
+
+    try:
+        with pytest.raises(Ov3dError, match="still being recorded"):
+            node._on_docked(Bool(data=True))
+        until(lambda: "still being recorded" in node._health.status().message)
+        assert node._child is None
+        (new / "metadata.yaml").write_text("rosbag2_bagfile_information:")
+        until(lambda: node._child is not None)
+        first = node._child
+        until(lambda: node._health.status().message == "OK")
+        assert node._child is first, "what was begun is not begun again"
+    finally:
+        node.close()
+        executor.shutdown()
+        node.destroy_node()
 
 
 def test_a_folder_that_may_not_be_read_is_no_bag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
