@@ -163,4 +163,5 @@ def with_images(source: Sequence[Frame], count: int) -> FrameSubset:
                     break
             except Ov3dError as error:
                 _log.warning("Frame %d is left out: %s", index, error)
-    return FrameSubset(source, chosen[:count])
+    kept = min(count, len(chosen))
+    return FrameSubset(source, [chosen[number * len(chosen) // kept] for number in range(kept)])

@@ -44,6 +44,7 @@ from ov3d_perception.training.run import train
 from ov3d_perception.types import Frame, WordEmbeddings
 
 PAST = (12, 4)  # drives of the running network's own training, and frames of each: a new site's first memory
+PAST_EXAM = (8, 24)  # frames of these drives' ends that the gate asks: with fewer it asks none; at most
 STAGES = ("bags", "memory", "measure", "train", "gate", "report", "hand over", "remember")
 Say = Callable[[str], None]
 
@@ -175,12 +176,18 @@ class _Learning:
             return {"frames": len(list(self.memory.glob("*.npz")))}
         past = self.own.train
         try:
-            chosen = _of_drives(open_source(past), *PAST)
+            source = open_source(past)
+            asked = [] if streets_of(self._first_recipe()) else _asked_of(source)
+            chosen = _of_drives(source, *PAST, TAUGHT if asked else (0.0, 1.0))
         except Ov3dError as error:
             self.say(f"  What {self.running.name} learned from is not here, so nothing keeps it known: {error.cause}")
             return {"frames": 0}
-        self.say(f"  Keeping {len(chosen)} frames of what {self.running.name} learned from")
-        count = self._remember_frames(chosen, f"{past.dataset} {past.root} {past.options}", 2 * len(chosen))
+        more = f", {len(asked)} more for the gate" if asked else ""
+        self.say(f"  Keeping {len(chosen)} frames of what {self.running.name} learned from{more}")
+        name = f"{past.dataset} {past.root} {past.options}"
+        count = self._remember_frames(chosen, name, 2 * len(chosen))
+        if asked:
+            self._remember_frames(asked, name, 2 * len(asked), exam_alone=True)
         return {"frames": count}
 
     def _measure(self, bags: list[dict[str, Any]]) -> dict[str, Any]:
@@ -243,6 +250,8 @@ class _Learning:
 
         words = changed_words(self.info.bank, load_info(candidate).bank)
         places = exam.looks_of(bags, self.memory, self._first_recipe())
+        if set(places) == {exam.NEW}:
+            self.say(f"  {report.NONE_OLD}")
         doubts = [] if self.order.trust else [line for about in bags for line in about["doubts"]]
         found, compared = exam.hold(places, contest, self.gate, words, self.say, doubts)
         report.write_places(self.run.folder, compared)
@@ -321,7 +330,7 @@ class _Learning:
             self._teacher = ImageTeacher(encoder, spec, cache_dir() / "teacher")
         return self._teacher
 
-    def _remember_frames(self, frames: FrameSubset, source: str, most: int, exam_alone: bool = False) -> int:
+    def _remember_frames(self, frames: Sequence[Frame], source: str, most: int, exam_alone: bool = False) -> int:
         model = LiveModel.of(Segmenter.load(self.running), self._vocabulary())
         labelset = self.own.vocabulary.labelset if self.own.vocabulary is not None else None
         return remember(self.memory, frames, source, model, most, labelset, self.info.preparation, exam_alone)
@@ -346,13 +355,23 @@ class _Learning:
         )
 
 
-def _of_drives(source: Sequence[Frame], drives: int, frames: int) -> FrameSubset:
-    """Some frames of some drives of a source. Drives are taken to be of one length; where they are not, the frames are
-    still spread over all of it. Few drives, since a world that is simulated takes time."""
+def _of_drives(
+    source: Sequence[Frame], drives: int, frames: int, stretch: tuple[float, float] = (0.0, 1.0)
+) -> FrameSubset:
+    """Some frames of a stretch of some drives of a source. Drives are taken to be of one length; where they are not,
+    the frames are still spread over all of it. Few drives, since a world that is simulated takes time."""
     count = min(drives_in(source), len(source))
     firsts = [-(-number * len(source) // count) for number in range(count)]  # of each drive: the first whole frame
-    each = len(source) // count
-    return FrameSubset(source, [firsts[n] + frame for n in _spread(count, drives) for frame in _spread(each, frames)])
+    begin, end = (round(share * (len(source) // count)) for share in stretch)
+    within = [begin + frame for frame in _spread(end - begin, frames)]
+    return FrameSubset(source, [firsts[n] + frame for n in _spread(count, drives) for frame in within])
+
+
+def _asked_of(source: Sequence[Frame]) -> Sequence[Frame]:
+    """Frames with images of the last 15 % of the drives that a site remembers first; none where they are too few."""
+    least, most = PAST_EXAM
+    found = with_images(_of_drives(source, PAST[0], len(source), HELD), most)
+    return found if len(found) >= least else []
 
 
 def _spread(count: int, most: int) -> list[int]:

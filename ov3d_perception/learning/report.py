@@ -23,6 +23,7 @@ from ov3d_perception.learning.order import Run
 from ov3d_perception.types import Frame
 from ov3d_perception.viz.bev import Annotations, Canvas, bird_eye
 
+NONE_OLD = "No older place was examined, so nothing tells what was forgotten (docs/learning.md, The gate)."
 _PLACES = "places.json"
 _REACH, _SIZE = 30.0, 560  # metres, pixels
 
@@ -89,7 +90,8 @@ def _sections(
             table.append(
                 [place["name"], str(place["frames"]), f"{name} ({better})", f"{before:.3f}", f"{after:.3f}", change]
             )
-    found.append(("Places", ["Changes are in points (hundredths)."], table))
+    missing = [] if any(not place["new"] for place in places) else [NONE_OLD]
+    found.append(("Places", [*missing, "Changes are in points (hundredths)."], table))
     for place in places:
         if place["new"]:
             note = (

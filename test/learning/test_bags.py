@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ov3d_perception.doctor.calibration import CHECK
 from ov3d_perception.doctor.examine import Examination
 from ov3d_perception.doctor.report import Finding, Report, Severity
 from ov3d_perception.learning import bags
-from ov3d_perception.learning.bags import Advice, consult, taught_of, window_of
+from ov3d_perception.learning.bags import Advice, consult, taught_of, window_of, with_images
 
 
 def calibration(severity: Severity, **figures: Any) -> Finding:
@@ -66,6 +68,15 @@ def test_as_many_scans_teach_as_were_asked_for_and_fewer_than_twice_as_many(scan
     """As the help of `ov3d learn --frames` says."""
     taught = taught_of({"scans": scans, "with images": 1.0}, 200)
     assert min(200, 0.8 * scans) <= taught < 400
+
+
+@pytest.mark.parametrize("count", [0, 1, 24, 30, 99])
+def test_frames_with_images_are_spread_over_all_of_a_stretch(count: int) -> None:
+    """Of 36 frames the first 24 would be of eight of twelve drives."""
+    frames = [SimpleNamespace(views=(1,)) for _ in range(36)]
+    found = list(with_images(frames, count).indices)  # type: ignore[arg-type]
+    assert len(found) == min(count, 36)
+    assert all(np.diff(found) <= -(-36 // max(count, 1))) and (not found or found[-1] >= 35 - 36 // count)
 
 
 def test_the_period_is_that_of_the_scans_not_of_those_that_were_looked_at() -> None:

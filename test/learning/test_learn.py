@@ -105,6 +105,7 @@ def test_a_better_network_is_in_force_and_what_it_learned_from_is_remembered(
     assert 1 <= len(list((order.site / "replay").glob("*.npz"))) <= order.replay
     text = (outcome.report / "report.md").read_text()
     assert "% of the time went to the network and the teacher" in text and "| train |" in text
+    assert module.report.NONE_OLD in text, "there were too few frames of the first training"
     assert "## Accepted" in text and "| red |" in text and "agreement with the sure teacher" in text
     page = (outcome.report / "report.html").read_text()
     assert "data:image/png;base64," in page and "</table>" in page
@@ -245,6 +246,30 @@ def test_a_site_begins_with_what_its_first_network_learned_from_where_that_is_th
     assert f"  {found if there else gone}" in said
     if there:
         assert kept[0].labels is not None and kept[0].views
+
+
+@pytest.mark.parametrize(("frames", "asked"), [(60, 9), (400, 24), (40, 0)])
+def test_the_gate_keeps_frames_of_what_the_first_network_learned_from_where_there_are_enough(
+    order: Order, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frames: int, asked: int
+) -> None:
+    """The last 15 % of its drive, which the memory does not teach; of 40 frames those are six, too few to ask."""
+    taught: list[str] = []
+    monkeypatch.setattr(module, "remember", lambda _, chosen, *more: taught.extend(_names(chosen, more[-1])) or 0)
+    site = Site(order.site)
+    site.begin(order.began)
+    learning = module._Learning(order, site, Run(tmp_path / "run"), lambda _: None, GateSpec())
+    learning.own = replace(learning.own, train=SourceSpec("walls", "", {"frames": frames}))
+    learning._begin_memory()
+    exam = [int(name.removeprefix("exam a/")) for name in taught if name.startswith("exam")]
+    train = [int(name.removeprefix("train a/")) for name in taught if name.startswith("train")]
+    assert len(train) == 4 and len(exam) == asked
+    assert not exam or (
+        min(exam) == round(0.85 * frames) and max(train) < 0.8 * frames and max(exam) > 0.98 * frames - 3
+    )
+
+
+def _names(frames: Any, exam: bool) -> list[str]:
+    return [f"{'exam' if exam else 'train'} {frame.name}" for frame in frames]
 
 
 def test_the_shipped_network_is_remembered_by_four_frames_of_twelve_of_its_streets() -> None:
