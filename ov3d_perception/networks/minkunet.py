@@ -139,7 +139,7 @@ class MinkUNet(nn.Module):
 
     def head(self, features: Float[Tensor, "n c"]) -> Float[Tensor, "n d"]:
         """Point features to the image-text space (not normalised)."""
-        return multiply(features, self.final.kernel, keep=False)
+        return multiply(features, self.final.kernel)
 
     @property
     def basis(self) -> Float[Tensor, "c d"]:

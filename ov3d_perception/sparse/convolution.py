@@ -24,6 +24,7 @@ from ov3d_perception.sparse.kernel_gradient import kernel_gradient
 from ov3d_perception.sparse.kernel_map import KernelMap
 from ov3d_perception.sparse.layer_code import layer, step_of
 from ov3d_perception.sparse.packing import packed
+from ov3d_perception.sparse.product import multiply_into
 from ov3d_perception.sparse.runtime import arena
 from ov3d_perception.sparse.runtime.memory import as_resource_error, require
 from ov3d_perception.sparse.runtime.workers import run_on_threads
@@ -158,11 +159,15 @@ def _by_kernel(feats: Tensor, grad: Tensor, kernel: Tensor, kernel_map: KernelMa
     return sums.to(kernel.dtype)
 
 
-def multiply(feats: Float[Tensor, "n i"], kernel: Float[Tensor, "i o"], keep: bool = True) -> Float[Tensor, "n o"]:
-    """``feats @ kernel``, differentiable; without gradients, in memory of the arena, to be reused or not (``keep``)."""
+def multiply(feats: Float[Tensor, "n i"], kernel: Float[Tensor, "i o"]) -> Float[Tensor, "n o"]:
+    """``feats @ kernel``, differentiable; without gradients, in memory of the arena, and by compiled code in float32
+    (in bfloat16 PyTorch's own is as fast)."""
     if torch.is_grad_enabled() or torch.is_autocast_enabled(feats.device.type):
         return feats @ kernel
-    return torch.mm(feats, kernel, out=arena.empty(len(feats), kernel.shape[1], feats, keep))
+    out = arena.empty(len(feats), kernel.shape[1], feats)
+    if feats.dtype == kernel.dtype == torch.float32 and kernels.fits(feats, kernel.shape[1]):
+        return multiply_into(feats.contiguous(), kernel, out)
+    return torch.mm(feats, kernel, out=out)
 
 
 def _scratch(name: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -37,20 +37,16 @@ class Arena:
         self._lock = threading.Lock()
         self._wanted = 0
 
-    def empty(self, rows: int, channels: int, like: Tensor, keep: bool = True) -> Num[Tensor, "n c"]:
-        """An uninitialised tensor of the type and device of ``like``. Small ones, and those of a GPU, are PyTorch's
-        own.
-
-        keep: reuse its memory when it is gone.
-        """
+    def empty(self, rows: int, channels: int, like: Tensor) -> Num[Tensor, "n c"]:
+        """An uninitialised tensor of the type and device of ``like``, whose memory is used again when it is gone. Small
+        ones, and those of a GPU, are PyTorch's own."""
         size = rows * channels * like.element_size()
         if size < LEAST or like.device.type != "cpu":
             return like.new_empty(rows, channels)
         buffer = self._take(size)
         shift = -buffer.ctypes.data % _ALIGNED
         mine = buffer[shift : shift + size]
-        if keep:
-            weakref.finalize(mine, self._returned.append, buffer).atexit = False
+        weakref.finalize(mine, self._returned.append, buffer).atexit = False
         return torch.from_numpy(mine).view(like.dtype).view(rows, channels)
 
     def _take(self, size: int) -> np.ndarray:
@@ -81,6 +77,6 @@ class Arena:
 _shared = Arena()
 
 
-def empty(rows: int, channels: int, like: Tensor, keep: bool = True) -> Num[Tensor, "n c"]:
+def empty(rows: int, channels: int, like: Tensor) -> Num[Tensor, "n c"]:
     """See :meth:`Arena.empty`; from the arena of this process."""
-    return _shared.empty(rows, channels, like, keep)
+    return _shared.empty(rows, channels, like)
