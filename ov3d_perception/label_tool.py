@@ -128,4 +128,4 @@ def _write(out: Path, cloud: CloudFile, labels: Labels) -> None:
             np.save(file, table)
         return
     names = tuple(f"label {number} {name}" for number, name in enumerate(labels.names))
-    write_cloud(out, xyz, colourise(labels.label, labels.names), columns, names)
+    write_cloud(out, xyz, colourise(labels.label, labels.names), columns, names, cloud.viewpoint)

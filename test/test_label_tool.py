@@ -57,6 +57,18 @@ def test_each_format_holds_every_point_and_the_names(model: Perception, scan: Pa
     assert ply.comments == ["label 0 road", "label 1 car"]
 
 
+def test_the_viewpoint_of_a_pcd_comes_back(model: Perception, scan: Path, tmp_path: Path) -> None:
+    """pcl_viewer and CloudCompare move the points by it: without it labels would lie beside the cloud."""
+    viewpoint = (10.0, -20.5, 1.25, 0.6, 0.0, 0.0, -0.8)
+    cloud = pypcd4.PointCloud.from_xyzi_points(np.load(scan))
+    cloud.metadata.viewpoint = viewpoint
+    cloud.save(tmp_path / "in.pcd")
+    label_file(model, tmp_path / "in.pcd", tmp_path / "out.pcd", WORDS)
+    labelled = pypcd4.PointCloud.from_path(tmp_path / "out.pcd")
+    assert labelled.metadata.viewpoint == viewpoint
+    np.testing.assert_array_equal(labelled.pc_data["x"], np.load(scan)[:, 0])
+
+
 def test_survey_coordinates_come_back(model: Perception, scan: Path, tmp_path: Path) -> None:
     east = np.add(np.load(scan), [4e5, 5e6, 0, 0], dtype=np.float64)
     np.save(tmp_path / "far.npy", east)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,9 @@ _MOST_LINE_ENDS = 3
 _MOST_NEGATIVE = 0.01
 """Share of a .bin's intensities; where more are below 0 they are coordinates, read by another layout than written."""
 
+UNMOVED = (0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+"""The viewpoint of a cloud that says none."""
+
 _LAS_NAN = -(2**31)
 """What laspy stores for a coordinate that is NaN: LAS has integers only."""
 
@@ -37,12 +40,14 @@ class CloudFile:
     """Every point of a file, in its order; rows that hold no point (NaN) included.
 
     xyz: metres, less ``offset``. intensity: as the file has it, None where it has none. offset: metres, not zero for
-    geographic coordinates only; add it to return to the file's own coordinates.
+    geographic coordinates only; add it to return to the file's own coordinates. viewpoint: of a PCD, x y z and the
+    quaternion w x y z; the points are not moved by it, but pcl_viewer and CloudCompare show them so.
     """
 
     xyz: Float32[np.ndarray, "n 3"]
     intensity: Float32[np.ndarray, " n"] | None
     offset: Float64[np.ndarray, " 3"]
+    viewpoint: tuple[float, ...] = UNMOVED
 
     @property
     def points(self) -> np.ndarray:
@@ -69,7 +74,8 @@ def read_cloud(path: str | Path) -> CloudFile:
         raise PointCloudError(f"Reading {path} needs {error.name}", f"pip install {error.name}") from error
     except Exception as error:  # each library has its own kinds for a damaged file
         raise PointCloudError(f"{path} cannot be read ({error or type(error).__name__})", "Write it anew") from error
-    return _cloud(path, {name.lower(): np.asarray(values) for name, values in columns.items()})
+    cloud = _cloud(path, {name.lower(): np.asarray(values) for name, values in columns.items()})
+    return replace(cloud, viewpoint=_viewpoint(path)) if reader is _pcd else cloud
 
 
 def _cloud(path: Path, columns: dict[str, np.ndarray]) -> CloudFile:
@@ -105,6 +111,18 @@ def _pcd(path: Path) -> dict[str, np.ndarray]:
             "Write it anew from its source (pypcd4 takes the padding of a message's rows for points)",
         )
     return {name: data[name] for name in data.dtype.names or ()}
+
+
+def _viewpoint(path: Path) -> tuple[float, ...]:
+    """Of a PCD that could be read."""
+    with path.open("rb") as file:
+        for line in file:
+            key, *values = line.split() or [b""]
+            if key.upper() == b"VIEWPOINT":
+                return tuple(float(value) for value in values)
+            if key.upper() == b"DATA":
+                break
+    return UNMOVED
 
 
 def _ply(path: Path) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
+from ov3d_perception.clouds.read import UNMOVED
 from ov3d_perception.errors import MapFileError, PointCloudError
 from ov3d_perception.files import replacing
 
@@ -23,11 +24,13 @@ def write_cloud(
     rgb: UInt8[np.ndarray, "n 3"],
     columns: Mapping[str, np.ndarray],
     comments: tuple[str, ...] = (),
+    viewpoint: tuple[float, ...] = UNMOVED,
 ) -> None:
     """Points with colours and further columns of numbers, in the format that the name ends with.
 
     xyz: metres; of double precision in PLY only. PLY holds the colour as ``red green blue``, PCD as PCL's packed
-    ``rgb``. Headers are ASCII, since readers of PLY refuse more: other letters of the comments are written as escapes.
+    ``rgb``. viewpoint: of a PCD, as CloudFile has it; PLY has no place for one. Headers are ASCII, since readers of
+    PLY refuse more: other letters of the comments are written as escapes.
     Raises MapFileError for a name with another ending, PointCloudError for what does not fit, WriteError.
     """
     path, named = Path(path), {name: np.asarray(values) for name, values in columns.items()}
@@ -52,7 +55,7 @@ def write_cloud(
         header = _ply_header(table, comments)
     elif path.suffix.lower() == ".pcd":
         table = _table({"x": x, "y": y, "z": z, "rgb": _packed(rgb), **named})
-        header = _pcd_header(table, comments)
+        header = _pcd_header(table, comments, viewpoint)
     else:
         raise MapFileError(f"{path} has no ending that says what to write", f"End it with {', '.join(FORMATS)} or .png")
     with replacing(path) as file:
@@ -83,7 +86,7 @@ def _ply_header(table: np.ndarray, comments: tuple[str, ...]) -> str:
     return "\n".join([*lines, "end_header", ""])
 
 
-def _pcd_header(table: np.ndarray, comments: tuple[str, ...]) -> str:
+def _pcd_header(table: np.ndarray, comments: tuple[str, ...], viewpoint: tuple[float, ...]) -> str:
     """https://pointclouds.org/documentation/tutorials/pcd_file_format.html"""
     kinds = _kinds(table)
     lines = [
@@ -95,7 +98,7 @@ def _pcd_header(table: np.ndarray, comments: tuple[str, ...]) -> str:
         "COUNT " + " ".join("1" for _ in kinds),
         f"WIDTH {len(table)}",
         "HEIGHT 1",
-        "VIEWPOINT 0 0 0 1 0 0 0",
+        "VIEWPOINT " + " ".join(f"{value:.15g}" for value in viewpoint),
         f"POINTS {len(table)}",
         "DATA binary",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -147,6 +148,18 @@ def test_a_pcd_file_with_more_points_than_rows_of_its_width_is_refused(encoding:
     path.write_bytes(path.read_bytes().replace(b"WIDTH 3", b"WIDTH 2"))
     with pytest.raises(PointCloudError, match="3 POINTS and WIDTH 2 times HEIGHT 1"):
         read_cloud(path)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "binary", "binary_compressed"])
+def test_the_viewpoint_of_a_pcd_is_told_and_moves_no_point(encoding: str, tmp_path: Path) -> None:
+    path = write_pcd(encoding)(tmp_path)
+    assert read_cloud(path).viewpoint == (0, 0, 0, 1, 0, 0, 0)
+    path.write_bytes(re.sub(rb"VIEWPOINT [^\n]*", b"VIEWPOINT 1 -2.5 3e2 0.6 0 0 -0.8", path.read_bytes()))
+    cloud = read_cloud(path)
+    assert cloud.viewpoint == (1, -2.5, 300, 0.6, 0, 0, -0.8)
+    np.testing.assert_array_equal(cloud.points, POINTS)
+    path.write_bytes(re.sub(rb"VIEWPOINT [^\n]*\n", b"", path.read_bytes()))
+    assert read_cloud(path).viewpoint == (0, 0, 0, 1, 0, 0, 0), "as in version .6"
 
 
 def test_one_point_of_text_is_a_cloud(tmp_path: Path) -> None:

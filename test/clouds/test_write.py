@@ -90,6 +90,15 @@ def test_pcd(tmp_path: Path) -> None:
         np.testing.assert_array_equal(points[name], values)
 
 
+@pytest.mark.parametrize("viewpoint", [(0, 0, 0, 1, 0, 0, 0), (431000.125, 0.1, -3, 0.6, 0, 0, -0.8)])
+def test_the_viewpoint_of_a_pcd(viewpoint: tuple[float, ...], tmp_path: Path) -> None:
+    write_cloud(tmp_path / "a.pcd", XYZ, RGB, COLUMNS, viewpoint=viewpoint)
+    assert len(read_pcd(tmp_path / "a.pcd")) == 3
+    lines = (tmp_path / "a.pcd").read_bytes().split(b"DATA")[0].decode("ascii").splitlines()
+    (said,) = (line.split()[1:] for line in lines if line.startswith("VIEWPOINT "))
+    assert tuple(map(float, said)) == viewpoint
+
+
 @pytest.mark.parametrize("ending", ["ply", "pcd"])
 def test_no_points_are_a_cloud_too(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"a.{ending}"
