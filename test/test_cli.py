@@ -109,6 +109,13 @@ def test_a_file_where_a_folder_is_needed_is_one_line(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
+def test_a_path_that_the_file_system_refuses_is_one_line(tmp_path: Path) -> None:
+    for command in (("train", "config/train/openscene_demo.yaml", "--out"), ("learn", "--bag", "drive")):
+        result = run(*command, f"{tmp_path}/{'n' * 300}")
+        assert result.returncode == 2 and "cannot be used here (File name too long)" in result.stderr, result.stderr
+        assert "Traceback" not in result.stderr
+
+
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     """Also where files are written in place: those of a data set, whose tables come last."""
     command = [sys.executable, "-m", "ov3d_perception.cli", "simulate", str(tmp_path / "street")]

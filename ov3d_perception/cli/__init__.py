@@ -5,6 +5,7 @@ Imports are inside the commands, so that ``ov3d --help`` needs neither PyTorch n
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -30,6 +31,12 @@ from ov3d_perception.cli import (
 from ov3d_perception.cli.common import Entered
 from ov3d_perception.errors import Ov3dError
 from ov3d_perception.files import FULL, refused
+
+_UNUSABLE = (
+    *(errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EPERM),
+    *(errno.EROFS, errno.ENAMETOOLONG),
+)
+"""Of an OSError about a path that a person gave."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -75,10 +82,10 @@ def main() -> None:
     except Ov3dError as error:
         print(f"ov3d: {error}", file=sys.stderr)
         sys.exit(2)
-    except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
-        print(f"ov3d: {error.filename} cannot be used here ({error.strerror}). Name another path.", file=sys.stderr)
-        sys.exit(2)
     except OSError as error:
+        if error.errno in _UNUSABLE:
+            print(f"ov3d: {error.filename} cannot be used here ({error.strerror}). Name another path.", file=sys.stderr)
+            sys.exit(2)
         if error.errno not in FULL:
             raise
         print(f"ov3d: {refused(error.filename or 'A file', error)}", file=sys.stderr)

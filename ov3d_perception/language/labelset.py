@@ -67,11 +67,18 @@ class LabelSet:
         try:
             content = yaml.safe_load(path.read_text())
             classes = content["classes"]
-            prompts = {c: [str(word) for word in entry["prompts"]] for c, entry in classes.items()}
+            prompts = {c: [str(word) for word in _list(entry["prompts"])] for c, entry in classes.items()}
             ids = {c: [int(i) for i in entry.get("ids") or []] for c, entry in classes.items()}
         except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise DatasetError(
-                f"Label set file {path} cannot be read: {error!r}",
+                f"Label set file {path} cannot be read: {' '.join(str(error).split())} ({type(error).__name__})",
                 "It needs `classes:`, each with `prompts:` and `ids:`",
             ) from error
         return cls(str(content.get("name", name)), tuple(classes), prompts, ids)
+
+
+def _list(words: object) -> list[object]:
+    """Raises TypeError for a string, whose letters would be taken for words."""
+    if not isinstance(words, list):
+        raise TypeError(f"`prompts: {words}` is no list: write `prompts: [{words}]`")
+    return words

@@ -146,6 +146,8 @@ def test_a_file_of_ones_own(tmp_path):
         ("classes: [a, b]", "cannot be read"),
         ("classes: {a: {}}", "cannot be read"),
         ("{", "cannot be read"),
+        ("a: b: c", "mapping values are not allowed here"),
+        ("classes: {a: {prompts: car}}", r"write `prompts: \[car\]`"),
         ("", "cannot be read"),
     ],
 )
