@@ -34,6 +34,7 @@ from ov3d_perception.ros.guard import GuardedCallbacks
 from ov3d_perception.ros.parameters import parameter
 from ov3d_perception.ros.run import run
 
+_UNNAMED = "The parameters site and bags are not set", "Name the site's folder, and a folder of bags"
 _ENDS_S = 20.0
 _AGAIN_S = 20.0  # between two attempts to begin
 _QUIET_S = 30.0  # without a write, after which a bag without metadata.yaml is taken for one whose recorder died
@@ -81,6 +82,11 @@ class LearnNode(GuardedCallbacks, Node):
         self.create_service(Trigger, "~/stop", self._on_stop)
         self.create_timer(_AGAIN_S, self._try_again, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._diagnostics = DiagnosticsPublisher(self, self._health, self._refresh, values.diagnostics_period)
+        if values.site and values.bags:
+            dock = self.resolve_topic_name("~/input/docked")
+            self.get_logger().info(f"Learns {values.site} from the newest bag in {values.bags}, once {dock} says true")
+        else:
+            self.get_logger().warning(f"{_UNNAMED[0]}. {_UNNAMED[1]}.")
 
     def close(self) -> None:
         """End the work; it goes on at the next start."""
@@ -188,7 +194,7 @@ class LearnNode(GuardedCallbacks, Node):
 def newest_bag(values: LearnParameters) -> Path:
     """The bag to learn. Raises Ov3dError where none is named or none is there, and where it is still being recorded."""
     if not values.site or not values.bags:
-        raise Ov3dError("The parameters site and bags are not set", "Name the site's folder, and a folder of bags")
+        raise Ov3dError(*_UNNAMED)
     root = Path(values.bags).expanduser()
     found = [root] if _is_bag(root) else [path for path in root.glob("*") if _is_bag(path)]
     if not found:

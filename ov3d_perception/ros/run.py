@@ -53,7 +53,8 @@ def run(
     come meanwhile (a second Ctrl-C; a terminal's and a launcher's) change nothing.
 
     Exit status: 0 after a signal, 1 after an error in a callback (the node is closed before), 2 where the node could
-    not be made: a parameter of the wrong type or value is one line, not a traceback.
+    not be made: a parameter of the wrong type or value is one line, not a traceback, and so is a file of parameters
+    that cannot be read, or a name that ROS does not allow.
     """
     stop = threading.Event()
 
@@ -64,7 +65,11 @@ def run(
         signal.signal(number, on_signal)
     give_way(nice)
     use_large_messages()
-    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # rclpy's RCLError
+        print(f"The node does not start: {str(error).splitlines()[0]}", file=sys.stderr)
+        _leave(2)
     try:
         node = make_node()
     except _REFUSED as error:

@@ -131,7 +131,7 @@ def test_docking_begins_leaving_ends_and_a_failure_is_told(
     """The bag is empty, so that the work fails; what it is, is tested elsewhere. It comes after the docking."""
     (tmp_path / "bags").mkdir()
     parameters = {"site": str(tmp_path / "site"), "bags": str(tmp_path / "bags"), "diagnostics_period": "0.1"}
-    start_node("ov3d_perception.ros.learn_node", NAME, parameters)
+    process = start_node("ov3d_perception.ros.learn_node", NAME, parameters)
 
     def status(wanted: Callable[[Any], bool], act: Callable[[], Any] = lambda: None) -> Any:
         diagnostics.clear()
@@ -142,6 +142,9 @@ def test_docking_begins_leaving_ends_and_a_failure_is_told(
         return own(probe.until(act, diagnostics, lambda report: bool(own(report))))[0]
 
     assert values_of(status(lambda s: True))["state"] == "idle"
+    probe.wait_for(
+        lambda: f"once /{NAME}/input/docked says true" in "".join(process.log), "a word of what it waits for"
+    )
     publisher = probe.node.create_publisher(Bool, f"/{NAME}/input/docked", 10)
     try:
         none = status(lambda s: int(values_of(s).get("failures", 0)) > 1, lambda: publisher.publish(Bool(data=True)))

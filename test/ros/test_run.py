@@ -146,3 +146,18 @@ def test_lidar_node_is_in_the_graph_before_pytorch_is_imported(ros_domain: int, 
     environment = {**os.environ, "ROS_HOME": str(tmp_path), "ROS_LOG_DIR": str(tmp_path)}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
     assert result.stdout.splitlines()[-1] == "['lidar_node'] False", result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["-r", "__ns:=/my-robot"], "__ns:=/my-robot"), (["--params-file", "notes.txt"], "Couldn't parse params file")],
+)
+def test_arguments_that_ros_cannot_read_are_one_line(
+    ros_domain: int, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    (tmp_path / "notes.txt").write_text("import this\nnot: [yaml")
+    environment = {**os.environ, "ROS_HOME": str(tmp_path), "ROS_LOG_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "ov3d_perception.ros.learn_node", "--ros-args", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=120)
+    assert result.returncode == 2 and "Traceback" not in result.stderr, result.stderr
+    assert "The node does not start" in result.stderr and said in result.stderr

@@ -5,6 +5,7 @@ One table for both starters: the launch files (a ROS distribution) and ``ov3d up
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -18,6 +19,7 @@ from ov3d_perception.ros import names
 from ov3d_perception.ros.parameters import as_yaml, parameter
 
 POINTS, IMU = "~/input/points", "~/input/imu"
+_NAME = re.compile(r"~?/?([a-z_{][\w{}]*(/[a-z_{][\w{}]*)*/?)?", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,9 @@ def parse_overrides(given: Mapping[str, str]) -> Overrides:
     parameters: dict[str, dict[str, str]] = {spec.name: {} for spec in EVERY}
     specs = {spec.name: spec for spec in EVERY}
     for name, value in given.items():
+        if name in PLACES and name != "params_file" and not _NAME.fullmatch(value):
+            remedy = "Use letters, digits (not first) and underscores, with / between the parts"
+            raise Ov3dError(f"{name} is '{value}', which ROS does not allow as a name", remedy)
         if name in PLACES or value == "":
             continue
         for target in SHORT[name][0] if name in SHORT else (name,):

@@ -73,6 +73,26 @@ def test_short_names_reach_every_node_that_has_them() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("points", "velodyne-points"),
+        ("points", "a b"),
+        ("namespace", "2nd_robot"),
+        ("tf", "/r//tf"),
+        ("imu", "i" * 99 + "."),
+    ],
+)
+def test_a_name_that_ros_does_not_allow_is_told_before_a_node_starts(name: str, value: str) -> None:
+    with pytest.raises(Ov3dError, match=f"{name} is '{value}', which ROS does not allow"):
+        parse_overrides({name: value})
+
+
+@pytest.mark.parametrize("value", ["points", "/robot1/velodyne_points", "~/input", "{node}/points", "", "/robot/"])
+def test_names_that_ros_allows(value: str) -> None:
+    assert parse_overrides({"points": value, "namespace": value}).places.get("points", "") == value
+
+
+@pytest.mark.parametrize(
     ("name", "meant"),
     [
         ("voxel_size", "map_node.voxel_size"),
