@@ -262,9 +262,14 @@ class MapSession:
         semantic_map = self._map
         if semantic_map is None or not len(semantic_map) or semantic_map.observed(min_observations):
             return ""
+        remedy = "Send more scans"
+        if semantic_map.evicted >= semantic_map.max_voxels:
+            remedy = (
+                f"It holds {semantic_map.max_voxels} at most and has forgotten {semantic_map.evicted}: raise max_voxels"
+            )
         return (
             f"None of the map's {len(semantic_map)} voxels has been seen in {min_observations} scans yet "
-            "(min_observations). Send more scans, or ask with min_observations: 1"
+            f"(min_observations). {remedy}, or ask with min_observations: 1"
         )
 
     def labelled(self) -> tuple[SemanticMap, LabelledMap, tuple[str, ...]] | None:

@@ -132,6 +132,14 @@ def test_a_map_of_one_scan_says_why_it_does_not_answer() -> None:
     assert session(2).ask("car").note == ""
 
 
+def test_a_map_that_forgets_before_it_sees_again_is_told_to_be_too_small() -> None:
+    small = MapSession(MapSettings(max_voxels=125), WORDS)
+    small.basis = BASIS
+    for stamp, remedy in enumerate(("Send more scans", "It holds 125 at most and has forgotten 125: raise max_voxels")):
+        small.integrate(BASIS.basis_id, 0.2, CAR + np.float32(10 * stamp), np.ones((125, 3), np.float32), stamp)
+        assert f"(min_observations). {remedy}, or ask with" in str(small.ask("car"))
+
+
 def test_labels_follow_map_and_words() -> None:
     site = session()
     found = site.labelled()
