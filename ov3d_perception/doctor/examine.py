@@ -21,7 +21,7 @@ from ov3d_perception.datasets.bag import Bag as BagFrames
 from ov3d_perception.doctor import poses, sensors, timing
 from ov3d_perception.doctor.dataset import Also, check_frames
 from ov3d_perception.doctor.report import Finding, Report, Severity
-from ov3d_perception.errors import BagError, DatasetError, NoPosesError, Ov3dError, PointCloudError
+from ov3d_perception.errors import BagError, DamagedBagError, DatasetError, NoPosesError, Ov3dError, PointCloudError
 from ov3d_perception.read_ahead import read_ahead
 from ov3d_perception.types import Frame
 
@@ -57,9 +57,9 @@ def examine(path: str | Path, how: Examination | None = None, also: Also | None 
     except BagError as error:
         if not path.exists():
             raise
-        finding = Finding(
-            Severity.ERROR, "storage", str(path), error.cause, "What follows the damage is lost", error.remedy
-        )
+        damaged = isinstance(error, DamagedBagError)
+        why = "What follows the damage is lost" if damaged else "Nothing can be read"
+        finding = Finding(Severity.ERROR, "storage", str(path), error.cause, why, error.remedy)
         return Report.of(str(path), [finding])
 
 

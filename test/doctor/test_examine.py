@@ -255,6 +255,8 @@ def test_damage_is_a_finding_and_no_bag_an_error(drive: Drive, tmp_path: Path) -
     storage.write_bytes(storage.read_bytes()[:-1000])
     report = examine(bag, QUICK)
     assert of(report, "storage").severity is Severity.ERROR
-    assert "ov3d bag repair" in of(report, "storage").do
+    assert "ov3d bag repair" in of(report, "storage").do and "damage" in of(report, "storage").why
+    (tmp_path / "notes").mkdir()
+    assert of(examine(tmp_path / "notes", QUICK), "storage").why == "Nothing can be read"
     with pytest.raises(BagError):
         examine(tmp_path / "none")
