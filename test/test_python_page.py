@@ -42,8 +42,8 @@ assert cloud.points.shape == (4000, 4)
 assert Path("labelled.ply").read_bytes().startswith(b"ply")
 """
     checks += """
-assert [match.word for match in again.matches][:1] == ["road"] and abs(again.matches[0].centroid[2]) < 0.2, str(again)
-assert "road: " in str(answer) and "in map" in str(answer) and len(site.map) > 1000
+assert [match.word for match in again.matches][:1] == ["grass"] and abs(again.matches[0].centroid[2]) < 0.2, str(again)
+assert "grass: " in str(answer) and "in map" in str(answer) and len(site.map) > 1000
 """
     code = "\n".join([_NO_ROS, "import numpy as np", moving, *blocks, checks])
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
