@@ -115,14 +115,15 @@ def _pcd(path: Path) -> dict[str, np.ndarray]:
 
 def _viewpoint(path: Path) -> tuple[float, ...]:
     """Of a PCD that could be read."""
+    from pypcd4 import MetaData
+
+    lines: list[str] = []
     with path.open("rb") as file:
         for line in file:
-            key, *values = line.split() or [b""]
-            if key.upper() == b"VIEWPOINT":
-                return tuple(float(value) for value in values)
-            if key.upper() == b"DATA":
+            lines.append(line.decode(errors="replace").strip())
+            if lines[-1].upper().startswith("DATA"):
                 break
-    return UNMOVED
+    return tuple(MetaData.parse_header(lines).viewpoint)
 
 
 def _ply(path: Path) -> dict[str, np.ndarray]:
