@@ -17,9 +17,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from sensor_msgs.msg import PointCloud2
 
 from ov3d_perception.models import shipped_checkpoint
 from ov3d_perception.ros.contexts import private_session
@@ -40,7 +40,7 @@ class Watched(Listener):
         self.came: list[tuple[float, float]] = []
         super().__init__()
 
-    def _on_scan(self, message: PointCloud2) -> None:
+    def _on_scan(self, message: Any) -> None:
         self.came.append((stamp_to_ns(message.header.stamp) * 1e-9, time.perf_counter()))
 
     def counters(self) -> dict[str, int]:
